@@ -1,0 +1,6 @@
+#include <cstdio>
+
+int main() {
+  std::puts("braid " BRAID_VERSION);
+  return 0;
+}

@@ -1,0 +1,147 @@
+#include "braid/core/arena.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "braid/base/error.h"
+#include "braid/base/format.h"
+
+namespace braid {
+namespace {
+
+constexpr size_t kAlign = 64;
+constexpr size_t kHuge = size_t{2} << 20;
+#ifdef BRAID_CHECKS
+constexpr size_t kSentinelBytes = 64;
+#else
+constexpr size_t kSentinelBytes = 0;
+#endif
+constexpr int kSentinel = 0xA5;
+
+size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+// Few distinct sizes, at most 1/8 lost, so that a freed block fits the next request of nearly its size.
+size_t size_class(size_t bytes) {
+  const size_t n = bytes + kSentinelBytes;
+  if (n <= 1024) return round_up(n > 0 ? n : 1, kAlign);
+  size_t step = kAlign;
+  while (step * 16 < n) step *= 2;
+  return round_up(n, step);
+}
+
+std::byte* system_allocate(size_t bytes) {
+  if (bytes < kHuge) return static_cast<std::byte*>(std::aligned_alloc(kAlign, bytes));
+  void* p = std::aligned_alloc(kHuge, round_up(bytes, kHuge));
+  if (p != nullptr) madvise(p, round_up(bytes, kHuge), MADV_HUGEPAGE);
+  return static_cast<std::byte*>(p);
+}
+
+}  // namespace
+
+struct Arena::Impl {
+  Mode mode = Mode::kReal;
+  size_t budget = SIZE_MAX;
+  ArenaStats stats;
+  std::map<size_t, std::vector<std::byte*>> kept;
+  mutable std::mutex mutex;
+  std::byte* dry_base = nullptr;
+};
+
+Storage::Storage(std::shared_ptr<Arena> arena, std::byte* data, size_t bytes, size_t reserved)
+    : arena_(std::move(arena)), data_(data), bytes_(bytes), reserved_(reserved) {}
+
+Storage::Storage(const std::byte* data, size_t bytes, std::shared_ptr<const void> owner)
+    : owner_(std::move(owner)), data_(const_cast<std::byte*>(data)), bytes_(bytes), reserved_(0) {}
+
+Storage::~Storage() {
+  if (arena_) arena_->release(data_, bytes_, reserved_);
+}
+
+Arena::Arena(Mode mode, size_t budget_bytes) : impl_(std::make_unique<Impl>()) {
+  impl_->mode = mode;
+  impl_->budget = budget_bytes;
+}
+
+std::shared_ptr<Arena> Arena::create(Mode mode, size_t budget_bytes) {
+  return std::shared_ptr<Arena>(new Arena(mode, budget_bytes));
+}
+
+Arena::~Arena() { trim(); }
+
+bool Arena::dry() const { return impl_->mode == Mode::kDry; }
+
+std::shared_ptr<Storage> Arena::allocate(size_t bytes) {
+  Impl& a = *impl_;
+  const std::lock_guard lock(a.mutex);
+  const size_t reserved = size_class(bytes);
+  auto kept = a.kept.find(reserved);
+  const bool reuse = kept != a.kept.end() && !kept->second.empty();
+  if (!reuse && reserved > a.budget - std::min(a.budget, a.stats.reserved)) {
+    throw Error(ErrorKind::kBudget,
+                format("out of memory budget: {} bytes more asked for, {} held, {} allowed (--mem)",
+                       reserved, a.stats.reserved, a.budget));
+  }
+  std::byte* data = nullptr;
+  if (reuse) {
+    data = kept->second.back();
+    kept->second.pop_back();
+  } else {
+    // An address that is never mapped: any use of dry memory faults at once.
+    data = dry() ? reinterpret_cast<std::byte*>(uintptr_t{0x1000}) : system_allocate(reserved);
+    if (data == nullptr) {
+      throw Error(ErrorKind::kBudget, format("the system refused {} bytes of memory", reserved));
+    }
+    a.stats.reserved += reserved;
+  }
+  a.stats.in_use += reserved;
+  a.stats.peak = std::max(a.stats.peak, a.stats.in_use);
+#ifdef BRAID_CHECKS
+  if (!dry()) {
+    std::memset(data, 0xFF, bytes);  // every f32 and bf16 of it is a NaN
+    std::memset(data + bytes, kSentinel, kSentinelBytes);
+  }
+#endif
+  return std::make_shared<Storage>(shared_from_this(), data, bytes, reserved);
+}
+
+void Arena::release(std::byte* data, size_t bytes, size_t reserved) {
+  const std::lock_guard lock(impl_->mutex);
+  if (!dry()) {
+    for (size_t i = 0; i < kSentinelBytes; ++i) {
+      if (data[bytes + i] != std::byte{kSentinel}) {
+        std::fputs("braid: a kernel wrote past the end of a tensor\n", stderr);
+        std::abort();  // called from a destructor, where nothing may be thrown
+      }
+    }
+  }
+  impl_->stats.in_use -= reserved;
+  impl_->kept[reserved].push_back(data);
+}
+
+ArenaStats Arena::stats() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->stats;
+}
+
+void Arena::reset_peak() {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->stats.peak = impl_->stats.in_use;
+}
+
+void Arena::trim() {
+  const std::lock_guard lock(impl_->mutex);
+  for (auto& [reserved, blocks] : impl_->kept) {
+    for (std::byte* b : blocks) {
+      if (!dry()) std::free(b);
+      impl_->stats.reserved -= reserved;
+    }
+    blocks.clear();
+  }
+}
+
+}  // namespace braid

@@ -1,0 +1,87 @@
+#include "braid/core/parallel.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#ifdef BRAID_STD_THREADS
+#include <thread>
+#include <vector>
+#endif
+#include <omp.h>
+
+namespace braid {
+namespace {
+
+// Set while this thread runs a range, so that nested calls and the libraries below stay serial.
+thread_local bool inside_range = false;
+
+class FirstException {
+ public:
+  void keep() {
+    const std::lock_guard lock(mutex_);
+    if (!first_) first_ = std::current_exception();
+  }
+  void rethrow() const {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr first_;
+};
+
+}  // namespace
+
+int machine_threads() {
+  static const int n = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+  }();
+  return n;
+}
+
+int effective_threads(const Context& c) { return c.threads > 0 ? c.threads : machine_threads(); }
+
+void parallel_for(const Context& ctx, int64_t n, int64_t grain,
+                  FunctionRef<void(int64_t begin, int64_t end)> body) {
+  if (n <= 0 || ctx.dry()) return;
+  const int64_t ranges = (n + grain - 1) / grain;
+  const int threads = static_cast<int>(std::min<int64_t>(effective_threads(ctx), ranges));
+  FirstException error;
+  std::atomic<int64_t> next{0};
+  const auto work = [&] {
+    const bool outer = inside_range;
+    inside_range = true;
+    try {
+      for (int64_t r; (r = next.fetch_add(1, std::memory_order_relaxed)) < ranges;) {
+        body(r * grain, std::min(n, (r + 1) * grain));
+      }
+    } catch (...) {
+      error.keep();
+      next.store(ranges, std::memory_order_relaxed);
+    }
+    inside_range = outer;
+  };
+  if (inside_range) {
+    work();
+    error.rethrow();
+    return;
+  }
+#ifdef BRAID_STD_THREADS
+  std::vector<std::thread> pool;
+  for (int t = 1; t < threads; ++t) pool.emplace_back(work);
+  work();
+  for (std::thread& t : pool) t.join();
+#else
+  // A region even for one thread: oneDNN sees that it is inside one and stays serial.
+#pragma omp parallel num_threads(threads)
+  work();
+#endif
+  error.rethrow();
+}
+
+}  // namespace braid

@@ -1,0 +1,41 @@
+#pragma once
+// Residual schemes: how sub-layer outputs become the next sub-layer's input. layers/residuals/<name>/.
+
+#include <memory>
+#include <span>
+
+#include "braid/layers/layer.h"
+
+namespace braid {
+
+// One forward pass through the depth of the model.
+class ResidualRun {
+ public:
+  virtual ~ResidualRun() = default;
+  // What sub-layer `index` (executed order, from 0) reads, before its norm. [T, width]
+  virtual Tensor input(const Context& ctx, int64_t index) = 0;
+  // What sub-layer `index` wrote.
+  virtual void output(const Context& ctx, int64_t index, Tensor y) = 0;
+  // The read-out before the final norm.
+  virtual Tensor finish(const Context& ctx) = 0;
+};
+
+class Residual {
+ public:
+  virtual ~Residual() = default;
+  virtual std::unique_ptr<ResidualRun> begin(const Context& ctx, const Tensor& embedding) = 0;
+  virtual Options options() const = 0;
+};
+
+struct ResidualType {
+  const char* name;
+  const char* summary;
+  // `sublayers` = executed sub-layers of the stack, loops unrolled.
+  std::unique_ptr<Residual> (*make)(const Options& options, const LayerEnv& env, int64_t sublayers,
+                                    ParamBuilder& params);
+};
+
+std::span<const ResidualType> residual_types();
+const ResidualType* find_residual(std::string_view name);  // null when unknown
+
+}  // namespace braid

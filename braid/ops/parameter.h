@@ -1,0 +1,83 @@
+#pragma once
+// Trained tensors and how a layer asks for them.
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "braid/core/tensor.h"
+
+namespace braid {
+
+// What an optimizer and a checkpoint need to know of a parameter.
+enum class ParamRole {
+  kMatrix,     // hidden 2-D weight [out, in]: Muon, weight decay
+  kEmbedding,  // token table or untied head: AdamW
+  kVector,     // gains, biases, convolutions, gate and decay parameters, queries: AdamW, no weight decay
+  kBuffer,     // saved but not trained by gradient (a router's balance bias)
+};
+
+struct Parameter {
+  std::string name;  // path in the parameter tree: "layers.3.mixer.q_proj.weight"
+  ParamRole role = ParamRole::kMatrix;
+  Tensor value;
+  Tensor grad;  // f32, same shape; undefined until training allocates it. Backward ADDS to it.
+  // Rows of `value` that are separate logical matrices to Muon (fused q, k, v or experts); empty = one.
+  std::vector<int64_t> row_splits;
+};
+
+// How a fresh parameter is filled; every element is a function of (seed, name, index) alone.
+struct Init {
+  enum class Kind { kZeros, kOnes, kNormal, kUniform, kLogUniformOfUniform, kDtBias } kind = Kind::kZeros;
+  double a = 0;  // kNormal: std; kUniform: low; kLogUniformOfUniform: log of U(a, b); kDtBias: dt in [a, b]
+  double b = 0;
+  static Init zeros() { return {}; }
+  static Init ones() { return {Kind::kOnes, 0, 0}; }
+  static Init normal(double std) { return {Kind::kNormal, std, 0}; }
+  static Init uniform(double low, double high) { return {Kind::kUniform, low, high}; }
+  // A_log = log A with A ~ U(low, high)  (fla GDN, KDA)
+  static Init log_of_uniform(double low, double high) { return {Kind::kLogUniformOfUniform, low, high}; }
+  // Inverse softplus of dt, dt log-uniform in [low, high]  (fla GDN, KDA; Mamba)
+  static Init dt_bias(double low = 1e-3, double high = 0.1) { return {Kind::kDtBias, low, high}; }
+};
+
+// All parameters of a model in the order they were made. Addresses are stable.
+class ParameterSet {
+ public:
+  ParameterSet() = default;
+  ParameterSet(ParameterSet&&) = default;
+  ParameterSet& operator=(ParameterSet&&) = default;
+  Parameter& add(std::string name, ParamRole role, Tensor value);
+  Parameter* find(const std::string& name);
+  auto begin() { return items_.begin(); }
+  auto end() { return items_.end(); }
+  auto begin() const { return items_.begin(); }
+  auto end() const { return items_.end(); }
+  size_t size() const { return items_.size(); }
+  int64_t trained_count() const;  // elements, buffers left out
+  void allocate_grads(const Context& ctx);  // zeroed
+  void zero_grads(const Context& ctx);
+
+ private:
+  std::deque<Parameter> items_;
+};
+
+// Hands a layer its parameters under a path prefix. Layers keep the returned references.
+class ParamBuilder {
+ public:
+  ParamBuilder(const Context& ctx, ParameterSet& set, uint64_t seed, std::string prefix = "");
+  ParamBuilder scope(const std::string& name) const;  // prefix + name + "."
+  // A linear weight [out, in]; default init N(0, 0.02) is replaced by `std` when given.
+  Parameter& matrix(const std::string& name, int64_t out, int64_t in, double std = 0.02);
+  Parameter& vector(const std::string& name, Shape shape, Init init);
+  Parameter& add(const std::string& name, ParamRole role, Shape shape, Init init);
+  const Context& context() const { return ctx_; }
+
+ private:
+  const Context& ctx_;
+  ParameterSet& set_;
+  uint64_t seed_;
+  std::string prefix_;
+};
+
+}  // namespace braid
