@@ -1,0 +1,228 @@
+#include "braid/ops/recurrence.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "braid/base/format.h"
+#include "braid/core/parallel.h"
+#include "braid/kernels/delta/delta.h"
+#include "braid/kernels/delta/delta_ref.h"
+
+namespace braid {
+namespace {
+
+using Decay = RecurrenceConfig::Decay;
+using Erase = RecurrenceConfig::Erase;
+
+struct Sizes {
+  int64_t tokens, micro_steps, heads, value_heads, key_dim, value_dim, sequences;
+  int64_t group() const { return value_heads / heads; }
+  int64_t state() const { return key_dim * value_dim; }
+};
+
+[[noreturn]] void bad(const char* what, const Tensor& t, const std::string& expected) {
+  throw Error(ErrorKind::kUsage,
+              format("recurrence: {} is {}, expected {}", what,
+                     t.defined() ? t.shape().str() : std::string("absent"), expected));
+}
+
+// Shape [rows, heads, (width)], where heads may also be `other_heads`; width 0 = no last dimension.
+void check(const char* what, const Tensor& t, int64_t rows, int64_t heads, int64_t other_heads,
+           int64_t width) {
+  const int rank = width > 0 ? 3 : 2;
+  const bool fits = t.defined() && t.dtype() == DType::kF32 && t.rank() == rank &&
+                    t.size(0) == rows && (t.size(1) == heads || t.size(1) == other_heads) &&
+                    (width == 0 || (t.size(2) == width && (width == 1 || t.stride(2) == 1)));
+  if (fits) return;
+  bad(what, t,
+      width > 0 ? format("f32 [{}, {}, {}] with a dense last dimension", rows, heads, width)
+                : format("f32 [{}, {}]", rows, heads));
+}
+
+Sizes check_all(const RecurrenceConfig& c, const RecurrenceInputs& in,
+                std::span<const int64_t> seq_starts) {
+  for (const Tensor* t : {&in.q, &in.v}) {
+    if (!t->defined() || t->rank() != 3) bad(t == &in.q ? "q" : "v", *t, "three dimensions");
+  }
+  Sizes s{in.q.size(0),
+          c.micro_steps,
+          in.q.size(1),
+          in.v.size(1),
+          in.q.size(2),
+          in.v.size(2),
+          static_cast<int64_t>(seq_starts.size()) - 1};
+  if (c.micro_steps < 1 || s.heads < 1 || s.value_heads % s.heads != 0) {
+    throw Error(ErrorKind::kUsage, format("recurrence: {} value heads must be a multiple of {} key "
+                                          "heads; {} micro-steps must be >= 1",
+                                          s.value_heads, s.heads, c.micro_steps));
+  }
+  if (seq_starts.empty() || seq_starts.front() != 0 || seq_starts.back() != s.tokens ||
+      !std::is_sorted(seq_starts.begin(), seq_starts.end())) {
+    throw Error(ErrorKind::kUsage,
+                format("recurrence: sequence starts must rise from 0 to {}", s.tokens));
+  }
+  const int64_t steps = s.tokens * s.micro_steps, h = s.heads, hv = s.value_heads, kd = s.key_dim;
+  check("q", in.q, s.tokens, h, h, kd);
+  check("k", in.k, steps, h, h, kd);
+  check("v", in.v, steps, hv, hv, s.value_dim);
+  if (c.decay == Decay::kPerHead) {
+    if (!in.g.defined() || in.g.rank() != 1 || (in.g.size(0) != hv && in.g.size(0) != h)) {
+      bad("g", in.g, format("[{}]", hv));
+    }
+  } else if (c.decay != Decay::kNone) {
+    check("g", in.g, s.tokens, hv, h, c.decay == Decay::kVector ? kd : 0);
+  }
+  if (c.erase == Erase::kBeta || c.erase == Erase::kKey || in.beta.defined())
+    check("beta", in.beta, steps, hv, h, 0);
+  if (c.erase == Erase::kVector) check("b", in.b, steps, hv, h, kd);
+  if (c.erase == Erase::kKey) check("p", in.p, steps, h, h, kd);
+  if (in.w.defined()) check("w", in.w, steps, hv, hv, s.value_dim);
+  return s;
+}
+
+// Rows of `t` from `row` on for value head j: its own head, or its group's when t has fewer heads.
+template <typename T>
+DeltaRows<T> rows(const Tensor& t, int64_t row, int64_t j, int64_t value_heads) {
+  if (!t.defined()) return {};
+  if (t.rank() == 1) return {t.data() + j * t.size(0) / value_heads * t.stride(0), 0};
+  return {t.data() + row * t.stride(0) + j * t.size(1) / value_heads * t.stride(1), t.stride(0)};
+}
+
+// Value head j of the tokens [begin, end).
+DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, const Sizes& s,
+                         int64_t begin, int64_t end, int64_t j) {
+  DeltaHead<float> h;
+  const int64_t step = begin * s.micro_steps, hv = s.value_heads;
+  h.tokens = end - begin;
+  h.micro_steps = s.micro_steps;
+  h.key_dim = s.key_dim;
+  h.value_dim = s.value_dim;
+  h.decay = c.decay == Decay::kNone     ? DeltaDecay::kNone
+            : c.decay == Decay::kVector ? DeltaDecay::kVector
+                                        : DeltaDecay::kScalar;
+  h.erase = c.erase == Erase::kNone     ? DeltaErase::kNone
+            : c.erase == Erase::kBeta   ? DeltaErase::kBeta
+            : c.erase == Erase::kVector ? DeltaErase::kVector
+                                        : DeltaErase::kKey;
+  h.scale = c.scale;
+  h.q = rows<const float>(in.q, begin, j, hv);
+  h.k = rows<const float>(in.k, step, j, hv);
+  h.v = rows<const float>(in.v, step, j, hv);
+  if (c.decay != Decay::kNone) h.g = rows<const float>(in.g, begin, j, hv);
+  h.beta = rows<const float>(in.beta, step, j, hv);
+  if (c.erase == Erase::kVector) h.b = rows<const float>(in.b, step, j, hv);
+  h.w = rows<const float>(in.w, step, j, hv);
+  if (c.erase == Erase::kKey) h.p = rows<const float>(in.p, step, j, hv);
+  return h;
+}
+
+Tensor zeros_like(const Context& ctx, const Tensor& t) {
+  return t.defined() ? Tensor::zeros(ctx, t.shape()) : Tensor();
+}
+
+}  // namespace
+
+Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
+                          const RecurrenceInputs& in, std::span<const int64_t> seq_starts,
+                          std::span<float* const> states, RecurrenceSaved* saved) {
+  const Sizes s = check_all(config, in, seq_starts);
+  BRAID_CHECK(states.empty() || static_cast<int64_t>(states.size()) == s.sequences);
+  Tensor out = Tensor::empty(ctx, {s.tokens, s.value_heads, s.value_dim});
+  if (saved != nullptr) {
+    saved->states = Tensor::empty(ctx, {s.sequences, s.value_heads, s.key_dim, s.value_dim});
+  }
+  parallel_for(ctx, s.sequences * s.value_heads, 1, [&](int64_t task, int64_t) {
+    const int64_t seq = task / s.value_heads, j = task % s.value_heads, begin = seq_starts[seq];
+    std::vector<float> fresh;
+    float* state = nullptr;
+    if (states.empty()) {
+      fresh.assign(static_cast<size_t>(s.state()), 0.0f);
+      state = fresh.data();
+    } else {
+      state = states[seq] + j * s.state();
+    }
+    if (saved != nullptr) std::copy_n(state, s.state(), saved->states.data() + task * s.state());
+    delta_ref_forward(head_of(config, in, s, begin, seq_starts[seq + 1], j), state,
+                      rows<float>(out, begin, j, s.value_heads));
+  });
+  return out;
+}
+
+RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& config,
+                                    const RecurrenceInputs& in, std::span<const int64_t> seq_starts,
+                                    const RecurrenceSaved& saved, const Tensor& d_out,
+                                    const Tensor& d_final_states) {
+  const Sizes s = check_all(config, in, seq_starts);
+  RecurrenceGrads grads{zeros_like(ctx, in.q), zeros_like(ctx, in.k),    zeros_like(ctx, in.v),
+                        zeros_like(ctx, in.g), zeros_like(ctx, in.beta), zeros_like(ctx, in.b),
+                        zeros_like(ctx, in.w), zeros_like(ctx, in.p),    {}};
+  const Shape state_shape{s.sequences, s.value_heads, s.key_dim, s.value_dim};
+  grads.initial_states = Tensor::empty(ctx, state_shape);
+  // A decay that is constant in time is shared by the sequences: summed per sequence first, then
+  // over them in order.
+  const bool per_head = config.decay == Decay::kPerHead;
+  const Tensor g_parts = per_head ? Tensor::zeros(ctx, {s.sequences, in.g.size(0)}) : Tensor();
+  const int64_t group = s.group(), hv = s.value_heads;
+  // One task per key head: its value heads add into the same gradients of q and k.
+  parallel_for(ctx, s.sequences * s.heads, 1, [&](int64_t task, int64_t) {
+    const int64_t seq = task / s.heads, begin = seq_starts[seq], step = begin * s.micro_steps;
+    for (int64_t j = task % s.heads * group; j < (task % s.heads + 1) * group; ++j) {
+      float* carry = grads.initial_states.data() + (seq * hv + j) * s.state();
+      if (d_final_states.defined()) {
+        std::copy_n(d_final_states.data() + (seq * hv + j) * s.state(), s.state(), carry);
+      } else {
+        std::fill_n(carry, s.state(), 0.0f);
+      }
+      DeltaHeadGrads<float> to;
+      to.q = rows<float>(grads.q, begin, j, hv);
+      to.k = rows<float>(grads.k, step, j, hv);
+      to.v = rows<float>(grads.v, step, j, hv);
+      if (per_head) {
+        to.g = rows<float>(g_parts.select(0, seq), 0, j, hv);
+      } else {
+        to.g = rows<float>(grads.g, begin, j, hv);
+      }
+      to.beta = rows<float>(grads.beta, step, j, hv);
+      to.b = rows<float>(grads.b, step, j, hv);
+      to.w = rows<float>(grads.w, step, j, hv);
+      to.p = rows<float>(grads.p, step, j, hv);
+      delta_ref_backward(head_of(config, in, s, begin, seq_starts[seq + 1], j),
+                         saved.states.data() + (seq * hv + j) * s.state(),
+                         rows<const float>(d_out, begin, j, hv), carry, to);
+    }
+  });
+  if (per_head && !ctx.dry()) {
+    for (int64_t seq = 0; seq < s.sequences; ++seq) {
+      for (int64_t j = 0; j < in.g.size(0); ++j) {
+        grads.g.data()[j] += g_parts.data()[seq * in.g.size(0) + j];
+      }
+    }
+  }
+  return grads;
+}
+
+Tensor recurrence(const Context& ctx, const RecurrenceConfig& config, const RecurrenceInputs& in,
+                  std::span<const int64_t> seq_starts, std::span<float* const> states) {
+  Tape* tape = recording(ctx, {&in.q, &in.k, &in.v, &in.g, &in.beta, &in.b, &in.w, &in.p});
+  RecurrenceSaved saved;
+  Tensor out =
+      recurrence_forward(ctx, config, in, seq_starts, states, tape != nullptr ? &saved : nullptr);
+  if (tape == nullptr) return out;
+  tape->record(out, [config, in, saved,
+                     starts = std::vector<int64_t>(seq_starts.begin(), seq_starts.end())](
+                        Tape& t, const Tensor& d_out) {
+    RecurrenceGrads grads = recurrence_backward(t.context(), config, in, starts, saved, d_out, {});
+    t.add(in.q, std::move(grads.q));
+    t.add(in.k, std::move(grads.k));
+    t.add(in.v, std::move(grads.v));
+    t.add(in.g, std::move(grads.g));
+    t.add(in.beta, std::move(grads.beta));
+    t.add(in.b, std::move(grads.b));
+    t.add(in.w, std::move(grads.w));
+    t.add(in.p, std::move(grads.p));
+  });
+  return out;
+}
+
+}  // namespace braid
