@@ -1,6 +1,6 @@
 #pragma once
-// The one exception type of braid (style/layout-proposal.md section 6). Thrown for bad input; caught in
-// the CLI, a request handler, a search trial or a test, and nowhere else.
+// The one exception type of braid (style/layout-proposal.md section 6). Thrown for bad input;
+// caught in the CLI, a request handler, a search trial or a test, and nowhere else.
 
 #include <cstdint>
 #include <stdexcept>
@@ -10,11 +10,11 @@ namespace braid {
 
 // The value is the process exit code (DESIGN section 5.5).
 enum class ErrorKind : int {
-  kInternal = 1,     // a broken invariant of braid itself
-  kUsage = 2,        // a flag, a stack expression, a setting
-  kBadInput = 3,     // a file or model that cannot be used
-  kBudget = 4,       // a limit in bytes or seconds would be exceeded
-  kInterrupted = 130 // stopped by the user, work saved
+  kInternal = 1,      // a broken invariant of braid itself
+  kUsage = 2,         // a flag, a stack expression, a setting
+  kBadInput = 3,      // a file or model that cannot be used
+  kBudget = 4,        // a limit in bytes or seconds would be exceeded
+  kInterrupted = 130  // stopped by the user, work saved
 };
 
 class Error : public std::runtime_error {
@@ -35,8 +35,8 @@ class Error : public std::runtime_error {
 }  // namespace braid
 
 // Broken invariant in cold code; never for user input.
-#define BRAID_CHECK(cond) \
-  do {                    \
+#define BRAID_CHECK(cond)                                          \
+  do {                                                             \
     if (!(cond)) ::braid::check_failed(#cond, __FILE__, __LINE__); \
   } while (0)
 

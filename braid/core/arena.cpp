@@ -25,7 +25,8 @@ constexpr int kSentinel = 0xA5;
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
-// Few distinct sizes, at most 1/8 lost, so that a freed block fits the next request of nearly its size.
+// Few distinct sizes, at most 1/8 lost, so that a freed block fits the next request of nearly its
+// size.
 size_t size_class(size_t bytes) {
   const size_t n = bytes + kSentinelBytes;
   if (n <= 1024) return round_up(n > 0 ? n : 1, kAlign);

@@ -1,6 +1,7 @@
 #pragma once
-// Memory of tensors. An Arena hands out Storage and takes it back when the last handle drops, keeping freed
-// blocks by size class for the next step: after the first step nothing is asked of the system.
+// Memory of tensors. An Arena hands out Storage and takes it back when the last handle drops,
+// keeping freed blocks by size class for the next step: after the first step nothing is asked of
+// the system.
 
 #include <cstddef>
 #include <cstdint>
@@ -47,8 +48,8 @@ class Arena : public std::enable_shared_from_this<Arena> {
   static std::shared_ptr<Arena> create(Mode mode = Mode::kReal, size_t budget_bytes = SIZE_MAX);
   ~Arena();
 
-  // 64-byte aligned; NaN-filled in builds with BRAID_CHECKS. Throws Error(kBudget) past the budget, naming
-  // the bytes asked for, in use and allowed. Safe to call from one thread only.
+  // 64-byte aligned; NaN-filled in builds with BRAID_CHECKS. Throws Error(kBudget) past the budget,
+  // naming the bytes asked for, in use and allowed. Safe to call from one thread only.
   std::shared_ptr<Storage> allocate(size_t bytes);
   ArenaStats stats() const;
   void reset_peak();

@@ -12,7 +12,8 @@ class Tape;  // ops/tape.h
 
 // Arithmetic done so far, counted where it is asked for (not inside kernels).
 struct Counters {
-  double product_flops = 0;  // matrix products and the recurrences' chunk products; 1 multiply-add = 2
+  double product_flops =
+      0;  // matrix products and the recurrences' chunk products; 1 multiply-add = 2
 };
 
 struct Context {
@@ -20,7 +21,7 @@ struct Context {
   int threads = 0;               // 0 = all cores of the machine
   Tape* tape = nullptr;          // records operations for backward; null outside training
   Counters* counters = nullptr;  // null = not counted
-  bool recomputing = false;      // inside activation recomputation: statistics are not counted again
+  bool recomputing = false;  // inside activation recomputation: statistics are not counted again
 
   // Only shapes, bytes and FLOPs are wanted; kernels do not run and data must not be touched.
   bool dry() const { return arena->dry(); }

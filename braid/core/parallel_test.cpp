@@ -24,9 +24,11 @@ TEST_CASE("parallel_for covers every item once, whatever the number of threads")
 TEST_CASE("parallel_for carries the first exception out") {
   Context ctx;
   ctx.threads = 2;
-  CHECK_THROWS_AS(
-      parallel_for(ctx, 100, 1, [](int64_t b, int64_t) { if (b == 50) throw Error(ErrorKind::kUsage, "x"); }),
-      Error);
+  CHECK_THROWS_AS(parallel_for(ctx, 100, 1,
+                               [](int64_t b, int64_t) {
+                                 if (b == 50) throw Error(ErrorKind::kUsage, "x");
+                               }),
+                  Error);
 }
 
 }  // namespace braid

@@ -7,7 +7,8 @@
 
 namespace braid {
 
-Shape::Shape(std::initializer_list<int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
+Shape::Shape(std::initializer_list<int64_t> sizes)
+    : Shape(std::span(sizes.begin(), sizes.size())) {}
 
 Shape::Shape(std::span<const int64_t> sizes) : rank_(static_cast<int>(sizes.size())) {
   BRAID_CHECK(rank_ <= kMaxRank);
@@ -30,7 +31,8 @@ std::string Shape::str() const {
   return s + "]";
 }
 
-Tensor Tensor::wrap(std::shared_ptr<Storage> storage, size_t offset_bytes, Shape shape, DType dtype) {
+Tensor Tensor::wrap(std::shared_ptr<Storage> storage, size_t offset_bytes, Shape shape,
+                    DType dtype) {
   Tensor t;
   t.storage_ = std::move(storage);
   t.shape_ = shape;
@@ -77,6 +79,19 @@ Tensor Tensor::reshape(Shape shape) const {
   t.shape_ = shape;
   int64_t stride = 1;
   for (int i = shape.rank() - 1; i >= 0; --i) {
+    t.strides_[i] = stride;
+    stride *= shape[i];
+  }
+  return t;
+}
+
+Tensor Tensor::regroup_inner(Shape shape) const {
+  BRAID_CHECK(shape.rank() >= 1 && shape[0] == size(0) && shape.count() == count());
+  Tensor t = *this;
+  t.slot_ = -1;
+  t.shape_ = shape;
+  int64_t stride = 1;
+  for (int i = shape.rank() - 1; i > 0; --i) {
     t.strides_[i] = stride;
     stride *= shape[i];
   }

@@ -1,5 +1,6 @@
 #pragma once
-// Tensor: a cheap value handle on shared storage. Sizes and strides are in elements, row-major when contiguous.
+// Tensor: a cheap value handle on shared storage. Sizes and strides are in elements, row-major when
+// contiguous.
 
 #include <cstdint>
 #include <initializer_list>
@@ -41,7 +42,8 @@ class Tensor {
   static Tensor full(const Context& ctx, Shape shape, float value);
   static Tensor from(const Context& ctx, Shape shape, std::span<const float> values);
   // A contiguous view of memory that `storage` keeps alive, from byte `offset` on.
-  static Tensor wrap(std::shared_ptr<Storage> storage, size_t offset_bytes, Shape shape, DType dtype);
+  static Tensor wrap(std::shared_ptr<Storage> storage, size_t offset_bytes, Shape shape,
+                     DType dtype);
 
   bool defined() const { return storage_ != nullptr; }
   DType dtype() const { return dtype_; }
@@ -59,9 +61,10 @@ class Tensor {
   }
 
   // Views without autograd (ops/view.h has the recorded ones).
-  Tensor reshape(Shape shape) const;                             // contiguous only
-  Tensor narrow(int dim, int64_t begin, int64_t length) const;   // a slice of one dimension
-  Tensor select(int dim, int64_t index) const;                   // narrow by one and drop the dimension
+  Tensor reshape(Shape shape) const;        // contiguous only
+  Tensor regroup_inner(Shape shape) const;  // first dimension kept, possibly strided
+  Tensor narrow(int dim, int64_t begin, int64_t length) const;  // a slice of one dimension
+  Tensor select(int dim, int64_t index) const;  // narrow by one and drop the dimension
 
   // The tape's number for this value; -1 = no gradient is wanted (ops/tape.h).
   int slot() const { return slot_; }

@@ -9,11 +9,13 @@
 
 namespace braid {
 
-// A ragged batch (DESIGN section 2): tokens of several sequences laid end to end. Sequence s owns rows
-// [seq_starts[s], seq_starts[s + 1]); seq_starts has one entry more than there are sequences, from 0 to T.
+// A ragged batch (DESIGN section 2): tokens of several sequences laid end to end. Sequence s owns
+// rows [seq_starts[s], seq_starts[s + 1]); seq_starts has one entry more than there are sequences,
+// from 0 to T.
 struct Batch {
   std::vector<int64_t> seq_starts;
-  // Position of each sequence's first row in its sequence: 0 in training, the state's length when decoding.
+  // Position of each sequence's first row in its sequence: 0 in training, the state's length when
+  // decoding.
   std::vector<int64_t> offsets;
 
   int64_t tokens() const { return seq_starts.empty() ? 0 : seq_starts.back(); }
@@ -28,8 +30,8 @@ struct Batch {
   }
 };
 
-// One layer's states, one per sequence of the batch; empty = every sequence starts fresh and nothing is kept
-// (training, and evaluation without a cache).
+// One layer's states, one per sequence of the batch; empty = every sequence starts fresh and
+// nothing is kept (training, and evaluation without a cache).
 using States = std::span<LayerState* const>;
 
 }  // namespace braid

@@ -1,5 +1,6 @@
 #pragma once
-// Channel mixers (feed-forward slots): layers/channels/<name>/, one line each in layers/channels/list.inc.
+// Channel mixers (feed-forward slots): layers/channels/<name>/, one line each in
+// layers/channels/list.inc.
 
 #include <span>
 

@@ -1,6 +1,6 @@
 #pragma once
-// The one interface of mixers and channels. A layer has ONE forward, used by training (tape, no states), prefill and
-// decode (states). It picks its chunked or step kernel by length itself.
+// The one interface of mixers and channels. A layer has ONE forward, used by training (tape, no
+// states), prefill and decode (states). It picks its chunked or step kernel by length itself.
 
 #include <memory>
 #include <string>
@@ -15,11 +15,12 @@ namespace braid {
 // Model-wide facts a layer may need to set its defaults and to create its parameters.
 struct LayerEnv {
   int64_t width = 0;
-  int64_t heads = 0;       // default number of heads (model.toml `heads`); 0 = width / head_dim
-  int64_t head_dim = 64;   // default size of a head
+  int64_t heads = 0;      // default number of heads (model.toml `heads`); 0 = width / head_dim
+  int64_t head_dim = 64;  // default size of a head
   double norm_eps = 1e-6;
-  int64_t depth = 1;       // executed sub-layers in the whole stack (for scaled init)
-  int64_t layer_index = 0; // this sub-layer's index, 0-based in the order of the expression (lightning's slopes)
+  int64_t depth = 1;  // executed sub-layers in the whole stack (for scaled init)
+  int64_t layer_index =
+      0;  // this sub-layer's index, 0-based in the order of the expression (lightning's slopes)
   double init_std = 0.02;
   double out_init_std = 0.02;  // for projections that write to the residual stream
 };
@@ -28,10 +29,12 @@ class Layer {
  public:
   virtual ~Layer() = default;
   // x [T, width] (already normed by the residual scheme) -> [T, width].
-  virtual Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) = 0;
+  virtual Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch,
+                         States states) = 0;
   // A fresh state for one sequence, or null for a layer that remembers nothing.
   virtual std::unique_ptr<LayerState> make_state(const Context&) const { return nullptr; }
-  // State bytes of one sequence after `tokens` tokens (what `plan` prints; equals make_state()->bytes() then).
+  // State bytes of one sequence after `tokens` tokens (what `plan` prints; equals
+  // make_state()->bytes() then).
   virtual size_t state_bytes(int64_t /*tokens*/) const { return 0; }
   // Canonical options, defaults left out: "heads=16,gate=true". parse(print(x)) == x.
   virtual Options options() const = 0;

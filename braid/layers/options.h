@@ -1,5 +1,6 @@
 #pragma once
-// Key-value settings of one layer, as written in a stack expression: kda{heads=16, gate_lower_bound=-5}.
+// Key-value settings of one layer, as written in a stack expression: kda{heads=16,
+// gate_lower_bound=-5}.
 
 #include <cstdint>
 #include <string>
@@ -25,11 +26,12 @@ class Options {
   std::vector<Item> items_;
 };
 
-// Reads a layer's struct out of Options and writes it back, from one list of fields, so that parse and print cannot
-// disagree. A layer says once:
-//   void visit(OptionVisitor& v) { v.field("heads", heads, int64_t{0}); v.field("gate", gate, false); ... }
-// Reading: unknown keys, bad numbers and repeated keys throw Error(kUsage) with the key, the layer, the column and the
-// nearest known key. Writing: fields that equal their default are left out.
+// Reads a layer's struct out of Options and writes it back, from one list of fields, so that parse
+// and print cannot disagree. A layer says once:
+//   void visit(OptionVisitor& v) { v.field("heads", heads, int64_t{0}); v.field("gate", gate,
+//   false); ... }
+// Reading: unknown keys, bad numbers and repeated keys throw Error(kUsage) with the key, the layer,
+// the column and the nearest known key. Writing: fields that equal their default are left out.
 class OptionVisitor {
  public:
   virtual ~OptionVisitor() = default;

@@ -1,5 +1,6 @@
 #pragma once
-// Residual schemes: how sub-layer outputs become the next sub-layer's input. layers/residuals/<name>/.
+// Residual schemes: how sub-layer outputs become the next sub-layer's input.
+// layers/residuals/<name>/.
 
 #include <memory>
 #include <span>

@@ -11,15 +11,21 @@ namespace {
 
 float draw(const Init& init, const Rng& rng, uint64_t i) {
   switch (init.kind) {
-    case Init::Kind::kZeros: return 0.0f;
-    case Init::Kind::kOnes: return 1.0f;
-    case Init::Kind::kNormal: return static_cast<float>(init.a * rng.normal(i));
-    case Init::Kind::kUniform: return static_cast<float>(init.a + (init.b - init.a) * rng.uniform(i));
+    case Init::Kind::kZeros:
+      return 0.0f;
+    case Init::Kind::kOnes:
+      return 1.0f;
+    case Init::Kind::kNormal:
+      return static_cast<float>(init.a * rng.normal(i));
+    case Init::Kind::kUniform:
+      return static_cast<float>(init.a + (init.b - init.a) * rng.uniform(i));
     case Init::Kind::kLogUniformOfUniform:
-      return static_cast<float>(std::log(std::max(1e-4, init.a + (init.b - init.a) * rng.uniform(i))));
+      return static_cast<float>(
+          std::log(std::max(1e-4, init.a + (init.b - init.a) * rng.uniform(i))));
     case Init::Kind::kDtBias: {
-      const double dt =
-          std::max(1e-4, std::exp(std::log(init.a) + (std::log(init.b) - std::log(init.a)) * rng.uniform(i)));
+      const double dt = std::max(
+          1e-4,
+          std::exp(std::log(init.a) + (std::log(init.b) - std::log(init.a)) * rng.uniform(i)));
       return static_cast<float>(dt + std::log(-std::expm1(-dt)));
     }
   }
@@ -56,7 +62,8 @@ int64_t ParameterSet::trained_count() const {
 
 void ParameterSet::allocate_grads(const Context& ctx) {
   for (Parameter& p : items_) {
-    if (p.role != ParamRole::kBuffer && !p.grad.defined()) p.grad = Tensor::zeros(ctx, p.value.shape());
+    if (p.role != ParamRole::kBuffer && !p.grad.defined())
+      p.grad = Tensor::zeros(ctx, p.value.shape());
   }
 }
 

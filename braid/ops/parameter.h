@@ -13,7 +13,8 @@ namespace braid {
 enum class ParamRole {
   kMatrix,     // hidden 2-D weight [out, in]: Muon, weight decay
   kEmbedding,  // token table or untied head: AdamW
-  kVector,     // gains, biases, convolutions, gate and decay parameters, queries: AdamW, no weight decay
+  kVector,     // gains, biases, convolutions, gate and decay parameters, queries: AdamW, no weight
+               // decay
   kBuffer,     // saved but not trained by gradient (a router's balance bias)
 };
 
@@ -22,21 +23,32 @@ struct Parameter {
   ParamRole role = ParamRole::kMatrix;
   Tensor value;
   Tensor grad;  // f32, same shape; undefined until training allocates it. Backward ADDS to it.
-  // Rows of `value` that are separate logical matrices to Muon (fused q, k, v or experts); empty = one.
+  // Rows of `value` that are separate logical matrices to Muon (fused q, k, v or experts); empty =
+  // one.
   std::vector<int64_t> row_splits;
 };
 
 // How a fresh parameter is filled; every element is a function of (seed, name, index) alone.
 struct Init {
-  enum class Kind { kZeros, kOnes, kNormal, kUniform, kLogUniformOfUniform, kDtBias } kind = Kind::kZeros;
-  double a = 0;  // kNormal: std; kUniform: low; kLogUniformOfUniform: log of U(a, b); kDtBias: dt in [a, b]
+  enum class Kind {
+    kZeros,
+    kOnes,
+    kNormal,
+    kUniform,
+    kLogUniformOfUniform,
+    kDtBias
+  } kind = Kind::kZeros;
+  double a = 0;  // kNormal: std; kUniform: low; kLogUniformOfUniform: log of U(a, b); kDtBias: dt
+                 // in [a, b]
   double b = 0;
   static Init zeros() { return {}; }
   static Init ones() { return {Kind::kOnes, 0, 0}; }
   static Init normal(double std) { return {Kind::kNormal, std, 0}; }
   static Init uniform(double low, double high) { return {Kind::kUniform, low, high}; }
   // A_log = log A with A ~ U(low, high)  (fla GDN, KDA)
-  static Init log_of_uniform(double low, double high) { return {Kind::kLogUniformOfUniform, low, high}; }
+  static Init log_of_uniform(double low, double high) {
+    return {Kind::kLogUniformOfUniform, low, high};
+  }
   // Inverse softplus of dt, dt log-uniform in [low, high]  (fla GDN, KDA; Mamba)
   static Init dt_bias(double low = 1e-3, double high = 0.1) { return {Kind::kDtBias, low, high}; }
 };
@@ -54,7 +66,7 @@ class ParameterSet {
   auto begin() const { return items_.begin(); }
   auto end() const { return items_.end(); }
   size_t size() const { return items_.size(); }
-  int64_t trained_count() const;  // elements, buffers left out
+  int64_t trained_count() const;            // elements, buffers left out
   void allocate_grads(const Context& ctx);  // zeroed
   void zero_grads(const Context& ctx);
 

@@ -10,14 +10,13 @@ void Tape::watch(Tensor& leaf) {
 }
 
 void Tape::record(Tensor& output, Backward backward) {
-  record_many({&output}, nullptr);
-  const int slot = output.slot();
-  nodes_.back().backward = [slot, backward = std::move(backward)](Tape& tape) {
-    backward(tape, tape.grads_[slot]);
-  };
+  Tensor* const outputs[] = {&output};
+  record_many(outputs, [backward = std::move(backward)](Tape& tape, std::span<const Tensor> grads) {
+    backward(tape, grads[0]);
+  });
 }
 
-void Tape::record_many(std::initializer_list<Tensor*> outputs, BackwardMany backward) {
+void Tape::record_many(std::span<Tensor* const> outputs, BackwardMany backward) {
   Node node;
   for (Tensor* o : outputs) {
     watch(*o);
@@ -50,7 +49,8 @@ void Tape::backward(const Context& ctx, const Tensor& output, Tensor seed) {
   backward_many(ctx, std::span(&output, 1), std::span(&seed, 1));
 }
 
-void Tape::backward_many(const Context& ctx, std::span<const Tensor> outputs, std::span<const Tensor> seeds) {
+void Tape::backward_many(const Context& ctx, std::span<const Tensor> outputs,
+                         std::span<const Tensor> seeds) {
   ctx_ = &ctx;
   for (size_t i = 0; i < outputs.size(); ++i) {
     // A copy: the gradient of a slot may be summed into.
@@ -70,13 +70,18 @@ void Tape::backward_many(const Context& ctx, std::span<const Tensor> outputs, st
 }
 
 void Tape::run() {
+  std::vector<Tensor> grads;
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
     nodes_.pop_back();
     bool reached = false;
-    for (const int slot : node.outputs) reached = reached || grads_[slot].defined();
-    if (reached) node.backward(*this);
-    for (const int slot : node.outputs) grads_[slot] = Tensor();
+    for (const int slot : node.outputs) {
+      reached = reached || grads_[slot].defined();
+      grads.push_back(std::move(grads_[slot]));
+      grads_[slot] = Tensor();
+    }
+    if (reached) node.backward(*this, grads);
+    grads.clear();
   }
 }
 

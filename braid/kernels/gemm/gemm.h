@@ -5,13 +5,15 @@
 
 namespace braid {
 
-// C[m,n] = op(A) op(B) + beta * C with op(A) [m,k], op(B) [k,n]; trans_a: A is stored [k,m], trans_b: B is stored
-// [n,k] (a torch Linear weight). beta is 0 or 1. Runs on the calling thread only and is bitwise reproducible for
-// equal arguments: callers split m and n into fixed tiles with parallel_for.  (oneDNN)
-void gemm_f32(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-              const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+// C[m,n] = op(A) op(B) + beta * C with op(A) [m,k], op(B) [k,n]; trans_a: A is stored [k,m],
+// trans_b: B is stored [n,k] (a torch Linear weight). beta is 0 or 1. Runs on the calling thread
+// only and is bitwise reproducible for equal arguments: callers split m and n into fixed tiles with
+// parallel_for.  (oneDNN)
+void gemm_f32(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float* a,
+              int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
 // y[n] = W[n,k] x[k] for n in [begin, end): the decode product, bound by reading W once.  (Highway)
-void gemv_f32(const float* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin, int64_t end);
+void gemv_f32(const float* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin,
+              int64_t end);
 
 }  // namespace braid

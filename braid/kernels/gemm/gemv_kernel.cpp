@@ -10,7 +10,8 @@ namespace braid::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Four rows at once share the loads of x and keep four streams in flight, which memory bandwidth needs.
+// Four rows at once share the loads of x and keep four streams in flight, which memory bandwidth
+// needs.
 template <int kRows>
 void gemv_rows(const float* HWY_RESTRICT w, int64_t ldw, int64_t k, const float* HWY_RESTRICT x,
                float* HWY_RESTRICT y) {
@@ -51,7 +52,8 @@ void gemv_rows(const float* HWY_RESTRICT w, int64_t ldw, int64_t k, const float*
   }
 }
 
-void gemv(const float* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin, int64_t end) {
+void gemv(const float* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin,
+          int64_t end) {
   int64_t n = begin;
   for (; n + 4 <= end; n += 4) gemv_rows<4>(w + n * ldw, ldw, k, x, y + n);
   for (; n < end; ++n) gemv_rows<1>(w + n * ldw, ldw, k, x, y + n);
@@ -65,7 +67,8 @@ namespace braid {
 
 HWY_EXPORT(gemv);
 
-void gemv_f32(const float* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin, int64_t end) {
+void gemv_f32(const float* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin,
+              int64_t end) {
   HWY_DYNAMIC_DISPATCH(gemv)(w, ldw, k, x, y, begin, end);
 }
 

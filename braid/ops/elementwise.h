@@ -1,0 +1,19 @@
+#pragma once
+// Elementwise ops with autograd. Operands have equal shapes; inputs may have strided rows
+// (ops/rows.h), outputs are contiguous.
+
+#include "braid/ops/tape.h"
+
+namespace braid {
+
+Tensor add(const Context& ctx, const Tensor& a, const Tensor& b);
+Tensor mul(const Context& ctx, const Tensor& a, const Tensor& b);
+Tensor scale(const Context& ctx, const Tensor& x, float by);
+Tensor sigmoid(const Context& ctx, const Tensor& x);
+Tensor silu(const Context& ctx, const Tensor& x);
+// silu(gate) * up (arXiv 2002.05202)
+Tensor silu_mul(const Context& ctx, const Tensor& gate, const Tensor& up);
+// x * sigmoid(gate) (arXiv 2505.06708)
+Tensor sigmoid_mul(const Context& ctx, const Tensor& x, const Tensor& gate);
+
+}  // namespace braid
