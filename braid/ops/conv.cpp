@@ -1,0 +1,164 @@
+#include "braid/ops/conv.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "braid/core/parallel.h"
+#include "braid/kernels/conv/conv.h"
+
+namespace braid {
+namespace {
+
+constexpr int64_t kForwardRows = 128, kForwardChannels = 256;
+constexpr int64_t kBackwardRows = 512;
+constexpr int64_t kRangeElements = 1 << 14;  // work too small for a second thread is not split
+
+// A run of rows of one sequence and a run of channels.
+struct Piece {
+  int64_t sequence;
+  int64_t first_row;  // of the sequence
+  ConvRows rows;
+  int64_t channel;
+  int64_t channels;
+  int64_t segment;  // number of the run of rows, the same for all its channel runs
+};
+
+std::vector<Piece> cut(std::span<const int64_t> seq_starts, int64_t channels, int64_t rows_each,
+                       int64_t channels_each) {
+  std::vector<Piece> pieces;
+  int64_t segment = 0;
+  for (size_t s = 0; s + 1 < seq_starts.size(); ++s) {
+    const int64_t length = seq_starts[s + 1] - seq_starts[s];
+    for (int64_t r = 0; r < length; r += rows_each, ++segment) {
+      for (int64_t c = 0; c < channels; c += channels_each) {
+        pieces.push_back({static_cast<int64_t>(s), seq_starts[s],
+                          {r, std::min(length, r + rows_each), length}, c,
+                          std::min(channels_each, channels - c), segment});
+      }
+    }
+  }
+  return pieces;
+}
+
+int64_t piece_grain(const std::vector<Piece>& pieces) {
+  int64_t most = 1;
+  for (const Piece& p : pieces) most = std::max(most, (p.rows.end - p.rows.begin) * p.channels);
+  return std::max<int64_t>(1, kRangeElements / most);
+}
+
+// [C, 1, Kc] -> [Kc, C]
+Tensor tap_major(const Context& ctx, const Tensor& weight) {
+  const int64_t channels = weight.size(0), taps = weight.size(2);
+  Tensor w = Tensor::empty(ctx, {taps, channels});
+  const float* from = weight.data();
+  float* into = w.data();
+  parallel_for(ctx, channels, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t j = 0; j < taps; ++j) {
+      for (int64_t c = begin; c < end; ++c) into[j * channels + c] = from[c * taps + j];
+    }
+  });
+  return w;
+}
+
+void check(const Tensor& x, const Parameter& weight, std::span<const int64_t> seq_starts) {
+  const Shape& w = weight.value.shape();
+  BRAID_CHECK(x.rank() == 2 && (x.size(1) == 1 || x.stride(1) == 1));
+  BRAID_CHECK(w.rank() == 3 && w[0] == x.size(1) && w[1] == 1);
+  BRAID_CHECK(w[2] >= 1 && w[2] <= kMaxConvTaps);
+  BRAID_CHECK(!seq_starts.empty() && seq_starts.front() == 0 && seq_starts.back() == x.size(0));
+}
+
+// The last Kc - 1 rows of (window, x). Copying from the oldest on is safe: sources lie ahead of their targets.
+void advance_window(float* window, int64_t kept, int64_t channels, const float* x, int64_t ldx,
+                    int64_t length) {
+  for (int64_t j = 0; j < kept; ++j) {
+    const int64_t from = length + j;
+    const float* row = from < kept ? window + from * channels : x + (from - kept) * ldx;
+    if (row != window + j * channels) {
+      std::memcpy(window + j * channels, row, static_cast<size_t>(channels) * sizeof(float));
+    }
+  }
+}
+
+}  // namespace
+
+Tensor short_conv(const Context& ctx, const Tensor& x, Parameter& weight,
+                  std::span<const int64_t> seq_starts, bool silu, std::span<const Tensor> windows) {
+  check(x, weight, seq_starts);
+  BRAID_CHECK(windows.empty() || windows.size() + 1 == seq_starts.size());
+  const int64_t channels = x.size(1), ldx = x.stride(0), kept = weight.value.size(2) - 1;
+  for (const Tensor& w : windows) {
+    BRAID_CHECK(w.contiguous() && w.shape() == (Shape{kept, channels}));
+  }
+  Tensor y = Tensor::empty(ctx, {x.size(0), channels});
+  const Tensor w = tap_major(ctx, weight.value);
+  const auto pieces = cut(seq_starts, channels, kForwardRows, kForwardChannels);
+  parallel_for(ctx, static_cast<int64_t>(pieces.size()), piece_grain(pieces),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   const Piece& p = pieces[i];
+                   const ConvFilter filter{w.data() + p.channel, channels,
+                                           static_cast<int>(kept + 1), silu};
+                   const float* window =
+                       windows.empty() ? nullptr : windows[p.sequence].data() + p.channel;
+                   short_conv_f32(filter, p.rows, p.channels,
+                                  x.data() + p.first_row * ldx + p.channel, ldx, window, channels,
+                                  y.data() + p.first_row * channels + p.channel, channels);
+                 }
+               });
+  if (!ctx.dry()) {
+    for (size_t s = 0; s < windows.size(); ++s) {
+      advance_window(windows[s].data(), kept, channels, x.data() + seq_starts[s] * ldx, ldx,
+                     seq_starts[s + 1] - seq_starts[s]);
+    }
+  }
+  if (Tape* tape = recording(ctx, {&x}, true)) {
+    BRAID_CHECK(windows.empty());
+    std::vector<int64_t> starts(seq_starts.begin(), seq_starts.end());
+    tape->record(y, [x, &weight, starts = std::move(starts), silu](Tape& t, const Tensor& dy) {
+      t.add(x, short_conv_backward(t.context(), x, weight, starts, silu, dy));
+    });
+  }
+  return y;
+}
+
+Tensor short_conv_backward(const Context& ctx, const Tensor& x, Parameter& weight,
+                           std::span<const int64_t> seq_starts, bool silu, const Tensor& dy) {
+  check(x, weight, seq_starts);
+  BRAID_CHECK(dy.contiguous() && dy.shape() == x.shape() && weight.grad.defined());
+  const int64_t channels = x.size(1), ldx = x.stride(0), taps = weight.value.size(2);
+  Tensor dx = Tensor::empty(ctx, x.shape());
+  const Tensor w = tap_major(ctx, weight.value);
+  const auto pieces = cut(seq_starts, channels, kBackwardRows, kConvBackwardBlock);
+  const int64_t segments = pieces.empty() ? 0 : pieces.back().segment + 1;
+  // One partial sum per run of rows, added up in order below.
+  const Tensor dw = Tensor::zeros(ctx, {segments, taps, channels});
+  parallel_for(ctx, static_cast<int64_t>(pieces.size()), piece_grain(pieces),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   const Piece& p = pieces[i];
+                   const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(taps),
+                                           silu};
+                   const int64_t at = p.first_row * channels + p.channel;
+                   short_conv_backward_f32(
+                       filter, p.rows, p.channels, x.data() + p.first_row * ldx + p.channel, ldx,
+                       dy.data() + at, channels, dx.data() + at, channels,
+                       dw.data() + p.segment * taps * channels + p.channel, channels);
+                 }
+               });
+  const float* partial = dw.data();
+  float* grad = weight.grad.data();
+  parallel_for(ctx, channels, 1024, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      for (int64_t j = 0; j < taps; ++j) {
+        float sum = 0;
+        for (int64_t s = 0; s < segments; ++s) sum += partial[(s * taps + j) * channels + c];
+        grad[c * taps + j] += sum;
+      }
+    }
+  });
+  return dx;
+}
+
+}  // namespace braid
