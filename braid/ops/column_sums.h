@@ -1,6 +1,6 @@
 #pragma once
-// Sums over rows that several ranges of a parallel_for contribute to, in an order fixed by the sizes: every range adds
-// to its own partial sums, which are added up in the order of the ranges.
+// Sums over rows that several ranges of a parallel_for contribute to, in an order fixed by the
+// sizes: every range adds to its own partial sums, which are added up in the order of the ranges.
 
 #include "braid/core/tensor.h"
 

@@ -32,9 +32,12 @@ std::vector<Piece> cut(std::span<const int64_t> seq_starts, int64_t channels, in
     const int64_t length = seq_starts[s + 1] - seq_starts[s];
     for (int64_t r = 0; r < length; r += rows_each, ++segment) {
       for (int64_t c = 0; c < channels; c += channels_each) {
-        pieces.push_back({static_cast<int64_t>(s), seq_starts[s],
-                          {r, std::min(length, r + rows_each), length}, c,
-                          std::min(channels_each, channels - c), segment});
+        pieces.push_back({static_cast<int64_t>(s),
+                          seq_starts[s],
+                          {r, std::min(length, r + rows_each), length},
+                          c,
+                          std::min(channels_each, channels - c),
+                          segment});
       }
     }
   }
@@ -69,7 +72,8 @@ void check(const Tensor& x, const Parameter& weight, std::span<const int64_t> se
   BRAID_CHECK(!seq_starts.empty() && seq_starts.front() == 0 && seq_starts.back() == x.size(0));
 }
 
-// The last Kc - 1 rows of (window, x). Copying from the oldest on is safe: sources lie ahead of their targets.
+// The last Kc - 1 rows of (window, x). Copying from the oldest on is safe: sources lie ahead of
+// their targets.
 void advance_window(float* window, int64_t kept, int64_t channels, const float* x, int64_t ldx,
                     int64_t length) {
   for (int64_t j = 0; j < kept; ++j) {
@@ -94,26 +98,24 @@ Tensor short_conv(const Context& ctx, const Tensor& x, Parameter& weight,
   Tensor y = Tensor::empty(ctx, {x.size(0), channels});
   const Tensor w = tap_major(ctx, weight.value);
   const auto pieces = cut(seq_starts, channels, kForwardRows, kForwardChannels);
-  parallel_for(ctx, static_cast<int64_t>(pieces.size()), piece_grain(pieces),
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t i = begin; i < end; ++i) {
-                   const Piece& p = pieces[i];
-                   const ConvFilter filter{w.data() + p.channel, channels,
-                                           static_cast<int>(kept + 1), silu};
-                   const float* window =
-                       windows.empty() ? nullptr : windows[p.sequence].data() + p.channel;
-                   short_conv_f32(filter, p.rows, p.channels,
-                                  x.data() + p.first_row * ldx + p.channel, ldx, window, channels,
-                                  y.data() + p.first_row * channels + p.channel, channels);
-                 }
-               });
+  parallel_for(
+      ctx, static_cast<int64_t>(pieces.size()), piece_grain(pieces),
+      [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const Piece& p = pieces[i];
+          const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(kept + 1), silu};
+          const float* window = windows.empty() ? nullptr : windows[p.sequence].data() + p.channel;
+          short_conv_f32(filter, p.rows, p.channels, x.data() + p.first_row * ldx + p.channel, ldx,
+                         window, channels, y.data() + p.first_row * channels + p.channel, channels);
+        }
+      });
   if (!ctx.dry()) {
     for (size_t s = 0; s < windows.size(); ++s) {
       advance_window(windows[s].data(), kept, channels, x.data() + seq_starts[s] * ldx, ldx,
                      seq_starts[s + 1] - seq_starts[s]);
     }
   }
-  if (Tape* tape = recording(ctx, {&x}, true)) {
+  if (Tape* tape = recording(ctx, {&x}, weight.grad.defined())) {
     BRAID_CHECK(windows.empty());
     std::vector<int64_t> starts(seq_starts.begin(), seq_starts.end());
     tape->record(y, [x, &weight, starts = std::move(starts), silu](Tape& t, const Tensor& dy) {
@@ -126,7 +128,7 @@ Tensor short_conv(const Context& ctx, const Tensor& x, Parameter& weight,
 Tensor short_conv_backward(const Context& ctx, const Tensor& x, Parameter& weight,
                            std::span<const int64_t> seq_starts, bool silu, const Tensor& dy) {
   check(x, weight, seq_starts);
-  BRAID_CHECK(dy.contiguous() && dy.shape() == x.shape() && weight.grad.defined());
+  BRAID_CHECK(dy.contiguous() && dy.shape() == x.shape());
   const int64_t channels = x.size(1), ldx = x.stride(0), taps = weight.value.size(2);
   Tensor dx = Tensor::empty(ctx, x.shape());
   const Tensor w = tap_major(ctx, weight.value);
@@ -134,19 +136,20 @@ Tensor short_conv_backward(const Context& ctx, const Tensor& x, Parameter& weigh
   const int64_t segments = pieces.empty() ? 0 : pieces.back().segment + 1;
   // One partial sum per run of rows, added up in order below.
   const Tensor dw = Tensor::zeros(ctx, {segments, taps, channels});
-  parallel_for(ctx, static_cast<int64_t>(pieces.size()), piece_grain(pieces),
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t i = begin; i < end; ++i) {
-                   const Piece& p = pieces[i];
-                   const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(taps),
-                                           silu};
-                   const int64_t at = p.first_row * channels + p.channel;
-                   short_conv_backward_f32(
-                       filter, p.rows, p.channels, x.data() + p.first_row * ldx + p.channel, ldx,
-                       dy.data() + at, channels, dx.data() + at, channels,
-                       dw.data() + p.segment * taps * channels + p.channel, channels);
-                 }
-               });
+  parallel_for(
+      ctx, static_cast<int64_t>(pieces.size()), piece_grain(pieces),
+      [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const Piece& p = pieces[i];
+          const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(taps), silu};
+          const int64_t at = p.first_row * channels + p.channel;
+          short_conv_backward_f32(filter, p.rows, p.channels,
+                                  x.data() + p.first_row * ldx + p.channel, ldx, dy.data() + at,
+                                  channels, dx.data() + at, channels,
+                                  dw.data() + p.segment * taps * channels + p.channel, channels);
+        }
+      });
+  if (!weight.grad.defined()) return dx;
   const float* partial = dw.data();
   float* grad = weight.grad.data();
   parallel_for(ctx, channels, 1024, [&](int64_t begin, int64_t end) {

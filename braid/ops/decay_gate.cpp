@@ -6,52 +6,42 @@
 #include "braid/core/parallel.h"
 #include "braid/kernels/gate/gate.h"
 #include "braid/ops/column_sums.h"
+#include "braid/ops/rows.h"
 
 namespace braid {
 namespace {
 
-// [T, ...] as rows of contiguous columns.
-struct Rows {
-  int64_t rows;
-  int64_t columns;
-  int64_t stride;
-  int64_t grain;  // about 16k elements, at most 64 ranges so that partial sums stay small
-
-  explicit Rows(const Tensor& x) : rows(x.size(0)), columns(1), stride(x.stride(0)) {
-    for (int i = x.rank() - 1; i > 0; --i) {
-      BRAID_CHECK(x.size(i) == 1 || x.stride(i) == columns);
-      columns *= x.size(i);
-    }
-    grain = std::max<int64_t>({1, (1 << 14) / std::max<int64_t>(1, columns), (rows + 63) / 64});
-  }
-};
+// Rows per range: about 16k elements, and at most 64 ranges so that partial sums stay small.
+int64_t grain_of(const Rows& n) {
+  return std::max<int64_t>({1, (1 << 14) / std::max<int64_t>(1, n.cols), (n.rows + 63) / 64});
+}
 
 Tensor run_gate(const Context& ctx, const DecayGate& gate, const Tensor& a) {
-  const Rows n(a);
+  const Rows n = rows_of(a);
   Tensor g = Tensor::empty(ctx, a.shape());
-  parallel_for(ctx, n.rows, n.grain, [&](int64_t begin, int64_t end) {
-    decay_gate_f32(gate, end - begin, n.columns, a.data() + begin * n.stride, n.stride,
-                   g.data() + begin * n.columns);
+  parallel_for(ctx, n.rows, grain_of(n), [&](int64_t begin, int64_t end) {
+    decay_gate_f32(gate, end - begin, n.cols, a.data() + begin * n.stride, n.stride,
+                   g.data() + begin * n.cols);
   });
   return g;
 }
 
-// dlog_into: gradient of log(rate), one element per `fold` columns; dbias_into: one per column. Either may be null.
+// Adds to dbias [columns] and to dlog, the gradient of log(rate), one element per `fold` columns;
+// either may be null or undefined.
 Tensor run_gate_backward(const Context& ctx, const DecayGate& gate, const Tensor& a,
-                         const Tensor& dg, const Tensor* dbias_into, const Tensor* dlog_into,
-                         int64_t fold) {
-  const Rows n(a);
+                         const Tensor& dg, const Tensor* dbias, const Tensor* dlog, int64_t fold) {
+  const Rows n = rows_of(a);
   BRAID_CHECK(dg.contiguous() && dg.shape() == a.shape());
   Tensor da = Tensor::empty(ctx, a.shape());
-  const ColumnSums dbias(ctx, n.rows, n.grain, n.columns), dlog(ctx, n.rows, n.grain, n.columns);
-  parallel_for(ctx, n.rows, n.grain, [&](int64_t begin, int64_t end) {
-    decay_gate_backward_f32(gate, end - begin, n.columns, a.data() + begin * n.stride, n.stride,
-                            dg.data() + begin * n.columns, da.data() + begin * n.columns,
-                            dbias_into != nullptr ? dbias.range(begin) : nullptr,
-                            dlog_into != nullptr ? dlog.range(begin) : nullptr);
+  const int64_t grain = grain_of(n);
+  const ColumnSums bias_sums(ctx, n.rows, grain, n.cols), log_sums(ctx, n.rows, grain, n.cols);
+  parallel_for(ctx, n.rows, grain, [&](int64_t begin, int64_t end) {
+    decay_gate_backward_f32(gate, end - begin, n.cols, a.data() + begin * n.stride, n.stride,
+                            dg.data() + begin * n.cols, da.data() + begin * n.cols,
+                            bias_sums.range(begin), log_sums.range(begin));
   });
-  if (dbias_into != nullptr) dbias.add_to(ctx, *dbias_into);
-  if (dlog_into != nullptr) dlog.add_to(ctx, *dlog_into, fold);
+  if (dbias != nullptr && dbias->defined()) bias_sums.add_to(ctx, *dbias);
+  if (dlog != nullptr && dlog->defined()) log_sums.add_to(ctx, *dlog, fold);
   return da;
 }
 
@@ -88,9 +78,9 @@ DecayGate log_sigmoid_form(const Tensor& rate, const Parameter* bias) {
 
 Tensor decay_gate(const Context& ctx, const Tensor& a, Parameter& a_log, Parameter& dt_bias,
                   double lower_bound) {
-  const Tensor rate = repeated_rate(ctx, a_log.value, Rows(a).columns);
+  const Tensor rate = repeated_rate(ctx, a_log.value, rows_of(a).cols);
   Tensor g = run_gate(ctx, decay_form(lower_bound, rate, dt_bias.value), a);
-  if (Tape* tape = recording(ctx, {&a}, true)) {
+  if (Tape* tape = recording(ctx, {&a}, a_log.grad.defined() || dt_bias.grad.defined())) {
     tape->record(g, [a, &a_log, &dt_bias, lower_bound](Tape& t, const Tensor& dg) {
       t.add(a, decay_gate_backward(t.context(), a, a_log, dt_bias, lower_bound, dg));
     });
@@ -100,16 +90,16 @@ Tensor decay_gate(const Context& ctx, const Tensor& a, Parameter& a_log, Paramet
 
 Tensor decay_gate_backward(const Context& ctx, const Tensor& a, Parameter& a_log,
                            Parameter& dt_bias, double lower_bound, const Tensor& dg) {
-  const int64_t columns = Rows(a).columns;
+  const int64_t columns = rows_of(a).cols;
   const Tensor rate = repeated_rate(ctx, a_log.value, columns);
   return run_gate_backward(ctx, decay_form(lower_bound, rate, dt_bias.value), a, dg, &dt_bias.grad,
                            &a_log.grad, columns / a_log.value.count());
 }
 
 Tensor log_sigmoid_gate(const Context& ctx, const Tensor& x, Parameter* bias, double scale) {
-  const Tensor rate = constant_rate(ctx, Rows(x).columns, scale);
+  const Tensor rate = constant_rate(ctx, rows_of(x).cols, scale);
   Tensor g = run_gate(ctx, log_sigmoid_form(rate, bias), x);
-  if (Tape* tape = recording(ctx, {&x}, bias != nullptr)) {
+  if (Tape* tape = recording(ctx, {&x}, bias != nullptr && bias->grad.defined())) {
     tape->record(g, [x, bias, scale](Tape& t, const Tensor& dg) {
       t.add(x, log_sigmoid_gate_backward(t.context(), x, bias, scale, dg));
     });
@@ -119,17 +109,17 @@ Tensor log_sigmoid_gate(const Context& ctx, const Tensor& x, Parameter* bias, do
 
 Tensor log_sigmoid_gate_backward(const Context& ctx, const Tensor& x, Parameter* bias, double scale,
                                  const Tensor& dg) {
-  const Tensor rate = constant_rate(ctx, Rows(x).columns, scale);
+  const Tensor rate = constant_rate(ctx, rows_of(x).cols, scale);
   return run_gate_backward(ctx, log_sigmoid_form(rate, bias), x, dg,
                            bias != nullptr ? &bias->grad : nullptr, nullptr, 1);
 }
 
 Tensor beta_gate(const Context& ctx, const Tensor& x, double scale) {
-  const Rows n(x);
+  const Rows n = rows_of(x);
   Tensor y = Tensor::empty(ctx, x.shape());
-  parallel_for(ctx, n.rows, n.grain, [&](int64_t begin, int64_t end) {
-    scaled_sigmoid_f32(static_cast<float>(scale), end - begin, n.columns,
-                       x.data() + begin * n.stride, n.stride, y.data() + begin * n.columns);
+  parallel_for(ctx, n.rows, grain_of(n), [&](int64_t begin, int64_t end) {
+    scaled_sigmoid_f32(static_cast<float>(scale), end - begin, n.cols, x.data() + begin * n.stride,
+                       n.stride, y.data() + begin * n.cols);
   });
   if (Tape* tape = recording(ctx, {&x})) {
     tape->record(y, [x, y = y, scale](Tape& t, const Tensor& dy) {

@@ -6,11 +6,12 @@
 
 namespace braid {
 
-// y = x (mean x^2 + eps)^-1/2 weight act(z) over the last dimension: the output norm of linear mixers, norm before
-// gate, one weight [V] for all heads. act is silu (GDN, GLA, RetNet) or sigmoid (KDA, GDN-2, Comba).
-// x, z [T, H, V], channels contiguous, rows and heads may be strided; y [T, H, V] contiguous.
-Tensor gated_norm(const Context& ctx, const Tensor& x, const Tensor& z, Parameter& weight, double eps,
-                  GateAct act);
+// y = x (mean x^2 + eps)^-1/2 weight act(z) over the last dimension: the output norm of linear
+// mixers, norm before gate, one weight [V] for all heads. act is silu (GDN, GLA, RetNet) or sigmoid
+// (KDA, GDN-2, Comba). x, z [T, H, V], channels contiguous, rows and heads may be strided; y [T, H,
+// V] contiguous.
+Tensor gated_norm(const Context& ctx, const Tensor& x, const Tensor& z, Parameter& weight,
+                  double eps, GateAct act);
 
 struct GatedNormGrads {
   Tensor dx;

@@ -17,7 +17,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-// The inputs under the taps of one row, oldest first; the first `missing` lie before the sequence and count as zero.
+// The inputs under the taps of one row, oldest first; the first `missing` lie before the sequence
+// and count as zero.
 struct TapRows {
   const float* row[kMaxConvTaps];
   int missing = 0;
@@ -39,7 +40,8 @@ TapRows tap_rows(int taps, int64_t t, const float* x, int64_t ldx, const float* 
   return r;
 }
 
-// kTaps = 0: any number. One vector of channels from c on; kPart: only the first `n` of its lanes exist.
+// kTaps = 0: any number. One vector of channels from c on; kPart: only the first `n` of its lanes
+// exist.
 template <int kTaps, bool kPart>
 HWY_INLINE V filter_sum(D d, const ConvFilter& f, const TapRows& r, int64_t c, hn::Mask<D> part) {
   const auto load = [&](const float* p) {
@@ -85,7 +87,8 @@ void forward(const ConvFilter& f, ConvRows rows, int64_t channels, const float* 
   }
 }
 
-// dz = dy * act'(z) of one row into `dz`, and its outer product with the inputs into dw when `add_dw`.
+// dz = dy * act'(z) of one row into `dz`, and its outer product with the inputs into dw when
+// `add_dw`.
 template <int kTaps, bool kPart>
 HWY_INLINE void backward_vector(D d, const ConvFilter& f, const TapRows& r, int64_t c,
                                 hn::Mask<D> part, const float* dy, float* dz, float* dw,
@@ -133,8 +136,7 @@ void input_gradient_row(const ConvFilter& f, const float* const* dz, int64_t cha
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t c = 0; c < channels; c += lanes) {
-    const auto part =
-        hn::FirstN(d, static_cast<size_t>(std::min<int64_t>(lanes, channels - c)));
+    const auto part = hn::FirstN(d, static_cast<size_t>(std::min<int64_t>(lanes, channels - c)));
     V sum = hn::Zero(d);
     for (int j = 0; j < f.taps; ++j) {
       sum = hn::MulAdd(hn::MaskedLoad(part, d, f.w + j * f.ldw + c),
@@ -146,7 +148,8 @@ void input_gradient_row(const ConvFilter& f, const float* const* dz, int64_t cha
 
 void backward(const ConvFilter& f, ConvRows rows, int64_t channels, const float* x, int64_t ldx,
               const float* dy, int64_t ldy, float* dx, int64_t lddx, float* dw, int64_t lddw) {
-  // dz of the last `taps` rows; row t lives in slot t mod taps. Room for a vector past the block's end.
+  // dz of the last `taps` rows; row t lives in slot t mod taps. Room for a vector past the block's
+  // end.
   HWY_ALIGN float ring[kMaxConvTaps][kConvBackwardBlock + 16];
   const int taps = f.taps;
   for (int64_t t = rows.begin; t < rows.end + taps - 1; ++t) {

@@ -1,6 +1,6 @@
 #pragma once
-// Elementwise gates of the linear mixers (specs/linear-recurrences.md section 7). Columns are heads x channels; what a
-// head shares has been repeated over its channels by the caller.
+// Elementwise gates of the linear mixers (specs/linear-recurrences.md section 7). Columns are heads
+// x channels; what a head shares has been repeated over its channels by the caller.
 
 #include <cstdint>
 
@@ -23,8 +23,8 @@ struct DecayGate {
 void decay_gate_f32(const DecayGate& gate, int64_t rows, int64_t columns, const float* a,
                     int64_t lda, float* g);
 
-// Writes da [rows, columns] and adds column sums: dbias += sum dy (y = a + bias), dlog += sum dg rate dg/drate, the
-// gradient of log(rate). Either sum may be null.
+// Writes da [rows, columns] and adds column sums: dbias += sum dy (y = a + bias), dlog += sum dg
+// rate dg/drate, the gradient of log(rate).
 void decay_gate_backward_f32(const DecayGate& gate, int64_t rows, int64_t columns, const float* a,
                              int64_t lda, const float* dg, float* da, float* dbias, float* dlog);
 

@@ -55,7 +55,6 @@ void decay_backward_rows(const DecayGate& gate, int64_t rows, int64_t columns, c
   const D d;
   const V bound = hn::Set(d, gate.bound), one = hn::Set(d, 1.0f);
   const auto accumulate = [&](V v, hn::Mask<D> m, float* sums, int64_t c) {
-    if (sums == nullptr) return;
     hn::BlendedStore(hn::Add(hn::MaskedLoad(m, d, sums + c), v), m, d, sums + c);
   };
   for (int64_t r = 0; r < rows; ++r, a += lda, dg += columns, da += columns) {
@@ -105,11 +104,11 @@ void decay_backward(const DecayGate& gate, int64_t rows, int64_t columns, const 
       return decay_backward_rows<DecayForm::kSoftplus>(gate, rows, columns, a, lda, dg, da, dbias,
                                                        dlog);
     case DecayForm::kLowerBound:
-      return decay_backward_rows<DecayForm::kLowerBound>(gate, rows, columns, a, lda, dg, da,
-                                                         dbias, dlog);
+      return decay_backward_rows<DecayForm::kLowerBound>(gate, rows, columns, a, lda, dg, da, dbias,
+                                                         dlog);
     case DecayForm::kLogSigmoid:
-      return decay_backward_rows<DecayForm::kLogSigmoid>(gate, rows, columns, a, lda, dg, da,
-                                                         dbias, dlog);
+      return decay_backward_rows<DecayForm::kLogSigmoid>(gate, rows, columns, a, lda, dg, da, dbias,
+                                                         dlog);
   }
 }
 

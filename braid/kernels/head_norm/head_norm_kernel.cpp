@@ -69,8 +69,8 @@ void l2_backward(HeadLayout n, float eps, const float* x, HeadStrides xs, const 
     const V scale = hn::Set(d, rho);
     const V along = hn::Set(d, rho * rho * hn::GetLane(hn::SumOfLanes(d, dots)));
     for_channels(n.size, [&](int64_t c, hn::Mask<D> m) {
-      const V across = hn::NegMulAdd(hn::MaskedLoad(m, d, in + c), along,
-                                     hn::MaskedLoad(m, d, dy + at + c));
+      const V across =
+          hn::NegMulAdd(hn::MaskedLoad(m, d, in + c), along, hn::MaskedLoad(m, d, dy + at + c));
       hn::BlendedStore(hn::Mul(scale, across), m, d, dx + at + c);
     });
   });
@@ -89,8 +89,8 @@ void gated_heads(HeadLayout n, float eps, const float* x, HeadStrides xs, const 
       const V zv = hn::MaskedLoad(m, d, gate + c);
       V act = sigmoid(d, zv);
       if constexpr (kAct == GateAct::kSilu) act = hn::Mul(zv, act);
-      const V normed = hn::Mul(hn::Mul(rho, hn::MaskedLoad(m, d, in + c)),
-                               hn::MaskedLoad(m, d, w + c));
+      const V normed =
+          hn::Mul(hn::Mul(rho, hn::MaskedLoad(m, d, in + c)), hn::MaskedLoad(m, d, w + c));
       hn::BlendedStore(hn::Mul(normed, act), m, d, y + at + c);
     });
   });

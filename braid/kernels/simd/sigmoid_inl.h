@@ -1,4 +1,5 @@
-// Sigmoid, SiLU and softplus on Highway vectors, for *_kernel.cpp files. Exponentials are taken of values <= 0 only.
+// Sigmoid, SiLU and softplus on Highway vectors, for *_kernel.cpp files. Exponentials are taken of
+// values <= 0 only.
 #if defined(BRAID_KERNELS_SIMD_SIGMOID_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef BRAID_KERNELS_SIMD_SIGMOID_INL_H_
 #undef BRAID_KERNELS_SIMD_SIGMOID_INL_H_

@@ -1,0 +1,13 @@
+#pragma once
+// The folder of golden files: $BRAID_GOLDEN, else $BRAID_DEFAULT_GOLDEN (set by ctest).
+
+#include <string>
+#include <vector>
+
+namespace braid::testing {
+
+// Paths of the *.safetensors files of $BRAID_GOLDEN/`folder`, sorted; empty when there is no such
+// folder.
+std::vector<std::string> golden_files(const std::string& folder);
+
+}  // namespace braid::testing
