@@ -51,12 +51,12 @@ void battery(State& state, State& fresh, const Tensor& (State::*content)() const
   CHECK(equal(*copy, state));
 
   MemoryFile file;
-  state.save(file, "a");
+  state.save(file, "a.");
   CHECK(file.integers.count("a.length") == 1);
-  fresh.load(file, "a");
+  fresh.load(file, "a.");
   CHECK(equal(fresh, state));
   file.integers["a.length"] = -1;
-  CHECK_THROWS_WITH_AS(fresh.load(file, "a"), "a.length is -1, expected 0 or more", Error);
+  CHECK_THROWS_WITH_AS(fresh.load(file, "a."), "a.length is -1, expected 0 or more", Error);
 
   state.reset();
   CHECK(state.length() == 0);

@@ -15,9 +15,7 @@ void zero_values(const Tensor& into, bool dry) {
 }
 
 std::string state_name(std::string_view prefix, std::string_view name) {
-  std::string full(prefix);
-  if (!full.empty()) full += '.';
-  return full += name;
+  return std::string(prefix) += name;
 }
 
 }  // namespace braid

@@ -12,7 +12,7 @@ namespace braid {
 void copy_values(const Tensor& from, const Tensor& into, bool dry);
 void zero_values(const Tensor& into, bool dry);
 
-// "layers.3.conv" + "window" -> "layers.3.conv.window"; no dot after an empty prefix.
+// A prefix ends in its own separator: "layers.3." + "window".
 std::string state_name(std::string_view prefix, std::string_view name);
 
 }  // namespace braid
