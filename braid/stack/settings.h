@@ -1,0 +1,75 @@
+#pragma once
+// What stands beside the stack expression: the model-wide settings, kept in model.toml.
+//
+//   stack = "2 x (3 x (kda, swiglu), gqa, swiglu)"
+//   width = 192                # also hidden_size
+//   heads = 3                  # also num_attention_heads; default width / head_dim
+//   head_dim = 64              # default width / heads, or 64, 32 or 16, the first that divides
+//   width vocab = 256                # also vocab_size; 256 = bytes tie_embeddings = true      #
+//   also tie_word_embeddings: one matrix for embedding and head norm = "rms_norm"          # or
+//   "rms_norm_1p": times 1 + w norm_eps = 1e-06           # also rms_norm_eps residual = "prenorm"
+//   # or "attnres{block_sublayers=4}" init = "normal{std=0.02}"  # or "small", "fan_in"; see
+//   InitStd seed = 0
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "braid/stack/spec.h"
+
+namespace braid {
+
+enum class NormKind { kRms, kRms1p };
+const char* norm_name(NormKind kind);       // "rms_norm", "rms_norm_1p"
+NormKind norm_kind(std::string_view name);  // throws Error(kUsage) with the nearest name
+
+struct ModelSettings {
+  StackSpec stack;
+  int64_t width = 0;  // 0 = not set; so are heads and head_dim
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  int64_t vocab = 256;
+  bool tie_embeddings = true;
+  NormKind norm = NormKind::kRms;
+  double norm_eps = 1e-6;
+  LayerSpec residual{"prenorm", {}};
+  LayerSpec init{"normal", {}};
+  uint64_t seed = 0;  // below 2^63, as TOML's whole numbers are
+  bool operator==(const ModelSettings& other) const = default;
+};
+
+// Reads the text of a model.toml. Unset keys keep their defaults and nothing is checked across
+// keys: flags may still change it. Strict: an unknown key, a key with its synonym, a value of
+// another type or out of range throws Error(kUsage) with `source`, line, key, value and what would
+// be right; text that is no TOML, Error(kBadInput).
+ModelSettings parse_settings(std::string_view toml, std::string_view source = "model.toml");
+
+// The canonical text: every key that is set, in a fixed order. parse_settings(print_settings(s)) ==
+// s where s.stack is canonical.
+std::string print_settings(const ModelSettings& settings);
+
+// "attnres{block_sublayers=4}" -> name and options; `key` names the setting in errors.
+LayerSpec parse_named(std::string_view text, std::string_view key);
+std::string print_named(const LayerSpec& named);
+
+// Fills heads and head_dim in and checks what must fit together; throws Error(kUsage) with the
+// values. The stack's and the residual's own options are checked by those who make them.
+ModelSettings resolved(ModelSettings settings);
+
+// Standard deviations of fresh weights for a stack of `sublayers` executed sub-layers.
+//   normal{std=0.02}  `std`, projections into the residual stream std / sqrt(sublayers) (GPT-2)
+//   small             sqrt(2 / (5 width)) (arXiv 1910.05895) and 4 / (sublayers sqrt(width)) (arXiv
+//   2204.06745) fan_in            1 / sqrt(width), into the stream 1 / sqrt(width sublayers),
+//   embedding `embed` (0.02): keeps the
+//                     size of activations as the width grows (after arXiv 2203.03466)
+struct InitStd {
+  double weight = 0;
+  double output = 0;
+  double embedding = 0;
+};
+InitStd init_std(const ModelSettings& settings, int64_t sublayers);
+
+// All mixers, channels and memories there are: for parse_stack.
+std::vector<KnownLayer> known_layers();
+
+}  // namespace braid
