@@ -46,6 +46,8 @@ int machine_threads() {
 
 int effective_threads(const Context& c) { return c.threads > 0 ? c.threads : machine_threads(); }
 
+void give_threads_to_libraries(const Context& c) { omp_set_num_threads(effective_threads(c)); }
+
 void parallel_for(const Context& ctx, int64_t n, int64_t grain,
                   FunctionRef<void(int64_t begin, int64_t end)> body) {
   if (n <= 0 || ctx.dry()) return;

@@ -16,6 +16,9 @@ void parallel_for(const Context& ctx, int64_t n, int64_t grain,
 
 int machine_threads();                    // processors this process may use
 int effective_threads(const Context& c);  // c.threads, or machine_threads() when that is 0
+// From now on a library's own threads (oneDNN called outside parallel_for) are as many as those of
+// `c`. Only measurements call libraries there.
+void give_threads_to_libraries(const Context& c);
 
 // Items per range so that about `ranges` ranges cover n: a fixed number, whatever the machine.
 constexpr int64_t grain_for(int64_t n, int64_t ranges) {

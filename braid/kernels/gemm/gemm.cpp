@@ -17,4 +17,9 @@ void gemm_f32(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const
   }
 }
 
+void onednn_f32(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float* a,
+                int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  gemm_f32(trans_a, trans_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
+}
+
 }  // namespace braid

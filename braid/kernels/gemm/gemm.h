@@ -12,6 +12,11 @@ namespace braid {
 void gemm_f32(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float* a,
               int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
+// The same product on as many threads as oneDNN likes (give_threads_to_libraries): what `bench`
+// compares braid's own tiling with. Call it outside parallel_for.
+void onednn_f32(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const float* a,
+                int64_t lda, const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
+
 // y[n] = W[n,k] x[k] for n in [begin, end): the decode product, bound by reading W once.  (Highway)
 void gemv_f32(const float* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin,
               int64_t end);

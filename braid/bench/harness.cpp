@@ -1,0 +1,116 @@
+#include "braid/bench/harness.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "braid/base/clock.h"
+#include "braid/base/error.h"
+#include "braid/base/format.h"
+#include "braid/base/json.h"
+#include "braid/core/parallel.h"
+
+namespace braid {
+namespace {
+
+// A sample is as many runs as fill this, so that the clock and the start of threads do not count.
+constexpr double kSampleSeconds = 5e-3;
+constexpr int kMinSamples = 5;
+constexpr int kMaxSamples = 200;
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+double seconds_of(FunctionRef<void()> run, int times) {
+  const double start = now_seconds();
+  for (int i = 0; i < times; ++i) run();
+  return (now_seconds() - start) / times;
+}
+
+std::string milliseconds(double ms) {
+  return ms >= 100 ? format("{:.0f}", ms) : ms >= 1 ? format("{:.2f}", ms) : format("{:.4f}", ms);
+}
+
+}  // namespace
+
+Bench::Bench(const BenchOptions& options, std::string suite)
+    : options_(options), suite_(std::move(suite)), probe_(ctx_) {
+  ctx_.threads = options.threads;
+  give_threads_to_libraries(ctx_);
+}
+
+bool Bench::wants(std::string_view name) const {
+  return name.find(options_.filter) != std::string_view::npos;
+}
+
+double Bench::product_flops(FunctionRef<void()> run) {
+  Counters counters;
+  ctx_.counters = &counters;
+  run();
+  ctx_.counters = nullptr;
+  return counters.product_flops;
+}
+
+BenchResult Bench::measure(const BenchCase& c) {
+  if (!wants(c.name)) return {};
+  ++measured_;
+  const auto limit_now = [&](int runs) {
+    return c.rival_name ? c.work / seconds_of(c.rival, runs) * 1e-9 : probe_.measure(c.limit);
+  };
+  // The first run makes kernels and faults pages in; the second tells how long one takes.
+  c.run();
+  const double once = seconds_of(c.run, 1);
+  const int runs = static_cast<int>(std::clamp(std::ceil(kSampleSeconds / once), 1.0, 1e5));
+  const int samples = static_cast<int>(
+      std::clamp(options_.min_seconds / (once * runs), double{kMinSamples}, double{kMaxSamples}));
+  limit_now(1);
+
+  std::vector<double> seconds, limits, shares;
+  double before = limit_now(runs);
+  for (int i = 0; i < samples; ++i) {
+    seconds.push_back(seconds_of(c.run, runs));
+    const double after = limit_now(runs);
+    limits.push_back((before + after) / 2);
+    shares.push_back(c.work / seconds.back() * 1e-9 / limits.back());
+    before = after;
+  }
+  BenchResult r;
+  r.ms = median(seconds) * 1e3;
+  r.rate = c.work / r.ms * 1e-6;
+  r.limit = median(limits);
+  r.share = median(shares);
+  r.samples = samples;
+  print(c, r);
+  return r;
+}
+
+void Bench::print(const BenchCase& c, const BenchResult& r) {
+  const bool flops = c.limit == Limit::kPeak;
+  const std::string limit = c.rival_name ? c.rival_name : limit_name(c.limit);
+  if (options_.json) {
+    Json line = Json::object({{"name", c.name}, {"shape", c.shape}, {"ms", r.ms}});
+    line.set(flops ? "gflops" : "gbs", r.rate);
+    line.set("limit", Json::object({{"name", limit}, {"value", r.limit}}));
+    line.set("share", r.share);
+    line.set("suite", suite_);
+    line.set("samples", r.samples);
+    line.set("threads", effective_threads(ctx_));
+    std::puts(line.dump().c_str());
+  } else {
+    if (measured_ == 1) {
+      std::puts(format("{}: {}\n{:<30} {:>10} {:>16}  {:>6}  {:<30} {}", suite_, cpu_name(), "name",
+                       "ms", "rate", "share", "of the limit measured beside it", "shape")
+                    .c_str());
+    }
+    std::puts(format("{:<30} {:>10} {:>8.1f} {:<7}  {:>5.1f}%  {:<18} {:>8.1f} {:<3}  {}", c.name,
+                     milliseconds(r.ms), r.rate, limit_unit(c.limit), r.share * 100, limit, r.limit,
+                     "", c.shape)
+                  .c_str());
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace braid
