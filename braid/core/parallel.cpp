@@ -18,6 +18,20 @@ namespace {
 // Set while this thread runs a range, so that nested calls and the libraries below stay serial.
 thread_local bool inside_range = false;
 
+// While it lives, oneDNN and other OpenMP code called by this thread stays on it. (A region of one
+// thread is not an "active" one: without this a product in it would run on all cores, and sum in
+// another order than with -t 2.)
+class SerialLibraries {
+ public:
+  SerialLibraries() : saved_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~SerialLibraries() { omp_set_num_threads(saved_); }
+  SerialLibraries(const SerialLibraries&) = delete;
+  SerialLibraries& operator=(const SerialLibraries&) = delete;
+
+ private:
+  int saved_;
+};
+
 class FirstException {
  public:
   void keep() {
@@ -56,6 +70,7 @@ void parallel_for(const Context& ctx, int64_t n, int64_t grain,
   FirstException error;
   std::atomic<int64_t> next{0};
   const auto work = [&] {
+    const SerialLibraries serial;
     const bool outer = inside_range;
     inside_range = true;
     try {
@@ -79,7 +94,6 @@ void parallel_for(const Context& ctx, int64_t n, int64_t grain,
   work();
   for (std::thread& t : pool) t.join();
 #else
-  // A region even for one thread: oneDNN sees that it is inside one and stays serial.
 #pragma omp parallel num_threads(threads)
   work();
 #endif
