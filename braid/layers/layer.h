@@ -2,8 +2,11 @@
 // The one interface of mixers and channels. A layer has ONE forward, used by training (tape, no
 // states), prefill and decode (states). It picks its chunked or step kernel by length itself.
 
+#include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "braid/layers/batch.h"
@@ -25,6 +28,17 @@ struct LayerEnv {
   double out_init_std = 0.02;  // for projections that write to the residual stream
 };
 
+// A layer's parameters in double precision by the names it gave them ("q_proj.weight").
+class ReferenceParams {
+ public:
+  std::map<std::string, std::vector<double>, std::less<>> values;
+  const std::vector<double>& operator[](std::string_view name) const {
+    const auto found = values.find(name);
+    BRAID_CHECK(found != values.end());
+    return found->second;
+  }
+};
+
 class Layer {
  public:
   virtual ~Layer() = default;
@@ -38,6 +52,13 @@ class Layer {
   virtual size_t state_bytes(int64_t /*tokens*/) const { return 0; }
   // Canonical options, defaults left out: "heads=16,gate=true". parse(print(x)) == x.
   virtual Options options() const = 0;
+  // Parameters that one token does not use: the experts it is not sent to.
+  virtual int64_t idle_parameters() const { return 0; }
+  // The layer's definition in double precision for one fresh sequence: x [tokens, width] ->
+  // [tokens, width], straight from the equations of its README and sharing no code with forward
+  // (foo_ref.h). What `braid verify` compares with.
+  virtual std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
+                                        int64_t tokens) const = 0;
   // Called after each optimizer step (a router's balance bias).
   virtual void after_step(const Context&) {}
 };

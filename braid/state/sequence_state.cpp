@@ -12,7 +12,7 @@ std::string layer_prefix(size_t index) { return format("layers.{}.", index); }
 }  // namespace
 
 size_t SequenceState::bytes() const {
-  size_t n = tokens.size() * sizeof(int32_t);
+  size_t n = tokens.size() * sizeof(int32_t) + (logits.defined() ? logits.bytes() : 0);
   for (const auto& l : layers) n += l ? l->bytes() : 0;
   return n;
 }
@@ -21,6 +21,7 @@ SequenceState SequenceState::snapshot() const {
   SequenceState copy;
   for (const auto& l : layers) copy.layers.push_back(l ? l->snapshot() : nullptr);
   copy.tokens = tokens;
+  copy.logits = logits;  // never written in place
   copy.draws = draws;
   return copy;
 }
@@ -32,6 +33,7 @@ void SequenceState::restore(const SequenceState& other) {
     if (layers[i]) layers[i]->restore(*other.layers[i]);
   }
   tokens = other.tokens;
+  logits = other.logits;
   draws = other.draws;
 }
 
@@ -43,6 +45,8 @@ void SequenceState::save(StateWriter& out) const {
   Tensor ids = Tensor::empty(ctx, {static_cast<int64_t>(tokens.size())}, DType::kI32);
   std::copy(tokens.begin(), tokens.end(), ids.data<int32_t>());
   out.tensor("tokens", ids);
+  out.integer("logits.count", logits.defined() ? logits.count() : 0);
+  if (logits.defined()) out.tensor("logits", logits);
   for (size_t i = 0; i < layers.size(); ++i) {
     if (layers[i]) layers[i]->save(out, layer_prefix(i));
   }
@@ -58,6 +62,8 @@ void SequenceState::load(StateReader& in) {
   const Tensor ids = in.tensor("tokens", {in.integer("tokens.count")}, DType::kI32);
   tokens.assign(ids.data<int32_t>(), ids.data<int32_t>() + ids.count());
   draws = static_cast<uint64_t>(in.integer("draws"));
+  const int64_t vocab = in.integer("logits.count");
+  logits = vocab > 0 ? in.tensor("logits", {vocab}) : Tensor();
   for (size_t i = 0; i < layers.size(); ++i) {
     if (layers[i]) layers[i]->load(in, layer_prefix(i));
   }

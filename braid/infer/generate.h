@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "braid/base/function_ref.h"
+#include "braid/infer/sampler.h"
+#include "braid/stack/model.h"
+
+namespace braid {
+
+// Feeds tokens to a sequence and leaves the logits after the last one in sequence.logits. Long
+// inputs run in chunks that end at fixed absolute positions, so that the cuts do not depend on how
+// the prompt arrived.
+void advance(const Context& ctx, Model& model, SequenceState& sequence,
+             std::span<const int32_t> tokens);
+
+constexpr int64_t kPrefillChunk = 512;  // tokens; chunk ends are multiples of it
+
+struct GenerateConfig {
+  SamplingConfig sampling;
+  int64_t max_tokens = 256;
+  std::vector<std::string> stops;
+};
+
+struct GenerateResult {
+  std::string text;             // without the stop string
+  std::vector<int32_t> tokens;  // generated
+  std::string finish;           // "length", "stop" or "interrupted"
+  int64_t prompt_tokens = 0;
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+};
+
+// Continues `sequence` after `prompt` (bytes as tokens; may be empty when the sequence has seen
+// some). on_text gets the text piece by piece, whole code points only; returning false stops after
+// the token at hand. Throws Error(kUsage) when there is nothing to continue from.
+GenerateResult generate(const Context& ctx, Model& model, SequenceState& sequence,
+                        std::span<const int32_t> prompt, const GenerateConfig& config,
+                        FunctionRef<bool(std::string_view)> on_text);
+
+std::vector<int32_t> byte_tokens(std::string_view text);
+
+}  // namespace braid

@@ -1,0 +1,208 @@
+#include "braid/stack/model.h"
+
+#include "braid/base/format.h"
+#include "braid/base/suggest.h"
+#include "braid/layers/channel.h"
+#include "braid/layers/mixer.h"
+#include "braid/ops/checkpoint.h"
+#include "braid/ops/embedding.h"
+#include "braid/ops/linear.h"
+#include "braid/ops/norm.h"
+#include "braid/stack/parallel_layer.h"
+
+namespace braid {
+namespace {
+
+LayerEnv base_env(const ModelSettings& s, int64_t executed) {
+  const InitStd std = init_std(s, executed);
+  LayerEnv env;
+  env.width = s.width;
+  env.heads = s.heads;
+  env.head_dim = s.head_dim;
+  env.norm_eps = s.norm_eps;
+  env.depth = executed;
+  env.init_std = std.weight;
+  env.out_init_std = std.output;
+  return env;
+}
+
+// The error names the layer as it stands in the expression.
+std::unique_ptr<Layer> make_layer(const LayerSpec& spec, const LayerEnv& env,
+                                  ParamBuilder& params) {
+  const LayerType* type = find_mixer(spec.name);
+  if (type == nullptr) type = find_channel(spec.name);
+  BRAID_CHECK(type != nullptr);  // parse_stack has checked the names
+  try {
+    return type->make(spec.options, env, params);
+  } catch (Error& e) {
+    throw e.add_context(spec.column > 0
+                            ? format("stack expression, line {}, column {}", spec.line, spec.column)
+                            : "stack expression");
+  }
+}
+
+std::string joined_names(const std::vector<LayerSpec>& leaf) {
+  std::string name;
+  for (const LayerSpec& l : leaf) name += (name.empty() ? "" : "|") + l.name;
+  return name;
+}
+
+std::unique_ptr<Layer> make_leaf(const std::vector<LayerSpec>& leaf, const LayerEnv& env,
+                                 const ParamBuilder& params) {
+  if (leaf.size() == 1) {
+    ParamBuilder own = params.scope(leaf[0].name);
+    return make_layer(leaf[0], env, own);
+  }
+  std::vector<std::unique_ptr<Layer>> branches;
+  std::vector<std::string> scopes;
+  for (size_t i = 0; i < leaf.size(); ++i) {
+    const std::string scope = format("{}.{}", i, leaf[i].name);
+    ParamBuilder own = params.scope(scope);
+    branches.push_back(make_layer(leaf[i], env, own));
+    scopes.push_back(scope + ".");
+  }
+  ParamBuilder shared = params;
+  return std::make_unique<ParallelLayer>(std::move(branches), std::move(scopes), env, shared);
+}
+
+}  // namespace
+
+Model::Model(const Context& ctx, const ModelSettings& settings)
+    : settings_(resolved(settings)), flat_(flatten(settings_.stack)) {
+  const ResidualType* residual = find_residual(settings_.residual.name);
+  if (residual == nullptr) {
+    std::vector<std::string_view> names;
+    for (const ResidualType& t : residual_types()) names.push_back(t.name);
+    throw Error(ErrorKind::kUsage,
+                format("residual is '{}', which is not known{}", settings_.residual.name,
+                       suggestion(settings_.residual.name, names)));
+  }
+  ParamBuilder params(ctx, parameters_, settings_.seed);
+  LayerEnv env = base_env(settings_, executed());
+  const double embedding_std = init_std(settings_, executed()).embedding;
+  embedding_ = &params.add("embed_tokens.weight", ParamRole::kEmbedding,
+                           {settings_.vocab, settings_.width}, Init::normal(embedding_std));
+  const Init norm_init = one_plus() ? Init::zeros() : Init::ones();
+  for (size_t i = 0; i < flat_.layers.size(); ++i) {
+    const std::vector<LayerSpec>& leaf = flat_.leaves[static_cast<size_t>(flat_.layers[i])];
+    ParamBuilder own = params.scope(format("layers.{}", i));
+    env.layer_index = static_cast<int64_t>(i);
+    Parameter& norm = own.vector("norm.weight", {settings_.width}, norm_init);
+    slots_.push_back({joined_names(leaf), make_leaf(leaf, env, own), &norm});
+  }
+  ParamBuilder depth = params.scope("residual");
+  residual_ = residual->make(settings_.residual.options, env, executed(), depth);
+  final_norm_ = &params.vector("norm.weight", {settings_.width}, norm_init);
+  head_ = embedding_;
+  if (!settings_.tie_embeddings) {
+    head_ = &params.add("lm_head.weight", ParamRole::kEmbedding, {settings_.vocab, settings_.width},
+                        Init::normal(embedding_std));
+  }
+}
+
+std::string Model::canonical_stack() const {
+  StackSpec spec = canonical(settings_.stack);
+  // Leaves stand in the order of the text; the first layer made from each knows its canonical
+  // options.
+  std::vector<Layer*> maker(flat_.leaves.size(), nullptr);
+  for (size_t i = flat_.layers.size(); i-- > 0;)
+    maker[static_cast<size_t>(flat_.layers[i])] = slots_[i].layer.get();
+  size_t leaf = 0;
+  const auto rewrite = [&](auto& self, std::vector<StackItem>& items) -> void {
+    for (StackItem& item : items) {
+      self(self, item.items);
+      if (item.layers.empty()) continue;
+      Layer* made = maker[leaf++];
+      if (item.layers.size() == 1) {
+        item.layers[0].options = made->options();
+        continue;
+      }
+      const auto& branches = static_cast<ParallelLayer*>(made)->branches();
+      for (size_t b = 0; b < branches.size(); ++b) item.layers[b].options = branches[b]->options();
+    }
+  };
+  rewrite(rewrite, spec.items);
+  return print_stack(spec);
+}
+
+Tensor Model::run_sublayer(const Context& ctx, size_t step, const Tensor& x, const Batch& batch,
+                           std::span<SequenceState* const> sequences) {
+  Slot& slot = slots_[static_cast<size_t>(flat_.steps[step].layer)];
+  std::vector<LayerState*> states;
+  for (SequenceState* s : sequences) {
+    if (s->layers[step]) states.push_back(s->layers[step].get());
+  }
+  const auto body = [this, &slot](const Context& c, const Tensor& in, const Batch& b, States st) {
+    return slot.layer->forward(c, rms_norm(c, in, *slot.norm, settings_.norm_eps, one_plus()), b,
+                               st);
+  };
+  if (!recompute_ || ctx.tape == nullptr) return body(ctx, x, batch, states);
+  return checkpoint(
+      ctx, x, [body, batch](const Context& c, const Tensor& in) { return body(c, in, batch, {}); });
+}
+
+Tensor Model::hidden(const Context& ctx, std::span<const int32_t> ids, const Batch& batch,
+                     std::span<SequenceState* const> sequences) {
+  BRAID_CHECK(static_cast<int64_t>(ids.size()) == batch.tokens());
+  BRAID_CHECK(sequences.empty() || static_cast<int64_t>(sequences.size()) == batch.sequences());
+  std::unique_ptr<ResidualRun> run = residual_->begin(ctx, embedding(ctx, ids, *embedding_));
+  for (size_t step = 0; step < flat_.steps.size(); ++step) {
+    const int64_t index = static_cast<int64_t>(step);
+    run->output(ctx, index, run_sublayer(ctx, step, run->input(ctx, index), batch, sequences));
+  }
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const auto begin = ids.begin() + batch.seq_starts[s];
+    sequences[s]->tokens.insert(sequences[s]->tokens.end(), begin,
+                                ids.begin() + batch.seq_starts[s + 1]);
+  }
+  return rms_norm(ctx, run->finish(ctx), *final_norm_, settings_.norm_eps, one_plus());
+}
+
+Tensor Model::logits(const Context& ctx, const Tensor& hidden) {
+  return linear(ctx, hidden, *head_);
+}
+
+LossResult Model::loss(const Context& ctx, std::span<const int32_t> ids,
+                       std::span<const int32_t> targets, const Batch& batch,
+                       const LossConfig& config) {
+  return lm_loss(ctx, hidden(ctx, ids, batch), *head_, targets, config);
+}
+
+SequenceState Model::new_sequence(const Context& ctx) const {
+  SequenceState s;
+  for (const FlatStack::Step& step : flat_.steps) {
+    s.layers.push_back(slots_[static_cast<size_t>(step.layer)].layer->make_state(ctx));
+  }
+  return s;
+}
+
+int64_t Model::idle_parameters() const {
+  int64_t n = 0;
+  for (const Slot& s : slots_) n += s.layer->idle_parameters();
+  return n;
+}
+
+size_t Model::state_bytes(int64_t tokens) const {
+  size_t n = 0;
+  for (const FlatStack::Step& step : flat_.steps) {
+    n += slots_[static_cast<size_t>(step.layer)].layer->state_bytes(tokens);
+  }
+  return n;
+}
+
+void Model::after_step(const Context& ctx) {
+  for (Slot& slot : slots_) slot.layer->after_step(ctx);
+}
+
+std::vector<Model::SubLayer> Model::sublayers() const {
+  std::vector<SubLayer> out;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const bool parallel = slots_[i].name.find('|') != std::string::npos;
+    const std::string path = format("layers.{}.", i);
+    out.push_back({slots_[i].name, path, parallel ? path : path + slots_[i].name + ".",
+                   slots_[i].layer.get()});
+  }
+  return out;
+}
+
+}  // namespace braid

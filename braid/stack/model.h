@@ -1,0 +1,89 @@
+#pragma once
+// A model: a stack expression turned into layers. One forward for training, prefill and decode.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "braid/layers/batch.h"
+#include "braid/layers/layer.h"
+#include "braid/layers/residual.h"
+#include "braid/ops/cross_entropy.h"
+#include "braid/ops/parameter.h"
+#include "braid/stack/settings.h"
+#include "braid/stack/spec.h"
+#include "braid/state/sequence_state.h"
+
+namespace braid {
+
+class Model {
+ public:
+  // Builds all layers and fills their parameters from settings.seed. Throws Error(kUsage) for
+  // unknown layers and options that do not fit. On a dry context only shapes exist.
+  Model(const Context& ctx, const ModelSettings& settings);
+
+  // ids: batch.tokens() token ids -> [T, width] after the final norm. sequences: one per sequence
+  // of the batch, advanced in place, or empty when every sequence starts fresh and nothing is kept.
+  Tensor hidden(const Context& ctx, std::span<const int32_t> ids, const Batch& batch,
+                std::span<SequenceState* const> sequences = {});
+  // [T, vocab] logits of hidden rows [T, width].
+  Tensor logits(const Context& ctx, const Tensor& hidden);
+  // Mean next-token loss over the batch, recorded when ctx.tape is set.
+  LossResult loss(const Context& ctx, std::span<const int32_t> ids,
+                  std::span<const int32_t> targets, const Batch& batch,
+                  const LossConfig& config = {});
+
+  // A fresh sequence: empty states for every executed sub-layer.
+  SequenceState new_sequence(const Context& ctx) const;
+  // Parameters that one token does not use (experts it is not sent to).
+  int64_t idle_parameters() const;
+  // State bytes of one sequence after `tokens` tokens.
+  size_t state_bytes(int64_t tokens) const;
+
+  void after_step(const Context& ctx);  // after each optimizer step
+
+  ParameterSet& parameters() { return parameters_; }
+  const ParameterSet& parameters() const { return parameters_; }
+  Parameter& head() { return *head_; }
+  const ModelSettings& settings() const { return settings_; }  // resolved
+  // The expression with every layer's options in canonical form.
+  std::string canonical_stack() const;
+
+  // Keep only each sub-layer's input in training and run it again in backward.
+  void set_recompute(bool on) { recompute_ = on; }
+
+  struct SubLayer {
+    std::string name;   // "kda", or "gqa|mamba2" for parallel heads
+    std::string path;   // of the slot's parameters, its norm included: "layers.3."
+    std::string scope;  // of the layer's own: "layers.3.kda."
+    Layer* layer;
+  };
+  // Unique layers in order of first execution, for plan and verify.
+  std::vector<SubLayer> sublayers() const;
+  int64_t executed() const { return static_cast<int64_t>(flat_.steps.size()); }
+  const FlatStack& flat() const { return flat_; }
+
+ private:
+  struct Slot {
+    std::string name;
+    std::unique_ptr<Layer> layer;
+    Parameter* norm;
+  };
+  bool one_plus() const { return settings_.norm == NormKind::kRms1p; }
+  Tensor run_sublayer(const Context& ctx, size_t step, const Tensor& x, const Batch& batch,
+                      std::span<SequenceState* const> sequences);
+
+  ModelSettings settings_;
+  FlatStack flat_;
+  ParameterSet parameters_;
+  Parameter* embedding_ = nullptr;
+  Parameter* final_norm_ = nullptr;
+  Parameter* head_ = nullptr;
+  std::vector<Slot> slots_;
+  std::unique_ptr<Residual> residual_;
+  bool recompute_ = false;
+};
+
+}  // namespace braid

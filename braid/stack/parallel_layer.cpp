@@ -1,0 +1,97 @@
+#include "braid/stack/parallel_layer.h"
+
+#include <cmath>
+
+#include "braid/base/format.h"
+#include "braid/ops/elementwise.h"
+#include "braid/ops/norm.h"
+#include "braid/state/group_state.h"
+
+namespace braid {
+
+ParallelLayer::ParallelLayer(std::vector<std::unique_ptr<Layer>> branches,
+                             std::vector<std::string> scopes, const LayerEnv& env,
+                             ParamBuilder& params)
+    : branches_(std::move(branches)), scopes_(std::move(scopes)), eps_(env.norm_eps) {
+  for (size_t i = 0; i < branches_.size(); ++i) {
+    gains_.push_back(&params.vector(format("branch_norm.{}.weight", i), {env.width}, Init::ones()));
+  }
+}
+
+namespace {
+
+bool has_state(const Layer& layer, const Context& ctx) { return layer.make_state(ctx) != nullptr; }
+
+}  // namespace
+
+Tensor ParallelLayer::forward(const Context& ctx, const Tensor& x, const Batch& batch,
+                              States states) {
+  Tensor sum;
+  size_t member = 0;
+  std::vector<LayerState*> own(states.size());
+  for (size_t b = 0; b < branches_.size(); ++b) {
+    States branch_states;
+    if (!states.empty() && has_state(*branches_[b], ctx)) {
+      for (size_t s = 0; s < states.size(); ++s) {
+        own[s] = &static_cast<GroupState&>(*states[s]).member(member);
+      }
+      branch_states = own;
+      ++member;
+    }
+    Tensor y = branches_[b]->forward(ctx, x, batch, branch_states);
+    y = rms_norm(ctx, y, *gains_[b], eps_);
+    sum = sum.defined() ? add(ctx, sum, y) : y;
+  }
+  return scale(ctx, sum, 1.0f / static_cast<float>(branches_.size()));
+}
+
+std::unique_ptr<LayerState> ParallelLayer::make_state(const Context& ctx) const {
+  std::vector<std::unique_ptr<LayerState>> members;
+  for (const auto& b : branches_) {
+    if (auto s = b->make_state(ctx)) members.push_back(std::move(s));
+  }
+  if (members.empty()) return nullptr;
+  return std::make_unique<GroupState>(std::move(members));
+}
+
+size_t ParallelLayer::state_bytes(int64_t tokens) const {
+  size_t n = 0;
+  for (const auto& b : branches_) n += b->state_bytes(tokens);
+  return n;
+}
+
+int64_t ParallelLayer::idle_parameters() const {
+  int64_t n = 0;
+  for (const auto& b : branches_) n += b->idle_parameters();
+  return n;
+}
+
+std::vector<double> ParallelLayer::reference(const ReferenceParams& params,
+                                             std::span<const double> x, int64_t tokens) const {
+  const size_t width = x.size() / static_cast<size_t>(tokens);
+  std::vector<double> sum(x.size(), 0.0);
+  for (size_t b = 0; b < branches_.size(); ++b) {
+    ReferenceParams own;
+    for (const auto& [name, value] : params.values) {
+      if (name.starts_with(scopes_[b])) own.values.emplace(name.substr(scopes_[b].size()), value);
+    }
+    const std::vector<double> y = branches_[b]->reference(own, x, tokens);
+    const std::vector<double>& gain = params[format("branch_norm.{}.weight", b)];
+    for (size_t t = 0; t < static_cast<size_t>(tokens); ++t) {
+      double square = 0;
+      for (size_t i = 0; i < width; ++i) square += y[t * width + i] * y[t * width + i];
+      const double rstd = 1.0 / std::sqrt(square / static_cast<double>(width) + eps_);
+      for (size_t i = 0; i < width; ++i) {
+        sum[t * width + i] +=
+            y[t * width + i] * rstd * gain[i] / static_cast<double>(branches_.size());
+      }
+    }
+  }
+  return sum;
+}
+
+void ParallelLayer::after_step(const Context& ctx) {
+  for (const auto& b : branches_) b->after_step(ctx);
+}
+
+}  // namespace braid

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "braid/layers/layer.h"
+
+namespace braid {
+
+// Parallel heads `a | b` (Hymba, arXiv 2411.13676): every branch reads the same input; the output
+// is the mean of the branches' RMS-normed outputs, each with a learned gain per channel.
+class ParallelLayer final : public Layer {
+ public:
+  // scopes: the prefix of each branch's parameter names below this layer's own.
+  ParallelLayer(std::vector<std::unique_ptr<Layer>> branches, std::vector<std::string> scopes,
+                const LayerEnv& env, ParamBuilder& params);
+  Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override;
+  std::unique_ptr<LayerState> make_state(const Context& ctx) const override;
+  size_t state_bytes(int64_t tokens) const override;
+  Options options() const override { return {}; }
+  int64_t idle_parameters() const override;
+  std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
+                                int64_t tokens) const override;
+  void after_step(const Context& ctx) override;
+  const std::vector<std::unique_ptr<Layer>>& branches() const { return branches_; }
+
+ private:
+  std::vector<std::unique_ptr<Layer>> branches_;
+  std::vector<std::string> scopes_;  // "0.gqa.": where each branch's parameters are
+  std::vector<Parameter*> gains_;
+  double eps_;
+};
+
+}  // namespace braid
