@@ -1,0 +1,40 @@
+#pragma once
+// Attention of one new token per sequence: one pass over its keys and values, bound by reading
+// them. The pass is split into blocks of fixed absolute position whose results are merged in order,
+// so any split of the blocks over threads gives the same bits.
+
+#include <cstdint>
+
+#include "braid/kernels/attention/tiles.h"
+
+namespace braid {
+
+constexpr int64_t kDecodeTiles = 8;  // tiles of one block
+constexpr int64_t kDecodeBlock = kDecodeTiles * kKvTile;
+
+// Blocks [first, end) that the query at `position` reads.
+struct DecodeBlocks {
+  int64_t first, end;
+  int64_t count() const { return end - first; }
+};
+DecodeBlocks decode_blocks(const AttentionConfig& config, int64_t position);
+
+// A partial result of one block and one query head: sum of p v [d], then max and sum of the
+// softmax.
+constexpr int64_t decode_partial_floats(int64_t head_dim) { return head_dim + 2; }
+// Floats of scratch for attention_decode_block.
+inline int64_t decode_scratch(const AttentionConfig& config) {
+  return config.group() * (kDecodeBlock + config.head_dim);
+}
+
+// The query heads of kv head `kv_head` over block `block`: q is the first of them, of the token at
+// kv.length - 1, with head stride ld_q; partials [group, decode_partial_floats].
+void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
+                            const float* q, int64_t ld_q, const KvView& kv, float* partials,
+                            float* scratch);
+
+// out[d] of one head from its partials in `blocks` consecutive blocks, `stride` floats apart.
+void attention_decode_merge(const float* partials, int64_t blocks, int64_t stride, int64_t d,
+                            float* out);
+
+}  // namespace braid

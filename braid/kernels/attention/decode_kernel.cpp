@@ -1,0 +1,199 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "braid/kernels/attention/decode_kernel.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "braid/base/error.h"
+#include "braid/kernels/attention/decode.h"
+#include "braid/kernels/simd/exp2_inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace braid::HWY_NAMESPACE {
+namespace {  // other kernel families use the same short names
+
+namespace hn = hwy::HWY_NAMESPACE;
+using D = hn::CappedTag<float, 16>;
+using V = hn::Vec<D>;
+
+constexpr float kLog2E = 1.44269504088896341f;
+
+// out[h][j] (+)= sum over i in [begin, end) of w[h][i] * x[i][j] for kHeads rows of w and 4 vectors
+// of columns: both halves of attention are this product, with x = K^T [d, 64] or V [64, d]. Heads
+// of a group share the loads of x.
+template <int kHeads>
+void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const float* HWY_RESTRICT x,
+                   int64_t ld_x, int64_t begin, int64_t end, float* HWY_RESTRICT out,
+                   int64_t ld_out, bool accumulate) {
+  const D d;
+  const int64_t n = static_cast<int64_t>(hn::Lanes(d));
+  V acc[kHeads][4];
+  for (int h = 0; h < kHeads; ++h) {
+    for (int c = 0; c < 4; ++c)
+      acc[h][c] = accumulate ? hn::LoadU(d, out + h * ld_out + c * n) : hn::Zero(d);
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    const float* row = x + i * ld_x;
+    const V x0 = hn::LoadU(d, row), x1 = hn::LoadU(d, row + n);
+    const V x2 = hn::LoadU(d, row + 2 * n), x3 = hn::LoadU(d, row + 3 * n);
+    for (int h = 0; h < kHeads; ++h) {
+      const V f = hn::Set(d, w[h * ld_w + i]);
+      acc[h][0] = hn::MulAdd(f, x0, acc[h][0]);
+      acc[h][1] = hn::MulAdd(f, x1, acc[h][1]);
+      acc[h][2] = hn::MulAdd(f, x2, acc[h][2]);
+      acc[h][3] = hn::MulAdd(f, x3, acc[h][3]);
+    }
+  }
+  for (int h = 0; h < kHeads; ++h) {
+    for (int c = 0; c < 4; ++c) hn::StoreU(acc[h][c], d, out + h * ld_out + c * n);
+  }
+}
+
+// The columns that are left when `cols` is not a multiple of four vectors.
+void weighted_rows_tail(const float* w, const float* x, int64_t ld_x, int64_t begin, int64_t end,
+                        int64_t cols, float* out, bool accumulate) {
+  for (int64_t c = 0; c < cols; ++c) {
+    float s = accumulate ? out[c] : 0.0f;
+    for (int64_t i = begin; i < end; ++i) s += w[i] * x[i * ld_x + c];
+    out[c] = s;
+  }
+}
+
+void weighted_sum(int64_t heads, const float* w, int64_t ld_w, const float* x, int64_t ld_x,
+                  int64_t begin, int64_t end, int64_t cols, float* out, int64_t ld_out,
+                  bool accumulate) {
+  const int64_t step = 4 * static_cast<int64_t>(hn::Lanes(D()));
+  int64_t h = 0;
+  while (h < heads) {
+    const int64_t some = std::min<int64_t>(4, heads - h);
+    const float* wh = w + h * ld_w;
+    float* oh = out + h * ld_out;
+    int64_t c = 0;
+    for (; c + step <= cols; c += step) {
+      switch (some) {
+        case 4:
+          weighted_rows<4>(wh, ld_w, x + c, ld_x, begin, end, oh + c, ld_out, accumulate);
+          break;
+        case 3:
+          weighted_rows<3>(wh, ld_w, x + c, ld_x, begin, end, oh + c, ld_out, accumulate);
+          break;
+        case 2:
+          weighted_rows<2>(wh, ld_w, x + c, ld_x, begin, end, oh + c, ld_out, accumulate);
+          break;
+        default:
+          weighted_rows<1>(wh, ld_w, x + c, ld_x, begin, end, oh + c, ld_out, accumulate);
+      }
+    }
+    for (int64_t i = 0; i < some && c < cols; ++i) {
+      weighted_rows_tail(wh + i * ld_w, x + c, ld_x, begin, end, cols - c, oh + i * ld_out + c,
+                         accumulate);
+    }
+    h += some;
+  }
+}
+
+// scores[0, count) become 2^(score - max); returns through max and sum.
+void softmax(float* HWY_RESTRICT scores, int64_t count, float* max, float* sum) {
+  const D d;
+  const int64_t n = static_cast<int64_t>(hn::Lanes(d));
+  V top = hn::LoadU(d, scores);
+  for (int64_t i = n; i < count; i += n) top = hn::Max(top, hn::LoadU(d, scores + i));
+  *max = hn::GetLane(hn::MaxOfLanes(d, top));
+  const V base = hn::Set(d, *max);
+  V total = hn::Zero(d);
+  for (int64_t i = 0; i < count; i += n) {
+    const V p = exp2_fast(d, hn::Sub(hn::LoadU(d, scores + i), base));
+    hn::StoreU(p, d, scores + i);
+    total = hn::Add(total, p);
+  }
+  *sum = hn::GetLane(hn::SumOfLanes(d, total));
+}
+
+void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block, const float* q,
+                  int64_t ld_q, const KvView& kv, float* partials, float* scratch) {
+  const int64_t d = config.head_dim, group = config.group();
+  const int64_t position = kv.length - 1, start = block * kDecodeBlock;
+  const int64_t lo = std::max<int64_t>(config.first_key(position) - start, 0);
+  const int64_t hi = std::min(kv.length - start, kDecodeBlock);
+  const int64_t first_tile = lo / kKvTile, end_tile = (hi + kKvTile - 1) / kKvTile;
+  const int64_t head_offset = kv_head * kv_head_floats(d);
+  const auto tile = [&](int64_t t) {
+    return kv.tiles[block * kDecodeTiles + t - kv.first_tile] + head_offset;
+  };
+
+  float* queries = scratch;
+  float* scores = queries + group * d;
+  for (int64_t h = 0; h < group; ++h) {
+    for (int64_t i = 0; i < d; ++i) queries[h * d + i] = q[h * ld_q + i] * (config.scale * kLog2E);
+  }
+  for (int64_t t = first_tile; t < end_tile; ++t) {
+    weighted_sum(group, queries, d, tile(t), kKvTile, 0, d, kKvTile, scores + t * kKvTile,
+                 kDecodeBlock, false);
+  }
+  const int64_t stride = decode_partial_floats(d);
+  const int64_t from = first_tile * kKvTile, to = end_tile * kKvTile;
+  for (int64_t h = 0; h < group; ++h) {
+    float* s = scores + h * kDecodeBlock;
+    std::fill(s + from, s + lo, -std::numeric_limits<float>::infinity());
+    std::fill(s + hi, s + to, -std::numeric_limits<float>::infinity());
+    softmax(s + from, to - from, partials + h * stride + d, partials + h * stride + d + 1);
+  }
+  for (int64_t t = first_tile; t < end_tile; ++t) {
+    const int64_t begin = std::max<int64_t>(lo - t * kKvTile, 0),
+                  end = std::min(hi - t * kKvTile, kKvTile);
+    weighted_sum(group, scores + t * kKvTile, kDecodeBlock, tile(t) + kKvTile * d, d, begin, end, d,
+                 partials, stride, t > first_tile);
+  }
+}
+
+void decode_merge(const float* partials, int64_t blocks, int64_t stride, int64_t dim,
+                  float* HWY_RESTRICT out) {
+  const D d;
+  const int64_t n = static_cast<int64_t>(hn::Lanes(d));
+  float top = partials[dim];
+  for (int64_t b = 1; b < blocks; ++b) top = std::max(top, partials[b * stride + dim]);
+  std::fill(out, out + dim, 0.0f);
+  float total = 0.0f;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const float* p = partials + b * stride;
+    const float share = hn::GetLane(exp2_fast(d, hn::Set(d, p[dim] - top)));
+    total += share * p[dim + 1];
+    const V f = hn::Set(d, share);
+    int64_t c = 0;
+    for (; c + n <= dim; c += n)
+      hn::StoreU(hn::MulAdd(f, hn::LoadU(d, p + c), hn::LoadU(d, out + c)), d, out + c);
+    for (; c < dim; ++c) out[c] += share * p[c];
+  }
+  const float inverse = 1.0f / total;
+  for (int64_t c = 0; c < dim; ++c) out[c] *= inverse;
+}
+
+}  // namespace
+}  // namespace braid::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace braid {
+
+HWY_EXPORT(decode_block);
+HWY_EXPORT(decode_merge);
+
+DecodeBlocks decode_blocks(const AttentionConfig& config, int64_t position) {
+  return {config.first_key(position) / kDecodeBlock, position / kDecodeBlock + 1};
+}
+
+void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
+                            const float* q, int64_t ld_q, const KvView& kv, float* partials,
+                            float* scratch) {
+  HWY_DYNAMIC_DISPATCH(decode_block)(config, kv_head, block, q, ld_q, kv, partials, scratch);
+}
+
+void attention_decode_merge(const float* partials, int64_t blocks, int64_t stride, int64_t d,
+                            float* out) {
+  HWY_DYNAMIC_DISPATCH(decode_merge)(partials, blocks, stride, d, out);
+}
+
+}  // namespace braid
+#endif

@@ -1,0 +1,23 @@
+#pragma once
+// Rows of a [T, H, d] tensor to the tile layouts of attention and back.
+
+#include <cstdint>
+
+namespace braid {
+
+// to[d, 64] column `begin + j` = from row j (row stride ld), for j < rows; the other columns are
+// left alone.
+void pack_columns(const float* from, int64_t ld, int64_t rows, int64_t d, int64_t begin, float* to);
+
+// to[64, d] rows = scale * from rows (row stride ld), rows of them.
+void pack_rows(const float* from, int64_t ld, int64_t rows, int64_t d, float scale, float* to);
+
+// to row r (row stride ld) = scale * column r of from[d, 64], for r < rows.
+void unpack_columns(const float* from, int64_t rows, int64_t d, float scale, float* to, int64_t ld);
+
+// Writes `rows` rows of k and v, each [T, kv_heads, d] with row stride ld, as rows [begin, begin +
+// rows) of a key tile (tiles.h), begin + rows <= 64.
+void pack_kv_rows(int64_t kv_heads, int64_t d, const float* k, int64_t ld_k, const float* v,
+                  int64_t ld_v, int64_t begin, int64_t rows, float* tile);
+
+}  // namespace braid

@@ -1,0 +1,298 @@
+#include "braid/ops/attention.h"
+
+#include <cstring>
+#include <vector>
+
+#include "braid/kernels/attention/backward.h"
+#include "braid/kernels/attention/decode.h"
+#include "braid/kernels/attention/forward.h"
+#include "braid/kernels/attention/pack.h"
+#include "braid/ops/attention_scratch.h"
+#include "braid/ops/rows.h"
+
+namespace braid {
+namespace {
+
+// Queries of all heads, wherever they lie: [T, Hq, d], or [T * Hq, d] with strided rows.
+struct Heads {
+  float* data;
+  int64_t tokens, token_stride, head_stride;
+  float* at(int64_t token, int64_t head) const {
+    return data + token * token_stride + head * head_stride;
+  }
+};
+
+Heads heads_of(const Tensor& x, int64_t heads, int64_t d) {
+  const Rows r = rows_of(x);
+  BRAID_CHECK(x.size(-1) == d);
+  if (x.rank() == 3) {
+    BRAID_CHECK(x.size(1) == heads);
+    return {x.data(), r.rows, r.stride, d};
+  }
+  BRAID_CHECK(x.rank() == 2 && r.rows % heads == 0);
+  return {x.data(), r.rows / heads, heads * r.stride, r.stride};
+}
+
+void check(const AttentionConfig& c, int64_t tokens, std::span<const int64_t> seq_starts) {
+  BRAID_CHECK(c.kv_heads > 0 && c.heads % c.kv_heads == 0 && c.head_dim > 0 && c.window >= 0);
+  BRAID_CHECK(!seq_starts.empty() && seq_starts.front() == 0 && seq_starts.back() == tokens);
+}
+
+int64_t sequences(std::span<const int64_t> seq_starts) {
+  return static_cast<int64_t>(seq_starts.size()) - 1;
+}
+
+// Work of `per_tile` ranges for each tile of each sequence: which sequence and tile a range is, and
+// how many there are.
+class TileList {
+ public:
+  TileList(std::span<const int64_t> seq_starts, int64_t tile) {
+    for (int64_t s = 0; s < sequences(seq_starts); ++s) {
+      const int64_t length = seq_starts[s + 1] - seq_starts[s];
+      first_.push_back(static_cast<int64_t>(tiles_.size()));
+      for (int64_t at = 0; at < length; at += tile) {
+        tiles_.push_back({s, at, std::min(tile, length - at)});
+      }
+    }
+  }
+  struct Tile {
+    int64_t sequence, begin, rows;  // begin = row in its sequence
+  };
+  int64_t count() const { return static_cast<int64_t>(tiles_.size()); }
+  const Tile& operator[](int64_t i) const { return tiles_[static_cast<size_t>(i)]; }
+  int64_t first(int64_t sequence) const { return first_[static_cast<size_t>(sequence)]; }
+
+ private:
+  std::vector<Tile> tiles_;
+  std::vector<int64_t> first_;
+};
+
+// Keys and values of fresh sequences in the tile layout.
+struct PackedKv {
+  Tensor memory;
+  std::vector<const float*> tiles;
+  std::vector<KvView> views;
+};
+
+PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, const Tensor& v,
+              std::span<const int64_t> seq_starts) {
+  const Rows rk = rows_of(k), rv = rows_of(v);
+  const TileList list(seq_starts, kKvTile);
+  const int64_t floats = kv_tile_floats(c.kv_heads, c.head_dim);
+  PackedKv packed{Tensor::empty(ctx, {list.count(), floats}), {}, {}};
+  float* memory = packed.memory.data();
+  parallel_for(ctx, list.count(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const TileList::Tile t = list[i];
+      const int64_t row = seq_starts[t.sequence] + t.begin;
+      float* tile = memory + i * floats;
+      if (t.rows < kKvTile) std::memset(tile, 0, static_cast<size_t>(floats) * sizeof(float));
+      pack_kv_rows(c.kv_heads, c.head_dim, k.data() + row * rk.stride, rk.stride,
+                   v.data() + row * rv.stride, rv.stride, 0, t.rows, tile);
+    }
+  });
+  for (int64_t i = 0; i < list.count(); ++i) packed.tiles.push_back(memory + i * floats);
+  for (int64_t s = 0; s < sequences(seq_starts); ++s) {
+    packed.views.push_back(
+        {packed.tiles.data() + list.first(s), 0, seq_starts[s + 1] - seq_starts[s]});
+  }
+  return packed;
+}
+
+// Sequences of `seq_starts` whose new tokens are the last of their views. Sequences of one token
+// are left out when `skip_single`.
+void forward_tiles(const Context& ctx, const AttentionConfig& c, const Heads& q,
+                   std::span<const int64_t> seq_starts, std::span<const KvView> kv,
+                   bool skip_single, float* out, float* lse) {
+  const TileList list(seq_starts, kQueryTile);
+  const int64_t ranges = list.count() * c.heads, ld_out = c.heads * c.head_dim;
+  ScratchSlots scratch(ctx, ranges, attention_forward_scratch(c.head_dim));
+  parallel_for(ctx, ranges, 1, [&](int64_t begin, int64_t) {
+    // Late tiles have most keys to read: they go first, so that no thread is left with a long one
+    // at the end.
+    const TileList::Tile t = list[list.count() - 1 - begin / c.heads];
+    const int64_t head = begin % c.heads;
+    const int64_t length = seq_starts[t.sequence + 1] - seq_starts[t.sequence];
+    if (skip_single && length == 1) return;
+    const int64_t row = seq_starts[t.sequence] + t.begin;
+    const KvView& view = kv[t.sequence];
+    const ScratchSlots::Lease lease(scratch);
+    attention_forward_tile(c, head, q.at(row, head), q.token_stride, t.rows,
+                           view.length - length + t.begin, view,
+                           out + row * ld_out + head * c.head_dim, ld_out,
+                           lse == nullptr ? nullptr : lse + head * q.tokens + row, lease.data());
+  });
+}
+
+// Sequences with one new token.
+void forward_single(const Context& ctx, const AttentionConfig& c, const Heads& q,
+                    std::span<const int64_t> seq_starts, std::span<const KvView> kv, float* out) {
+  struct Item {
+    int64_t sequence, block;
+  };
+  std::vector<Item> items;
+  std::vector<int64_t> first, rows;  // of each single sequence: its first item, its row
+  for (int64_t s = 0; s < sequences(seq_starts); ++s) {
+    if (seq_starts[s + 1] - seq_starts[s] != 1) continue;
+    first.push_back(static_cast<int64_t>(items.size()));
+    rows.push_back(seq_starts[s]);
+    const DecodeBlocks blocks = decode_blocks(c, kv[s].length - 1);
+    for (int64_t b = blocks.first; b < blocks.end; ++b) items.push_back({s, b});
+  }
+  if (rows.empty()) return;
+  first.push_back(static_cast<int64_t>(items.size()));
+  const int64_t d = c.head_dim, partial = decode_partial_floats(d),
+                count = static_cast<int64_t>(items.size());
+  const int64_t ranges = count * c.kv_heads;
+  Tensor partials = Tensor::empty(ctx, {count, c.heads, partial});
+  ScratchSlots scratch(ctx, ranges, decode_scratch(c));
+  parallel_for(ctx, ranges, 1, [&](int64_t begin, int64_t) {
+    const int64_t i = begin / c.kv_heads;
+    const Item item = items[static_cast<size_t>(i)];
+    const ScratchSlots::Lease lease(scratch);
+    const int64_t kv_head = begin % c.kv_heads, head = kv_head * c.group();
+    attention_decode_block(c, kv_head, item.block, q.at(seq_starts[item.sequence], head),
+                           q.head_stride, kv[item.sequence],
+                           partials.data() + (i * c.heads + head) * partial, lease.data());
+  });
+  const int64_t singles = static_cast<int64_t>(rows.size());
+  parallel_for(ctx, singles * c.heads, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) {
+      const int64_t s = j / c.heads, head = j % c.heads;
+      attention_decode_merge(partials.data() + (first[s] * c.heads + head) * partial,
+                             first[s + 1] - first[s], c.heads * partial, d,
+                             out + (rows[s] * c.heads + head) * d);
+    }
+  });
+}
+
+// to[d] = the sum of `count` adjacent rows, in their order.
+void sum_rows(const float* from, int64_t count, int64_t d, float* to) {
+  std::copy(from, from + d, to);
+  for (int64_t r = 1; r < count; ++r) {
+    for (int64_t i = 0; i < d; ++i) to[i] += from[r * d + i];
+  }
+}
+
+}  // namespace
+
+double attention_flops(const AttentionConfig& c, int64_t past, int64_t tokens) {
+  // Query at position p sees min(p + 1, window) keys.
+  const auto pairs = [&](double n) {
+    const double w = static_cast<double>(c.window);
+    if (c.window == 0 || n <= w) return n * (n + 1) / 2;
+    return w * (w + 1) / 2 + (n - w) * w;
+  };
+  return 4.0 * static_cast<double>(c.head_dim * c.heads) *
+         (pairs(static_cast<double>(past + tokens)) - pairs(static_cast<double>(past)));
+}
+
+Tensor attention(const Context& ctx, const AttentionConfig& c, const Tensor& q, const Tensor& k,
+                 const Tensor& v, std::span<const int64_t> seq_starts) {
+  const Heads heads = heads_of(q, c.heads, c.head_dim);
+  check(c, heads.tokens, seq_starts);
+  BRAID_CHECK(k.rank() == 3 && k.size(0) == heads.tokens && k.size(1) == c.kv_heads &&
+              k.size(2) == c.head_dim);
+  BRAID_CHECK(v.shape() == k.shape());
+  Tape* tape = recording(ctx, {&q, &k, &v});
+  Tensor out = Tensor::empty(ctx, {heads.tokens, c.heads, c.head_dim});
+  Tensor lse = tape != nullptr ? Tensor::empty(ctx, {c.heads, heads.tokens}) : Tensor();
+  {
+    const PackedKv kv = pack(ctx, c, k, v, seq_starts);
+    forward_tiles(ctx, c, heads, seq_starts, kv.views, false, out.data(),
+                  tape != nullptr ? lse.data() : nullptr);
+  }
+  for (int64_t s = 0; s < sequences(seq_starts); ++s) {
+    ctx.count_product(attention_flops(c, 0, seq_starts[s + 1] - seq_starts[s]));
+  }
+  if (tape != nullptr) {
+    std::vector<int64_t> starts(seq_starts.begin(), seq_starts.end());
+    tape->record(
+        out, [c, q, k, v, out, lse, starts = std::move(starts)](Tape& t, const Tensor& d_out) {
+          AttentionGrads g = attention_backward(t.context(), c, q, k, v, out, lse, d_out, starts);
+          t.add(q, g.q);
+          t.add(k, g.k);
+          t.add(v, g.v);
+        });
+  }
+  return out;
+}
+
+Tensor attention_cached(const Context& ctx, const AttentionConfig& c, const Tensor& q,
+                        std::span<const int64_t> seq_starts, std::span<const KvView> past) {
+  const Heads heads = heads_of(q, c.heads, c.head_dim);
+  check(c, heads.tokens, seq_starts);
+  BRAID_CHECK(static_cast<int64_t>(past.size()) == sequences(seq_starts));
+  BRAID_CHECK(recording(ctx, {&q}) == nullptr);
+  Tensor out = Tensor::empty(ctx, {heads.tokens, c.heads, c.head_dim});
+  bool longer = false;
+  for (int64_t s = 0; s < sequences(seq_starts); ++s) {
+    const int64_t tokens = seq_starts[s + 1] - seq_starts[s];
+    BRAID_CHECK(past[s].length >= tokens);
+    longer = longer || tokens > 1;
+    ctx.count_product(attention_flops(c, past[s].length - tokens, tokens));
+  }
+  if (longer) forward_tiles(ctx, c, heads, seq_starts, past, true, out.data(), nullptr);
+  forward_single(ctx, c, heads, seq_starts, past, out.data());
+  return out;
+}
+
+AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& c, const Tensor& q,
+                                  const Tensor& k, const Tensor& v, const Tensor& out,
+                                  const Tensor& lse, const Tensor& d_out,
+                                  std::span<const int64_t> seq_starts) {
+  const Heads heads = heads_of(q, c.heads, c.head_dim);
+  const int64_t d = c.head_dim, tokens = heads.tokens, ld_q = c.heads * d, ld_kv = c.kv_heads * d;
+  const bool grouped = c.group() > 1;
+  AttentionGrads g{Tensor::empty(ctx, q.shape()), Tensor::empty(ctx, k.shape()),
+                   Tensor::empty(ctx, v.shape())};
+  // One share of dk and dv per query head, summed over the group afterwards in the order of the
+  // heads.
+  Tensor dk = grouped ? Tensor::empty(ctx, {tokens, c.heads, d}) : g.k;
+  Tensor dv = grouped ? Tensor::empty(ctx, {tokens, c.heads, d}) : g.v;
+  int64_t longest = 0;
+  for (int64_t s = 0; s < sequences(seq_starts); ++s) {
+    const int64_t length = seq_starts[s + 1] - seq_starts[s];
+    longest = std::max(longest, length);
+    ctx.count_product(2.5 * attention_flops(c, 0, length));
+  }
+  const Rows rk = rows_of(k), rv = rows_of(v);
+  const int64_t ranges = sequences(seq_starts) * c.heads;
+  {
+    ScratchSlots scratch(ctx, ranges, attention_backward_scratch(longest, d));
+    parallel_for(ctx, ranges, 1, [&](int64_t begin, int64_t) {
+      const int64_t s = begin / c.heads, head = begin % c.heads, kv_head = head / c.group();
+      const int64_t row = seq_starts[s], at = row * ld_q + head * d;
+      const ScratchSlots::Lease lease(scratch);
+      const AttentionHead h{heads.at(row, head),
+                            heads.token_stride,
+                            out.data() + at,
+                            d_out.data() + at,
+                            ld_q,
+                            k.data() + row * rk.stride + kv_head * d,
+                            rk.stride,
+                            v.data() + row * rv.stride + kv_head * d,
+                            rv.stride,
+                            lse.data() + head * tokens + row,
+                            g.q.data() + at,
+                            ld_q,
+                            dk.data() + at,
+                            dv.data() + at,
+                            ld_q};
+      attention_backward_head(c, seq_starts[s + 1] - row, h, lease.data());
+    });
+  }
+  if (!grouped) return g;
+  parallel_for(ctx, tokens, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t h = 0; h < c.kv_heads; ++h) {
+        const int64_t to = t * ld_kv + h * d, from = t * ld_q + h * c.group() * d;
+        sum_rows(dk.data() + from, c.group(), d, g.k.data() + to);
+        sum_rows(dv.data() + from, c.group(), d, g.v.data() + to);
+      }
+    }
+  });
+  return g;
+}
+
+}  // namespace braid

@@ -1,0 +1,327 @@
+#include "braid/ops/attention.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "braid/base/rng.h"
+#include "braid/kernels/attention/pack.h"
+
+namespace braid {
+namespace {
+
+Tensor random(const Context& ctx, Shape shape, uint64_t seed) {
+  Tensor t = Tensor::empty(ctx, shape);
+  const Rng rng(seed, "attention_test");
+  for (int64_t i = 0; i < t.count(); ++i)
+    t.data()[i] = static_cast<float>(rng.normal(static_cast<uint64_t>(i)));
+  return t;
+}
+
+struct Reference {
+  std::vector<double> out, dq, dk, dv;
+};
+
+// The definition, in double, T x T: o = softmax(scale q k^T) v over keys first_key(t) .. t, and the
+// gradients of sum(o * up) by the chain rule through the softmax.
+Reference reference(const AttentionConfig& c, const float* q, const float* k, const float* v,
+                    const float* up, const std::vector<int64_t>& starts) {
+  const int64_t d = c.head_dim, tokens = starts.back(), nq = c.heads * d, nk = c.kv_heads * d;
+  Reference r;
+  r.out.resize(static_cast<size_t>(tokens * nq));
+  r.dq.resize(r.out.size());
+  r.dk.resize(static_cast<size_t>(tokens * nk));
+  r.dv.resize(r.dk.size());
+  for (size_t s = 0; s + 1 < starts.size(); ++s) {
+    for (int64_t t = starts[s]; t < starts[s + 1]; ++t) {
+      const int64_t first = starts[s] + c.first_key(t - starts[s]);
+      for (int64_t h = 0; h < c.heads; ++h) {
+        const int64_t at = t * nq + h * d, kv = h / c.group() * d;
+        std::vector<double> p, dp;
+        double most = -1e300, total = 0, mean = 0;
+        for (int64_t j = first; j <= t; ++j) {
+          double score = 0;
+          for (int64_t i = 0; i < d; ++i) score += double{q[at + i]} * k[j * nk + kv + i];
+          p.push_back(score * c.scale);
+          most = std::max(most, p.back());
+        }
+        for (double& x : p) total += x = std::exp(x - most);
+        for (double& x : p) x /= total;
+        for (int64_t j = first; j <= t; ++j) {
+          double g = 0;
+          for (int64_t i = 0; i < d; ++i) {
+            r.out[at + i] += p[j - first] * v[j * nk + kv + i];
+            r.dv[j * nk + kv + i] += p[j - first] * up[at + i];
+            g += double{up[at + i]} * v[j * nk + kv + i];
+          }
+          dp.push_back(g);
+          mean += p[j - first] * g;
+        }
+        for (int64_t j = first; j <= t; ++j) {
+          const double ds = p[j - first] * (dp[j - first] - mean) * c.scale;
+          for (int64_t i = 0; i < d; ++i) {
+            r.dq[at + i] += ds * k[j * nk + kv + i];
+            r.dk[j * nk + kv + i] += ds * q[at + i];
+          }
+        }
+      }
+    }
+  }
+  return r;
+}
+
+// Largest difference relative to the largest reference value; where that is (nearly) zero, as the
+// gradients of a window of one key are, relative to a tenth of the inputs' size.
+double distance(const Tensor& got, const std::vector<double>& want) {
+  double worst = 0, largest = 0.1;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double difference = std::abs(got.data()[i] - want[i]);
+    worst = difference <= worst ? worst : difference;  // NaN becomes the worst
+    largest = std::max(largest, std::abs(want[i]));
+  }
+  return worst / largest;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;
+}
+
+// Keys and values of one sequence in tiles, as a state would hold them.
+struct Cache {
+  Cache(const Context& ctx, const AttentionConfig& c, const Tensor& k, const Tensor& v,
+        int64_t first_tile = 0)
+      : floats(kv_tile_floats(c.kv_heads, c.head_dim)),
+        ld(c.kv_heads * c.head_dim),
+        config(c),
+        k(k),
+        v(v) {
+    const int64_t tiles = kv_tiles(k.size(0));
+    memory = Tensor::zeros(ctx, {tiles, floats});
+    for (int64_t t = first_tile; t < tiles; ++t) pointers.push_back(memory.data() + t * floats);
+    view.first_tile = first_tile;
+    view.tiles = pointers.data();
+  }
+  void append(int64_t count) {
+    for (int64_t i = 0; i < count; ++i, ++view.length) {
+      pack_kv_rows(config.kv_heads, config.head_dim, k.data() + view.length * ld, ld,
+                   v.data() + view.length * ld, ld, view.length % kKvTile, 1,
+                   memory.data() + view.length / kKvTile * floats);
+    }
+  }
+  int64_t floats, ld;
+  AttentionConfig config;
+  Tensor k, v, memory;
+  std::vector<const float*> pointers;
+  KvView view;
+};
+
+struct Case {
+  int64_t heads, kv_heads, d, window;
+  std::vector<int64_t> lengths;
+};
+
+// 400 eps: sums of up to 1000 products in f32, whose rounding grows as the root of their number.
+constexpr double kForward = 4e-6, kGradient = 2e-5;
+
+}  // namespace
+
+TEST_CASE("attention and its gradients agree with the definition in double") {
+  const Case cases[] = {{1, 1, 8, 0, {1}},
+                        {2, 1, 16, 0, {2}},
+                        {3, 3, 64, 0, {63}},
+                        {4, 2, 32, 0, {64}},
+                        {4, 1, 24, 0, {65}},
+                        {2, 2, 128, 0, {130, 1, 64, 7}},
+                        {2, 1, 64, 0, {1000}},
+                        {2, 1, 40, 1, {70}},
+                        {2, 2, 32, 5, {3, 200}},
+                        {4, 2, 64, 64, {300}},
+                        {3, 1, 20, 100, {99, 100, 101, 400}},
+                        {6, 2, 7, 65, {150}},
+                        {2, 1, 16, 2000, {300, 66}}};
+  for (const Case& x : cases) {
+    CAPTURE(x.heads);
+    CAPTURE(x.d);
+    CAPTURE(x.window);
+    CAPTURE(x.lengths.back());
+    const AttentionConfig c{x.heads, x.kv_heads, x.d, 1.0f / std::sqrt(static_cast<float>(x.d)),
+                            x.window};
+    std::vector<int64_t> starts{0};
+    for (int64_t n : x.lengths) starts.push_back(starts.back() + n);
+    Context ctx;
+    Tape tape;
+    Tensor q = random(ctx, {starts.back(), x.heads, x.d}, 1),
+           k = random(ctx, {starts.back(), x.kv_heads, x.d}, 2);
+    Tensor v = random(ctx, {starts.back(), x.kv_heads, x.d}, 3), up = random(ctx, q.shape(), 4);
+    for (Tensor* t : {&q, &k, &v}) tape.watch(*t);
+    Context train = ctx;
+    train.tape = &tape;
+    const Tensor y = attention(train, c, q, k, v, starts);
+    const Reference r = reference(c, q.data(), k.data(), v.data(), up.data(), starts);
+    CHECK(distance(y, r.out) < kForward);
+    tape.backward(ctx, y, up);
+    CHECK(distance(tape.grad(q), r.dq) < kGradient);
+    CHECK(distance(tape.grad(k), r.dk) < kGradient);
+    CHECK(distance(tape.grad(v), r.dv) < kGradient);
+  }
+}
+
+TEST_CASE("large scores neither overflow nor lose the distribution") {
+  Context ctx;
+  const AttentionConfig c{1, 1, 16, 30.0f, 0};
+  const std::vector<int64_t> starts{0, 90};
+  Tensor q = random(ctx, {90, 1, 16}, 1), k = random(ctx, {90, 1, 16}, 2),
+         v = random(ctx, {90, 1, 16}, 3);
+  const Tensor y = attention(ctx, c, q, k, v, starts);
+  const Reference r = reference(c, q.data(), k.data(), v.data(), v.data(), starts);
+  CHECK(distance(y, r.out) <
+        1e-3);  // scores of several hundred carry an absolute error of about 1e-4
+  k.data()[40 * 16] = std::nanf("");
+  const Tensor bad = attention(ctx, c, q, k, v, starts);
+  CHECK(std::isfinite(bad.data()[39 * 16]));
+  CHECK(std::isnan(bad.data()[40 * 16]));
+}
+
+TEST_CASE("packed sequences give the bits they give alone, for any number of threads") {
+  const AttentionConfig c{4, 2, 32, 0.2f, 50};
+  const std::vector<int64_t> starts{0, 1, 66, 66, 266, 329};
+  Tensor first[4];
+  for (int threads : {1, 2, 3}) {
+    Context ctx;
+    ctx.threads = threads;
+    Tape tape;
+    Tensor q = random(ctx, {329, 4, 32}, 1), k = random(ctx, {329, 2, 32}, 2),
+           v = random(ctx, {329, 2, 32}, 3);
+    for (Tensor* t : {&q, &k, &v}) tape.watch(*t);
+    Context train = ctx;
+    train.tape = &tape;
+    const Tensor y = attention(train, c, q, k, v, starts);
+    tape.backward(ctx, y, random(ctx, q.shape(), 4));
+    const Tensor all[4] = {y, tape.grad(q), tape.grad(k), tape.grad(v)};
+    for (int i = 0; i < 4; ++i) {
+      if (threads == 1) first[i] = all[i];
+      CHECK(same_bits(first[i], all[i]));
+    }
+    for (size_t s = 0; s + 1 < starts.size(); ++s) {
+      const int64_t n = starts[s + 1] - starts[s];
+      const Tensor alone = attention(ctx, c, q.narrow(0, starts[s], n), k.narrow(0, starts[s], n),
+                                     v.narrow(0, starts[s], n), std::vector<int64_t>{0, n});
+      CHECK(same_bits(alone, y.narrow(0, starts[s], n)));
+    }
+  }
+}
+
+TEST_CASE("a prefill cut anywhere gives the bits of the whole; decode agrees within rounding") {
+  for (int64_t window : {0, 37}) {
+    const AttentionConfig c{4, 2, 24, 0.2f, window};
+    const int64_t n = 141;
+    Context ctx;
+    const Tensor q = random(ctx, {n, 4, 24}, 1), k = random(ctx, {n, 2, 24}, 2),
+                 v = random(ctx, {n, 2, 24}, 3);
+    const Tensor whole = attention(ctx, c, q, k, v, std::vector<int64_t>{0, n});
+    const std::vector<double> want(whole.data(), whole.data() + whole.count());
+    for (int64_t cut = 2; cut <= n - 2; ++cut) {
+      Cache cache(ctx, c, k, v);
+      for (auto [begin, count] : {std::pair{int64_t{0}, cut}, std::pair{cut, n - cut}}) {
+        cache.append(count);
+        const Tensor part =
+            attention_cached(ctx, c, q.narrow(0, begin, count), std::vector<int64_t>{0, count},
+                             std::span(&cache.view, 1));
+        CHECK(same_bits(part, whole.narrow(0, begin, count)));
+      }
+    }
+    Cache cache(ctx, c, k, v);
+    Tensor steps = Tensor::empty(ctx, whole.shape());
+    for (int64_t t = 0; t < n; ++t) {
+      cache.append(1);
+      const Tensor y = attention_cached(ctx, c, q.narrow(0, t, 1), std::vector<int64_t>{0, 1},
+                                        std::span(&cache.view, 1));
+      std::memcpy(steps.data() + t * 96, y.data(), y.bytes());
+    }
+    CHECK(distance(steps, want) < kForward);
+  }
+}
+
+TEST_CASE(
+    "decode over many blocks: groups of any size, windows, ragged batches, any number of threads") {
+  for (int64_t window : {0, 700}) {
+    for (int64_t heads : {1, 3, 5, 8}) {
+      const AttentionConfig c{heads, 1, 72, 0.15f, window};
+      Context ctx;
+      const int64_t n = 1500;
+      const Tensor k = random(ctx, {n, 1, 72}, 2), v = random(ctx, {n, 1, 72}, 3);
+      const Tensor q = random(ctx, {8, heads, 72}, 1);
+      std::vector<Cache> caches;
+      std::vector<KvView> views;
+      // One token, three tokens, then one token twice: the kinds of work may be mixed in a batch.
+      const std::vector<int64_t> starts{0, 1, 4, 5, 6}, lengths{1500, 1033, 512, 1};
+      for (int64_t length : lengths)
+        caches.emplace_back(ctx, c, k, v, length == 1500 && window > 0 ? 12 : 0);
+      for (size_t s = 0; s < caches.size(); ++s) {
+        caches[s].append(lengths[s]);
+        caches[s].view.tiles = caches[s].pointers.data();
+        views.push_back(caches[s].view);
+      }
+      Tensor got;
+      for (int threads : {1, 2}) {
+        ctx.threads = threads;
+        const Tensor y = attention_cached(ctx, c, q.narrow(0, 0, 6), starts, views);
+        if (threads == 1) got = y;
+        CHECK(same_bits(got, y));
+      }
+      for (size_t s = 0; s < caches.size(); ++s) {
+        // The definition wants queries for all positions: only those of the new tokens are looked
+        // at.
+        Tensor padded = Tensor::zeros(ctx, {lengths[s], heads, 72});
+        const int64_t fresh = starts[s + 1] - starts[s], row = heads * 72;
+        std::memcpy(padded.data() + (lengths[s] - fresh) * row, q.data() + starts[s] * row,
+                    static_cast<size_t>(fresh * row) * sizeof(float));
+        const Reference r =
+            reference(c, padded.data(), k.data(), v.data(), padded.data(), {0, lengths[s]});
+        const std::vector<double> want(r.out.end() - fresh * row, r.out.end());
+        CHECK(distance(got.narrow(0, starts[s], fresh), want) < kForward);
+      }
+    }
+  }
+}
+
+TEST_CASE("queries may be a slice of a fused projection") {
+  Context ctx;
+  const AttentionConfig c{2, 1, 8, 0.3f, 0};
+  const std::vector<int64_t> starts{0, 70};
+  const Tensor fused = random(ctx, {140, 16}, 1), k = random(ctx, {70, 1, 8}, 2),
+               v = random(ctx, {70, 1, 8}, 3);
+  const Tensor q = fused.narrow(1, 0, 8);
+  Tensor copy = Tensor::empty(ctx, {70, 2, 8});
+  for (int64_t i = 0; i < copy.count(); ++i) copy.data()[i] = fused.data()[i / 8 * 16 + i % 8];
+  CHECK(same_bits(attention(ctx, c, q, k, v, starts), attention(ctx, c, copy, k, v, starts)));
+}
+
+TEST_CASE("a dry run asks for the memory and counts the products of a real one") {
+  const AttentionConfig c{4, 2, 32, 0.2f, 0};
+  const std::vector<int64_t> starts{0, 100, 165};
+  size_t peak[2];
+  double flops[2];
+  for (int dry : {0, 1}) {
+    Context ctx;
+    Counters counters;
+    ctx.arena = Arena::create(dry != 0 ? Arena::Mode::kDry : Arena::Mode::kReal);
+    ctx.counters = &counters;
+    Tape tape;
+    Tensor q = Tensor::zeros(ctx, {165, 4, 32}), k = Tensor::zeros(ctx, {165, 2, 32}), v = k;
+    for (Tensor* t : {&q, &k, &v}) tape.watch(*t);
+    Context train = ctx;
+    train.tape = &tape;
+    const Tensor y = attention(train, c, q, k, v, starts);
+    tape.backward(ctx, y);
+    peak[dry] = ctx.arena->stats().peak;
+    flops[dry] = counters.product_flops;
+  }
+  CHECK(peak[0] == peak[1]);
+  CHECK(flops[0] == flops[1]);
+  CHECK(flops[0] == 3.5 * 4 * 4 * 32 * (100 * 101 / 2 + 65 * 66 / 2));
+}
+
+}  // namespace braid
