@@ -25,9 +25,10 @@ struct Reference {
 };
 
 // The definition, in double, T x T: o = softmax(scale q k^T) v over keys first_key(t) .. t, and the
-// gradients of sum(o * up) by the chain rule through the softmax.
+// gradients of sum(o * up) by the chain rule through the softmax. Queries before row `from` are
+// left out.
 Reference reference(const AttentionConfig& c, const float* q, const float* k, const float* v,
-                    const float* up, const std::vector<int64_t>& starts) {
+                    const float* up, const std::vector<int64_t>& starts, int64_t from = 0) {
   const int64_t d = c.head_dim, tokens = starts.back(), nq = c.heads * d, nk = c.kv_heads * d;
   Reference r;
   r.out.resize(static_cast<size_t>(tokens * nq));
@@ -35,7 +36,7 @@ Reference reference(const AttentionConfig& c, const float* q, const float* k, co
   r.dk.resize(static_cast<size_t>(tokens * nk));
   r.dv.resize(r.dk.size());
   for (size_t s = 0; s + 1 < starts.size(); ++s) {
-    for (int64_t t = starts[s]; t < starts[s + 1]; ++t) {
+    for (int64_t t = std::max(from, starts[s]); t < starts[s + 1]; ++t) {
       const int64_t first = starts[s] + c.first_key(t - starts[s]);
       for (int64_t h = 0; h < c.heads; ++h) {
         const int64_t at = t * nq + h * d, kv = h / c.group() * d;
@@ -272,14 +273,12 @@ TEST_CASE(
         CHECK(same_bits(got, y));
       }
       for (size_t s = 0; s < caches.size(); ++s) {
-        // The definition wants queries for all positions: only those of the new tokens are looked
-        // at.
         Tensor padded = Tensor::zeros(ctx, {lengths[s], heads, 72});
         const int64_t fresh = starts[s + 1] - starts[s], row = heads * 72;
         std::memcpy(padded.data() + (lengths[s] - fresh) * row, q.data() + starts[s] * row,
                     static_cast<size_t>(fresh * row) * sizeof(float));
-        const Reference r =
-            reference(c, padded.data(), k.data(), v.data(), padded.data(), {0, lengths[s]});
+        const Reference r = reference(c, padded.data(), k.data(), v.data(), padded.data(),
+                                      {0, lengths[s]}, lengths[s] - fresh);
         const std::vector<double> want(r.out.end() - fresh * row, r.out.end());
         CHECK(distance(got.narrow(0, starts[s], fresh), want) < kForward);
       }
