@@ -4,19 +4,16 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <tuple>
 #include <utility>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
+#include "braid/base/json.h"
 
 namespace braid {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr uint64_t kMaxHeader = 100'000'000;
 constexpr int kMaxDepth = 3;  // {"name": {"shape": [..]}}
@@ -44,41 +41,25 @@ unsigned bits_of(std::string_view dtype) {
   throw Error(ErrorKind::kBadInput, format("{}: {}", path, what));
 }
 
-// The JSON text as a tree, refusing what a tree cannot show (a key given twice) and nesting that
-// would only cost memory.
 Json parse_header(std::string_view text, const std::string& path) {
-  std::vector<std::set<std::string>> keys;
-  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) {
-      if (depth >= kMaxDepth) bad(path, "the header nests deeper than a safetensors header does");
-    }
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) {
-      bad(path, format("\"{}\" occurs twice in the header", value.get<std::string>()));
-    }
-    return true;
-  };
   try {
-    return Json::parse(text, watch);
-  } catch (const Json::exception& e) {
-    bad(path, format("the header is not JSON: {}", e.what()));
+    return Json::parse(text, {.bytes = kMaxHeader, .depth = kMaxDepth});
+  } catch (Error& e) {
+    throw e.add_context(path);
   }
 }
 
-// Only what nlohmann parsed as a non-negative integer that an int64 holds.
+// A list of non-negative integers that an int64 holds.
 std::vector<int64_t> sizes_of(const Json& entry, const char* key, const std::string& path,
                               const std::string& name) {
-  const auto found = entry.find(key);
-  if (found == entry.end()) bad(path, format("tensor \"{}\" has no {}", name, key));
+  const Json* found = entry.find(key);
+  if (found == nullptr) bad(path, format("tensor \"{}\" has no {}", name, key));
   std::vector<int64_t> out;
   bool fine = found->is_array();
-  if (fine) {
-    for (const Json& n : *found) {
-      fine = fine && n.is_number_unsigned() &&
-             n.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-      if (fine) out.push_back(n.get<int64_t>());
-    }
+  for (size_t i = 0; fine && i < found->size(); ++i) {
+    const Json& n = found->elements()[i];
+    fine = n.kind() == Json::Kind::kInt && n.as_int() >= 0;
+    if (fine) out.push_back(n.as_int());
   }
   if (!fine)
     bad(path, format("{} of tensor \"{}\" is {}, not a list of sizes", key, name, found->dump()));
@@ -106,15 +87,15 @@ SafetensorsEntry parse_entry(const std::string& name, const Json& value, uint64_
   if (!value.is_object()) bad(path, format("the entry of tensor \"{}\" is not an object", name));
   SafetensorsEntry e;
   e.name = name;
-  const auto dtype = value.find("dtype");
-  if (dtype == value.end() || !dtype->is_string())
+  const Json* dtype = value.find("dtype");
+  if (dtype == nullptr || !dtype->is_string())
     bad(path, format("tensor \"{}\" has no dtype", name));
-  e.dtype = dtype->get<std::string>();
+  e.dtype = dtype->as_string();
   e.shape = sizes_of(value, "shape", path, name);
   const std::vector<int64_t> offsets = sizes_of(value, "data_offsets", path, name);
   if (offsets.size() != 2 || offsets[0] > offsets[1]) {
     bad(path, format("data_offsets of tensor \"{}\" are {}, not [begin, end]", name,
-                     value["data_offsets"].dump()));
+                     value.at("data_offsets").dump()));
   }
   e.begin = static_cast<uint64_t>(offsets[0]);
   e.end = static_cast<uint64_t>(offsets[1]);
@@ -128,7 +109,7 @@ SafetensorsEntry parse_entry(const std::string& name, const Json& value, uint64_
   const std::optional<uint64_t> expected = bytes_of(e.shape, bits);
   if (!expected || *expected != e.end - e.begin) {
     bad(path,
-        format("tensor \"{}\" is {} {} but has {} bytes{}", name, e.dtype, value["shape"].dump(),
+        format("tensor \"{}\" is {} {} but has {} bytes{}", name, e.dtype, value.at("shape").dump(),
                e.end - e.begin, expected ? format(", not {}", *expected) : ""));
   }
   return e;
@@ -254,15 +235,15 @@ SafetensorsFile SafetensorsFile::parse(std::shared_ptr<const void> owner,
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, header);
   if (text.empty() || text.front() != '{') bad(f.path_, "the header does not begin with '{'");
   const Json tree = parse_header(text, f.path_);
-  for (const auto& [name, value] : tree.items()) {
+  for (const auto& [name, value] : tree.members()) {
     if (name != "__metadata__") {
       f.entries_.push_back(parse_entry(name, value, f.data_.size(), f.path_));
       continue;
     }
     if (!value.is_object()) bad(f.path_, "__metadata__ is not an object");
-    for (const auto& [key, text_value] : value.items()) {
+    for (const auto& [key, text_value] : value.members()) {
       if (!text_value.is_string()) bad(f.path_, format("metadata \"{}\" is not a string", key));
-      f.metadata_[key] = text_value.get<std::string>();
+      f.metadata_[key] = text_value.as_string();
     }
   }
   std::sort(f.entries_.begin(), f.entries_.end(), [](const auto& a, const auto& b) {
@@ -409,13 +390,16 @@ void SafetensorsWriter::emit(Sink&& sink) const {
     return a->element_bytes != b->element_bytes ? a->element_bytes > b->element_bytes
                                                 : a->name < b->name;
   });
-  std::string header = "{\"__metadata__\":" + Json(metadata_).dump();
+  Json metadata = Json::object();
+  for (const auto& [key, value] : metadata_) metadata.set(key, value);
+  std::string header = "{\"__metadata__\":" + metadata.dump();
   uint64_t at = 0;
   for (const Item* each_item : order) {
     const Item& item = *each_item;
-    header +=
-        format(",{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}",
-               Json(item.name).dump(), item.dtype, Json(item.shape).dump(), at, at + item.size());
+    Json shape = Json::array();
+    for (const int64_t n : item.shape) shape.push(n);
+    header += format(",{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}",
+                     Json(item.name).dump(), item.dtype, shape.dump(), at, at + item.size());
     at += item.size();
   }
   header += '}';
