@@ -1,6 +1,12 @@
 # Every third-party library is a Debian package (packages.txt); each is wrapped once, here.
-find_package(OpenMP REQUIRED)
 find_package(Threads REQUIRED)
+add_library(braid_threads INTERFACE)
+if(BRAID_STD_THREADS)
+  target_link_libraries(braid_threads INTERFACE Threads::Threads)
+else()
+  find_package(OpenMP REQUIRED)
+  target_link_libraries(braid_threads INTERFACE OpenMP::OpenMP_CXX)
+endif()
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(PkgConfig REQUIRED)

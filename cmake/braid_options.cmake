@@ -1,6 +1,6 @@
 option(BRAID_NATIVE "Compile for this machine only, with one static Highway target" OFF)
 option(BRAID_CHECKS "Debug checks in kernels and NaN-filled fresh memory" OFF)
-option(BRAID_STD_THREADS "parallel_for on std::thread instead of OpenMP (for ThreadSanitizer)" OFF)
+option(BRAID_STD_THREADS "parallel_for on std::thread instead of OpenMP (ThreadSanitizer, clang)" OFF)
 option(BRAID_FUZZ "Build the libFuzzer targets (needs clang++)" OFF)
 set(BRAID_SANITIZE "" CACHE STRING "address,undefined or thread")
 
@@ -24,6 +24,14 @@ if(BRAID_SANITIZE)
   target_compile_options(braid_flags INTERFACE -fsanitize=${BRAID_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)
   target_link_options(braid_flags INTERFACE -fsanitize=${BRAID_SANITIZE})
+endif()
+
+if(BRAID_STD_THREADS)
+  target_compile_definitions(braid_flags INTERFACE BRAID_STD_THREADS=1)
+endif()
+if(BRAID_FUZZ)
+  # Coverage of the libraries too, or the fuzzer would search blindly.
+  target_compile_options(braid_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
 find_program(CCACHE ccache)

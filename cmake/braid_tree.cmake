@@ -1,6 +1,6 @@
 # The folders of braid/ in the order of their include levels (docs/map.md).
 braid_module(base DEPS fmt::fmt nlohmann_json::nlohmann_json Threads::Threads)
-braid_module(core DEPS base OpenMP::OpenMP_CXX)
+braid_module(core DEPS base threads)
 add_library(braid_third_kernels INTERFACE)
 target_link_libraries(braid_third_kernels INTERFACE PkgConfig::HWY dnnl_lib xsmm_lib)
 braid_module(text DEPS base)
@@ -16,6 +16,10 @@ braid_module(infer DEPS stack text)
 braid_module(train DEPS stack third_data)
 braid_module(bench DEPS infer train)
 braid_module(testing DEPS infer)
+
+if(BRAID_FUZZ)
+  return()
+endif()
 
 add_library(doctest_main STATIC cmake/doctest_main.cpp)
 target_include_directories(doctest_main SYSTEM PUBLIC ${DOCTEST_INCLUDE})

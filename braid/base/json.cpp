@@ -200,6 +200,30 @@ class JsonWriter {
   int indent_;
 };
 
+Json::Json() = default;
+Json::Json(const Json& other) = default;
+Json::Json(Json&& other) noexcept = default;
+Json& Json::operator=(const Json& other) = default;
+Json& Json::operator=(Json&& other) noexcept = default;
+Json::~Json() = default;
+
+Json::Json(std::nullptr_t) {}
+Json::Json(double value) : value_(value) {}
+Json::Json(const char* text) : value_(std::string(text)) {}
+Json::Json(std::string_view text) : value_(std::string(text)) {}
+Json::Json(std::string text) : value_(std::move(text)) {}
+
+Json::Json(Kind kind, uint64_t bits) {
+  if (kind == Kind::kBool) {
+    value_ = bits != 0;
+  } else if (kind == Kind::kInt || bits <= static_cast<uint64_t>(INT64_MAX)) {
+    // Only what does not fit int64 is stored unsigned, so that equal numbers compare equal.
+    value_ = static_cast<int64_t>(bits);
+  } else {
+    value_ = bits;
+  }
+}
+
 Json Json::array(std::initializer_list<Json> elements) {
   Json json;
   json.value_ = std::vector<Json>(elements);

@@ -24,22 +24,24 @@ class Json {
   struct Member;  // {key, value}
   enum class Kind { kNull, kBool, kInt, kUint, kReal, kString, kArray, kObject };
 
-  Json() = default;                                     // null
-  Json(std::nullptr_t) {}                               // NOLINT: values are written in place
-  Json(std::same_as<bool> auto v) : value_(v) {}        // NOLINT
-  Json(double v) : value_(v) {}                         // NOLINT
-  Json(const char* v) : value_(std::string(v)) {}       // NOLINT
-  Json(std::string_view v) : value_(std::string(v)) {}  // NOLINT
-  Json(std::string v) : value_(std::move(v)) {}         // NOLINT
-  template <std::integral T>
-  requires(!std::same_as<T, bool>) Json(T v) {  // NOLINT
-    // Only what does not fit int64 is stored unsigned, so that equal numbers compare equal.
-    if (std::is_unsigned_v<T> && static_cast<uint64_t>(v) > static_cast<uint64_t>(INT64_MAX)) {
-      value_ = static_cast<uint64_t>(v);
-    } else {
-      value_ = static_cast<int64_t>(v);
-    }
-  }
+  Json();  // null
+  Json(const Json& other);
+  Json(Json&& other) noexcept;
+  Json& operator=(const Json& other);
+  Json& operator=(Json&& other) noexcept;
+  ~Json();
+  // Implicit on purpose: values are written in place.
+  Json(std::nullptr_t);         // NOLINT
+  Json(double value);           // NOLINT
+  Json(const char* text);       // NOLINT
+  Json(std::string_view text);  // NOLINT
+  Json(std::string text);       // NOLINT
+  template <std::integral T>    // bool among them
+  Json(T value)                 // NOLINT
+      : Json(std::same_as<T, bool> ? Kind::kBool
+             : std::is_signed_v<T> ? Kind::kInt
+                                   : Kind::kUint,
+             static_cast<uint64_t>(value)) {}
   static Json array(std::initializer_list<Json> elements = {});
   static Json object(std::initializer_list<Member> members = {});
 
@@ -85,6 +87,7 @@ class Json {
   bool operator==(const Json& other) const;
 
  private:
+  Json(Kind kind, uint64_t bits);
   friend class JsonBuilder;
   friend class JsonWriter;
   std::variant<std::nullptr_t, bool, int64_t, uint64_t, double, std::string, std::vector<Json>,

@@ -10,7 +10,6 @@
 #include <thread>
 #include <vector>
 #endif
-#include <omp.h>
 
 namespace braid {
 namespace {
