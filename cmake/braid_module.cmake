@@ -3,15 +3,19 @@
 #   *_slow_test.cpp  -> executable NAME_slow_test, labels "slow;nightly"
 #   *_golden_test.cpp-> executable NAME_golden_test, label "golden"
 #   *_fuzz.cpp       -> one libFuzzer target each (BRAID_FUZZ), label "nightly"
-set_property(GLOBAL PROPERTY braid_test_env "")
 
 function(braid_add_test name labels)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE braid_testing ${ARG_DEPS} doctest_main)
+  set(environment "BRAID_DEFAULT_GOLDEN=${CMAKE_SOURCE_DIR}/tests/golden"
+    "BRAID_BINARY=${CMAKE_BINARY_DIR}/braid")
+  if(BRAID_STD_THREADS)
+    list(APPEND environment OMP_NUM_THREADS=1)
+  endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS "${labels}"
-    ENVIRONMENT "BRAID_DEFAULT_GOLDEN=${CMAKE_SOURCE_DIR}/tests/golden;BRAID_BINARY=${CMAKE_BINARY_DIR}/braid")
+    ENVIRONMENT "${environment}")
 endfunction()
 
 function(braid_module name)

@@ -9,10 +9,21 @@
 #ifdef BRAID_STD_THREADS
 #include <thread>
 #include <vector>
+#else
+#include <omp.h>
 #endif
 
 namespace braid {
 namespace {
+
+#ifdef BRAID_STD_THREADS
+// This backend has no OpenMP; libraries that do read OMP_NUM_THREADS (which ctest sets to 1).
+int library_threads() { return 1; }
+void set_library_threads(int) {}
+#else
+int library_threads() { return omp_get_max_threads(); }
+void set_library_threads(int n) { omp_set_num_threads(n); }
+#endif
 
 // Set while this thread runs a range, so that nested calls and the libraries below stay serial.
 thread_local bool inside_range = false;
@@ -22,8 +33,8 @@ thread_local bool inside_range = false;
 // another order than with -t 2.)
 class SerialLibraries {
  public:
-  SerialLibraries() : saved_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~SerialLibraries() { omp_set_num_threads(saved_); }
+  SerialLibraries() : saved_(library_threads()) { set_library_threads(1); }
+  ~SerialLibraries() { set_library_threads(saved_); }
   SerialLibraries(const SerialLibraries&) = delete;
   SerialLibraries& operator=(const SerialLibraries&) = delete;
 
@@ -59,7 +70,7 @@ int machine_threads() {
 
 int effective_threads(const Context& c) { return c.threads > 0 ? c.threads : machine_threads(); }
 
-void give_threads_to_libraries(const Context& c) { omp_set_num_threads(effective_threads(c)); }
+void give_threads_to_libraries(const Context& c) { set_library_threads(effective_threads(c)); }
 
 void parallel_for(const Context& ctx, int64_t n, int64_t grain,
                   FunctionRef<void(int64_t begin, int64_t end)> body) {
