@@ -1,13 +1,14 @@
 #include "braid/ops/recurrence.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "braid/base/format.h"
 #include "braid/core/parallel.h"
 #include "braid/kernels/delta/delta.h"
-#include "braid/kernels/delta/delta_ref.h"
+#include "braid/kernels/delta/delta_chunk.h"
 
 namespace braid {
 namespace {
@@ -89,6 +90,26 @@ DeltaRows<T> rows(const Tensor& t, int64_t row, int64_t j, int64_t value_heads) 
   return {t.data() + row * t.stride(0) + j * t.size(1) / value_heads * t.stride(1), t.stride(0)};
 }
 
+DeltaDecay kernel_decay(Decay d) {
+  return d == Decay::kNone     ? DeltaDecay::kNone
+         : d == Decay::kVector ? DeltaDecay::kVector
+                               : DeltaDecay::kScalar;
+}
+
+DeltaErase kernel_erase(Erase e) {
+  switch (e) {
+    case Erase::kNone:
+      return DeltaErase::kNone;
+    case Erase::kBeta:
+      return DeltaErase::kBeta;
+    case Erase::kVector:
+      return DeltaErase::kVector;
+    case Erase::kKey:
+      return DeltaErase::kKey;
+  }
+  return DeltaErase::kNone;
+}
+
 // Value head j of the tokens [begin, end).
 DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, const Sizes& s,
                          int64_t begin, int64_t end, int64_t j) {
@@ -98,13 +119,8 @@ DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, 
   h.micro_steps = s.micro_steps;
   h.key_dim = s.key_dim;
   h.value_dim = s.value_dim;
-  h.decay = c.decay == Decay::kNone     ? DeltaDecay::kNone
-            : c.decay == Decay::kVector ? DeltaDecay::kVector
-                                        : DeltaDecay::kScalar;
-  h.erase = c.erase == Erase::kNone     ? DeltaErase::kNone
-            : c.erase == Erase::kBeta   ? DeltaErase::kBeta
-            : c.erase == Erase::kVector ? DeltaErase::kVector
-                                        : DeltaErase::kKey;
+  h.decay = kernel_decay(c.decay);
+  h.erase = kernel_erase(c.erase);
   h.scale = c.scale;
   h.q = rows<const float>(in.q, begin, j, hv);
   h.k = rows<const float>(in.k, step, j, hv);
@@ -117,8 +133,38 @@ DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, 
   return h;
 }
 
-Tensor zeros_like(const Context& ctx, const Tensor& t) {
-  return t.defined() ? Tensor::zeros(ctx, t.shape()) : Tensor();
+DeltaChunkPlan plan_of(const RecurrenceConfig& c, const Sizes& s) {
+  return DeltaChunkPlan(s.key_dim, s.value_dim, kernel_decay(c.decay), kernel_erase(c.erase),
+                        c.chunk);
+}
+
+// Scratch of the calling thread, kept between calls.
+float* scratch(int64_t floats) {
+  constexpr size_t kAlign = 64;
+  thread_local std::vector<float> memory;
+  const size_t needed = static_cast<size_t>(floats) + kAlign / sizeof(float);
+  if (memory.size() < needed) memory.resize(needed);
+  void* p = memory.data();
+  size_t space = memory.size() * sizeof(float);
+  return static_cast<float*>(
+      std::align(kAlign, static_cast<size_t>(floats) * sizeof(float), p, space));
+}
+
+// Index of each sequence's first chunk in RecurrenceSaved; the last entry is the number of chunks.
+std::vector<int64_t> chunk_starts(const DeltaChunkPlan& plan, const Sizes& s,
+                                  std::span<const int64_t> seq_starts) {
+  std::vector<int64_t> starts{0};
+  for (int64_t i = 0; i < s.sequences; ++i) {
+    starts.push_back(starts.back() +
+                     plan.chunks((seq_starts[i + 1] - seq_starts[i]) * s.micro_steps));
+  }
+  return starts;
+}
+
+// The gradient of `t`: added to by the value heads of a group, so zeroed where there are several.
+Tensor grad_like(const Context& ctx, const Tensor& t, const Sizes& s) {
+  if (!t.defined()) return {};
+  return s.group() > 1 ? Tensor::zeros(ctx, t.shape()) : Tensor::empty(ctx, t.shape());
 }
 
 }  // namespace
@@ -129,22 +175,28 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   const Sizes s = check_all(config, in, seq_starts);
   BRAID_CHECK(states.empty() || static_cast<int64_t>(states.size()) == s.sequences);
   Tensor out = Tensor::empty(ctx, {s.tokens, s.value_heads, s.value_dim});
+  const DeltaChunkPlan plan = plan_of(config, s);
+  const std::vector<int64_t> chunks = chunk_starts(plan, s, seq_starts);
   if (saved != nullptr) {
-    saved->states = Tensor::empty(ctx, {s.sequences, s.value_heads, s.key_dim, s.value_dim});
+    saved->states = Tensor::empty(ctx, {chunks.back(), s.value_heads, s.key_dim, s.value_dim});
+  }
+  for (int64_t i = 0; i < s.sequences; ++i) {
+    const int64_t steps = (seq_starts[i + 1] - seq_starts[i]) * s.micro_steps;
+    ctx.count_product(static_cast<double>(s.value_heads) * plan.forward_flops(steps));
   }
   parallel_for(ctx, s.sequences * s.value_heads, 1, [&](int64_t task, int64_t) {
     const int64_t seq = task / s.value_heads, j = task % s.value_heads, begin = seq_starts[seq];
-    std::vector<float> fresh;
-    float* state = nullptr;
+    float* memory = scratch(plan.forward_scratch() + s.state());
+    float* state = memory + plan.forward_scratch();
     if (states.empty()) {
-      fresh.assign(static_cast<size_t>(s.state()), 0.0f);
-      state = fresh.data();
+      std::fill_n(state, s.state(), 0.0f);
     } else {
       state = states[seq] + j * s.state();
     }
-    if (saved != nullptr) std::copy_n(state, s.state(), saved->states.data() + task * s.state());
-    delta_ref_forward(head_of(config, in, s, begin, seq_starts[seq + 1], j), state,
-                      rows<float>(out, begin, j, s.value_heads));
+    DeltaRows<float> kept;
+    if (saved != nullptr) kept = rows<float>(saved->states, chunks[seq], j, s.value_heads);
+    plan.forward(head_of(config, in, s, begin, seq_starts[seq + 1], j), state,
+                 rows<float>(out, begin, j, s.value_heads), kept, memory);
   });
   return out;
 }
@@ -154,9 +206,17 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
                                     const RecurrenceSaved& saved, const Tensor& d_out,
                                     const Tensor& d_final_states) {
   const Sizes s = check_all(config, in, seq_starts);
-  RecurrenceGrads grads{zeros_like(ctx, in.q), zeros_like(ctx, in.k),    zeros_like(ctx, in.v),
-                        zeros_like(ctx, in.g), zeros_like(ctx, in.beta), zeros_like(ctx, in.b),
-                        zeros_like(ctx, in.w), zeros_like(ctx, in.p),    {}};
+  RecurrenceGrads grads{
+      grad_like(ctx, in.q, s), grad_like(ctx, in.k, s),    grad_like(ctx, in.v, s),
+      grad_like(ctx, in.g, s), grad_like(ctx, in.beta, s), grad_like(ctx, in.b, s),
+      grad_like(ctx, in.w, s), grad_like(ctx, in.p, s),    {}};
+  const DeltaChunkPlan plan = plan_of(config, s);
+  const std::vector<int64_t> chunks = chunk_starts(plan, s, seq_starts);
+  BRAID_CHECK(saved.states.defined() && saved.states.size(0) == chunks.back());
+  for (int64_t i = 0; i < s.sequences; ++i) {
+    const int64_t steps = (seq_starts[i + 1] - seq_starts[i]) * s.micro_steps;
+    ctx.count_product(static_cast<double>(s.value_heads) * plan.backward_flops(steps));
+  }
   const Shape state_shape{s.sequences, s.value_heads, s.key_dim, s.value_dim};
   grads.initial_states = Tensor::empty(ctx, state_shape);
   // A decay that is constant in time is shared by the sequences: summed per sequence first, then
@@ -187,15 +247,17 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
       to.b = rows<float>(grads.b, step, j, hv);
       to.w = rows<float>(grads.w, step, j, hv);
       to.p = rows<float>(grads.p, step, j, hv);
-      delta_ref_backward(head_of(config, in, s, begin, seq_starts[seq + 1], j),
-                         saved.states.data() + (seq * hv + j) * s.state(),
-                         rows<const float>(d_out, begin, j, hv), carry, to);
+      plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j),
+                    rows<const float>(saved.states, chunks[seq], j, hv),
+                    rows<const float>(d_out, begin, j, hv), carry, to, group > 1,
+                    scratch(plan.backward_scratch()));
     }
   });
   if (per_head && !ctx.dry()) {
     for (int64_t seq = 0; seq < s.sequences; ++seq) {
       for (int64_t j = 0; j < in.g.size(0); ++j) {
-        grads.g.data()[j] += g_parts.data()[seq * in.g.size(0) + j];
+        const float part = g_parts.data()[seq * in.g.size(0) + j];
+        grads.g.data()[j] = seq == 0 ? part : grads.g.data()[j] + part;
       }
     }
   }

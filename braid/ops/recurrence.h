@@ -33,6 +33,7 @@ struct RecurrenceConfig {
   int64_t micro_steps =
       1;  // n: writes per token; the decay acts before the first, q reads after the last
   float scale = 1.0f;  // multiplies the output
+  int64_t chunk = 0;   // micro-steps per chunk: 16, 32, 48 or 64; 0 = the fastest
 };
 
 // T tokens of all sequences laid end to end; n = micro_steps. Tensors may be views with any token

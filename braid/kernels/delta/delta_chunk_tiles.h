@@ -1,0 +1,79 @@
+#pragma once
+// Scratch of one chunk, shared by the forward and the backward pass. C = chunk, n = blocks of the
+// chunk at hand. Operand rows of the erase and the read side lie behind each other, so that one
+// product serves both: rows [0, 16 n) are r, rows [16 n, 32 n) are q; without delta rule q alone,
+// from row 0.
+
+#include "braid/kernels/delta/delta_chunk.h"
+#include "braid/kernels/delta/delta_tile.h"
+
+namespace braid {
+
+struct DeltaChunkPlan::Tiles {
+  int64_t n = 0;      // blocks
+  int64_t q_row = 0;  // where the rows of q begin: 16 n with delta rule, else 0
+  int64_t rows = 0;   // q_row + 16 n
+  float* rq;          // [2C, kp] r and scale * q
+  float* rq_block;    // [2C, kp] the same, decayed from the start of their block (vector decay)
+  float*
+      rq_chunk;  // [2C, kp] the same, decayed from the start of the chunk (vector decay; else = rq)
+  float* k;      // [C, kp]
+  float* k_late;  // [C, kp] keys decayed to the end of their block (vector decay)
+  float* kt;      // [kp, C] keys^T, decayed to the end of the chunk under vector decay
+  float* alpha;   // [C, kp] exp(g) (vector decay)
+  float* prefix;  // [C, kp] as delta_vector_decay, like suffix [C, kp], total, before, after
+                  // [blocks, kp]
+  float* suffix;
+  float* total;
+  float* before;
+  float* after;
+  float* whole;       // [kp] decay of the chunk
+  float* l;           // [C, C] decay between rows (scalar decay)
+  float* erase;       // [C, C] A
+  float* read;        // [C, C] P
+  float* y;           // [2C, vp] rows times state
+  float* u;           // [C, vp] w (.) v, then what is written
+  float* state;       // [kp, vp]
+  float* from_start;  // [2C] row factors of y: decay from the chunk's start, of r rows and q rows
+                      // (scalar decay)
+  float* to_end;      // [C] decay to the chunk's end (scalar decay)
+  double* sums;       // [C] cumulative log decay (scalar decay)
+};
+
+struct DeltaChunkPlan::BackTiles {
+  float* carry;     // [kp, vp] D: gradient of the state after the chunk, then before it
+  float* d_values;  // [2C, vp] gradients: -dX in the rows of r, dO in the rows of q (without delta
+                    // rule dX aside)
+  float* d_x;       // [C, vp] -dX with delta rule (rows of d_values), dX without
+  float* k_end;     // [C, kp] keys decayed to the end of the chunk (vector decay)
+  float* key_run;   // [C, kp] running decayed keys (vector decay)
+  float* transposed;  // [max(kp, vp, 2C), max(kp, vp, 2C)] operand of a product, transposed
+  float* d_erase;     // [C, C] dA
+  float* d_read;      // [C, C] dP, diagonal zero
+  float* d_diagonal;  // [C] diagonal of dP
+  float* d_erase_t;   // [C, C]
+  float* d_read_t;    // [C, C]
+  float* d_rq;        // [2C, kp] gradients of r and scale * q, diagonal of dP left out
+  float* dk;          // [C, kp] gradient of k through the scores, diagonal of dP left out
+  float* dk_state;    // [C, kp] gradient of k through the state after the chunk
+  float* dots;        // [4C + kp] row sums
+  float* dg;          // [C, kp] gradient of g (scalar decay: [C])
+};
+
+// Cuts scratch into tiles on 64-byte boundaries; counts only, when the memory is null.
+class DeltaChunkPlan::Carver {
+ public:
+  explicit Carver(float* memory) : memory_(memory) {}
+  float* floats(int64_t count) {
+    float* p = memory_ == nullptr ? nullptr : memory_ + used_;
+    used_ += (count + 15) / 16 * 16;
+    return p;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  float* memory_;
+  int64_t used_ = 0;
+};
+
+}  // namespace braid
