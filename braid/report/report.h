@@ -1,0 +1,72 @@
+#pragma once
+// The report of a training run: a table for the terminal, report.json, and one report.html that
+// needs nothing else.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "braid/base/json.h"
+
+namespace braid {
+
+struct LossPoint {
+  int64_t step = 0;
+  double bits_per_byte = 0;
+};
+
+// What decoding one more token costs after `context` tokens.
+struct ContextCost {
+  int64_t context = 0;
+  double ms = 0;  // median
+  int64_t state_bytes = 0;
+};
+
+struct StackCost {
+  std::string label;  // "hybrid", "attention everywhere"
+  std::string stack;  // the expression
+  std::vector<ContextCost> rows;
+};
+
+struct RunReport {
+  std::string stack;     // canonical expression
+  std::string residual;  // "attnres"
+  int64_t width = 0;
+  int64_t parameters = 0;
+
+  std::string data;  // path
+  int64_t train_bytes = 0;
+  int64_t held_out_bytes = 0;
+
+  int64_t steps = 0;
+  int64_t tokens = 0;
+  double seconds = 0;
+  double tokens_per_second = 0;
+  double share_of_peak = 0;  // model FLOPs only; 0 = not measured
+
+  std::string machine;  // processor and threads
+  double peak_gflops = 0;
+  double read_gbs = 0;
+
+  std::vector<LossPoint> training;    // may be long: plotted thinned
+  std::vector<LossPoint> validation;  // during the run
+  // On the same held-out text.
+  double validation_bpb = 0;
+  double gzip_bpb = 0;
+  double xz_bpb = 0;
+
+  std::string prompt;
+  std::string sample;  // what the model wrote after it; any bytes
+
+  std::vector<StackCost> costs;  // of untrained weights: contents do not change the cost
+};
+
+Json report_json(const RunReport& report);
+// About 20 lines, 80 columns, with a newline at the end; no colour.
+std::string report_table(const RunReport& report);
+std::string report_html(const RunReport& report);
+
+// Writes report.json and report.html into `folder`, each whole or not at all.
+void write_report(const RunReport& report, const std::string& folder);
+
+}  // namespace braid

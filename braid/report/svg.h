@@ -1,0 +1,54 @@
+#pragma once
+// Small line plots as inline SVG. Colours are the CSS variables --series-1, --series-2, --ink,
+// --muted and --rule of the page, so that one picture serves light and dark.
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace braid {
+
+struct PlotTick {
+  double at;
+  std::string text;
+};
+
+struct PlotAxis {
+  std::string label;  // with its unit
+  bool log = false;   // values must be > 0
+  // Empty: chosen here. Given ones also widen the range to hold them.
+  std::vector<PlotTick> ticks;
+  bool from_zero = false;
+  bool tight = false;  // ends at the last value, not at the next round number
+};
+
+struct PlotSeries {
+  std::string label;
+  int colour = 1;  // 1 or 2
+  bool faint = false;
+  bool markers = false;
+  std::vector<std::pair<double, double>> points;  // not finite ones are left out
+  std::vector<std::string> notes;                 // shown on hover, one a point; may be empty
+};
+
+// A dashed horizontal line with its label.
+struct PlotLevel {
+  std::string label;
+  double y;
+};
+
+struct Plot {
+  std::string description;  // for those who cannot see it
+  PlotAxis x, y;
+  std::vector<PlotSeries> series;
+  std::vector<PlotLevel> levels;
+  double width = 480, height = 300;
+};
+
+std::string svg_plot(const Plot& plot);
+
+// Text made safe inside HTML and SVG elements and attributes; control characters are left out.
+std::string markup_text(std::string_view text);
+
+}  // namespace braid
