@@ -1,5 +1,6 @@
 #include "braid/base/format.h"
 #include "braid/layers/channel.h"
+#include "braid/layers/channels/swiglu/swiglu_ref.h"
 #include "braid/ops/elementwise.h"
 #include "braid/ops/linear.h"
 
@@ -23,6 +24,16 @@ class Swiglu final : public Layer {
     return linear(ctx, silu_mul(ctx, linear(ctx, x, gate_), linear(ctx, x, up_)), down_);
   }
   Options options() const override { return write_options(config_); }
+  std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
+                                int64_t tokens) const override {
+    const int64_t ffn = down_.value.size(1), width = down_.value.size(0);
+    const SwigluWeights<double> w{width, ffn, params["gate_proj.weight"].data(),
+                                  params["up_proj.weight"].data(),
+                                  params["down_proj.weight"].data()};
+    std::vector<double> y(x.size());
+    for (int64_t t = 0; t < tokens; ++t) swiglu_ref(w, &x[t * width], 1.0, &y[t * width]);
+    return y;
+  }
 
  private:
   SwigluConfig config_;
