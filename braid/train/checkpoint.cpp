@@ -1,0 +1,156 @@
+#include "braid/train/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <vector>
+
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/formats/safetensors.h"
+#include "braid/stack/weights.h"
+
+namespace braid {
+namespace {
+
+constexpr int64_t kVersion = 1;
+constexpr const char* kFiles[] = {"model.toml", "weights.safetensors",
+                                  "train/optimizer.safetensors", "train/state.json"};
+
+std::string checkpoints_folder(const std::string& run) { return join_path(run, "checkpoints"); }
+
+// "step-40" -> 40
+std::optional<int64_t> step_of(std::string_view name) {
+  constexpr std::string_view kPrefix = "step-";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  int64_t step = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size() || step < 0) return std::nullopt;
+  return step;
+}
+
+// Newest first.
+std::vector<Checkpoint> list_checkpoints(const std::string& run) {
+  std::vector<Checkpoint> all;
+  const std::string folder = checkpoints_folder(run);
+  if (!is_folder(folder)) return all;
+  for (const std::string& name : list_folder(folder)) {
+    if (const auto step = step_of(name)) all.push_back({join_path(folder, name), *step});
+  }
+  std::sort(all.begin(), all.end(),
+            [](const Checkpoint& a, const Checkpoint& b) { return a.step > b.step; });
+  return all;
+}
+
+struct Sum {
+  uint64_t bytes = 0;
+  std::string digest;
+};
+
+Sum sum_of(const std::string& path) {
+  const auto file = MappedFile::open(path);
+  return {file->size(), format("{:016x}", digest_of(file->text()))};
+}
+
+void write_manifest(const std::string& folder, int64_t step) {
+  Json files = Json::object();
+  for (const char* name : kFiles) {
+    const Sum sum = sum_of(join_path(folder, name));
+    files.set(name, Json::object({{"bytes", sum.bytes}, {"digest", sum.digest}}));
+  }
+  const Json manifest =
+      Json::object({{"braid_checkpoint_version", kVersion}, {"step", step}, {"files", files}});
+  write_file(join_path(folder, "manifest.json"), manifest.dump_pretty());
+}
+
+void remove_old(const std::string& run, int64_t keep) {
+  const std::vector<Checkpoint> all = list_checkpoints(run);
+  for (size_t i = static_cast<size_t>(std::max<int64_t>(1, keep)); i < all.size(); ++i)
+    remove_folder(all[i].path);
+}
+
+}  // namespace
+
+void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSettings& model,
+                     const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
+                     int64_t keep) {
+  const std::string name = format("step-{}", step);
+  const std::string unfinished = join_path(checkpoints_folder(run_folder), ".unfinished");
+  remove_folder(unfinished);
+  make_folders(join_path(unfinished, "train"));
+  write_file(join_path(unfinished, kFiles[0]), print_settings(model));
+  SafetensorsWriter weights;
+  add_weights(weights, parameters);
+  weights.write(join_path(unfinished, kFiles[1]));
+  SafetensorsWriter moments;
+  optimizer.save(moments);
+  moments.write(join_path(unfinished, kFiles[2]));
+  write_file(join_path(unfinished, kFiles[3]), state.dump_pretty());
+  write_manifest(unfinished, step);
+  const std::string final_path = join_path(checkpoints_folder(run_folder), name);
+  remove_folder(final_path);  // only a damaged one of the same step can stand here
+  rename_path(unfinished, final_path);
+  make_link("checkpoints/" + name, join_path(run_folder, "latest"));
+  remove_old(run_folder, keep);
+}
+
+void check_checkpoint(const std::string& path) {
+  const std::string manifest_path = join_path(path, "manifest.json");
+  const Json manifest = Json::parse(read_file(manifest_path, size_t{1} << 20));
+  try {
+    const int64_t version = manifest.at("braid_checkpoint_version").as_int();
+    if (version != kVersion) {
+      throw Error(ErrorKind::kBadInput,
+                  format("version {}; this braid reads version {}", version, kVersion));
+    }
+    for (const char* name : kFiles) {
+      const Json& want = manifest.at("files").at(name);
+      const Sum have = sum_of(join_path(path, name));
+      if (have.bytes != want.at("bytes").as_uint() ||
+          have.digest != want.at("digest").as_string()) {
+        throw Error(
+            ErrorKind::kBadInput,
+            format("{} has {} bytes and digest {}, {} and {} were written", name, have.bytes,
+                   have.digest, want.at("bytes").as_uint(), want.at("digest").as_string()));
+      }
+    }
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
+}
+
+std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
+                                          const std::function<void(const std::string&)>& message) {
+  std::string problems;
+  for (const Checkpoint& c : list_checkpoints(run_folder)) {
+    try {
+      check_checkpoint(c.path);
+      return c;
+    } catch (const Error& e) {
+      problems += format("{}{}", problems.empty() ? "" : "; ", e.what());
+      if (message) message(format("passed over a damaged checkpoint: {}", e.what()));
+    }
+  }
+  if (problems.empty()) return std::nullopt;
+  throw Error(ErrorKind::kBadInput,
+              format("{}: no checkpoint can be used: {}", run_folder, problems));
+}
+
+Json load_checkpoint(const Context& ctx, const Checkpoint& checkpoint, ParameterSet& parameters,
+                     Optimizer& optimizer) {
+  load_weights(ctx, SafetensorsFile::open(join_path(checkpoint.path, kFiles[1])), parameters);
+  optimizer.load(SafetensorsFile::open(join_path(checkpoint.path, kFiles[2])));
+  return Json::parse(read_file(join_path(checkpoint.path, kFiles[3]), size_t{1} << 24));
+}
+
+std::string checkpoint_folder(const std::string& folder) {
+  if (path_exists(join_path(folder, "weights.safetensors"))) return folder;
+  const std::string latest = join_path(folder, "latest");
+  if (path_exists(join_path(latest, "weights.safetensors"))) return latest;
+  throw Error(
+      ErrorKind::kBadInput,
+      format("{} holds no checkpoint: neither weights.safetensors nor latest/weights.safetensors",
+             folder));
+}
+
+}  // namespace braid

@@ -1,0 +1,49 @@
+#pragma once
+// Checkpoints of a training run. A run folder holds
+//   checkpoints/step-N/{model.toml, weights.safetensors, train/optimizer.safetensors,
+//   train/state.json, manifest.json} latest -> checkpoints/step-N
+// A checkpoint appears whole or not at all (written beside, then renamed); manifest.json holds the
+// size and digest of every file, so that damage is seen before anything is used.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "braid/base/json.h"
+#include "braid/ops/parameter.h"
+#include "braid/stack/settings.h"
+#include "braid/train/optim.h"
+
+namespace braid {
+
+struct Checkpoint {
+  std::string path;
+  int64_t step = 0;
+};
+
+// Writes step-N, points `latest` at it and removes all but the `keep` newest. `state` is what else
+// the run needs.
+void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSettings& model,
+                     const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
+                     int64_t keep);
+
+// The newest undamaged checkpoint; nullopt when the folder has none at all. A damaged one is passed
+// over with a line to `message`; when all are, throws Error(kBadInput) with what is wrong with
+// each.
+std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
+                                          const std::function<void(const std::string&)>& message);
+
+// Throws Error(kBadInput) naming file, size and digest where they are not what the manifest says,
+// or another version.
+void check_checkpoint(const std::string& path);
+
+// Fills weights and optimizer; returns the `state` that was saved.
+Json load_checkpoint(const Context& ctx, const Checkpoint& checkpoint, ParameterSet& parameters,
+                     Optimizer& optimizer);
+
+// The folder that holds model.toml and weights.safetensors: `folder` itself, or its `latest`
+// checkpoint.
+std::string checkpoint_folder(const std::string& folder);
+
+}  // namespace braid
