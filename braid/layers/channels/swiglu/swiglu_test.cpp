@@ -56,6 +56,10 @@ TEST_CASE("swiglu equals its definition, values and gradients") {
     want.push_back(v.real());
   }
   CHECK(testing::worst_error(y, want) <= 2e-6);
+  ReferenceParams reference;
+  for (const Parameter& p : set) reference.values[p.name] = testing::values(p.value);
+  CHECK(testing::worst_error(layer->reference(reference, testing::values(x), tokens), want) <=
+        1e-12);
   tape.backward(ctx, y, up);
   const auto gradient = testing::complex_step(all, [&](std::span<const Complex> in) {
     Complex sum = 0;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 
+#include "braid/base/format.h"
 #include "braid/formats/safetensors.h"
 #include "braid/layers/residual.h"
 #include "braid/ops/depth.h"
@@ -95,7 +96,7 @@ void run_stack(const Golden& g, bool recorded) {
   set.allocate_grads(g.ctx);
   REQUIRE(set.size() == 2 * static_cast<size_t>(depth + 1));
   const auto read_name = [&](int64_t l, const char* name) {
-    return (l < depth ? "reads." + std::to_string(l) : std::string("readout")) + "." + name;
+    return (l < depth ? format("reads.{}", l) : std::string("readout")) + "." + name;
   };
   const char* const kVectors[] = {"query", "norm"};
   for (int64_t l = 0; l <= depth; ++l) {

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "braid/base/format.h"
 #include "braid/layers/residual.h"
 #include "braid/layers/residuals/attnres/attnres_ref.h"
 #include "braid/ops/depth.h"
@@ -23,9 +24,9 @@ struct Toy {
 
   Toy(int64_t width, int64_t sublayers) : width(width), sublayers(sublayers) {
     for (int64_t l = 0; l < sublayers; ++l) {
-      const std::string use = std::to_string(l);
-      gains.push_back(testing::random_parameter(ctx, {width}, ("gain" + use).c_str()));
-      weights.push_back(testing::random_parameter(ctx, {width, width}, ("w" + use).c_str(), 0.2));
+      gains.push_back(testing::random_parameter(ctx, {width}, format("gain{}", l).c_str()));
+      weights.push_back(
+          testing::random_parameter(ctx, {width, width}, format("w{}", l).c_str(), 0.2));
     }
   }
   Tensor sublayer(const Context& c, int64_t l, const Tensor& h) {
@@ -65,7 +66,7 @@ TEST_CASE("depth softmax equals its definition, values and gradients, odd widths
       std::vector<Tensor> sources;
       std::vector<double> all;
       for (int64_t s = 0; s < count; ++s) {
-        const std::string use = "v" + std::to_string(s);
+        const std::string use = format("v{}", s);
         sources.push_back(testing::random_tensor(ctx, {tokens, width}, use.c_str(), 1.0 + s));
         tape.watch(sources.back());
         const auto v = testing::values(sources.back());
@@ -125,8 +126,7 @@ TEST_CASE("attnres equals its definition") {
   for (const int64_t block : {1, 3, 7, 20}) {
     ParameterSet set;
     const auto residual = make(toy.ctx, set, "attnres", toy.width, toy.sublayers, block);
-    CHECK(residual->options().str() ==
-          (block == 1 ? "" : "block_sublayers=" + std::to_string(block)));
+    CHECK(residual->options().str() == (block == 1 ? "" : format("block_sublayers={}", block)));
     std::vector<double> query, norm;
     for (Parameter& p : set) {
       const bool is_query = p.name.ends_with("query");
