@@ -1,0 +1,30 @@
+#pragma once
+// Rotary position embedding (arXiv 2104.09864), whole or partial.
+
+#include <span>
+
+#include "braid/ops/tape.h"
+
+namespace braid {
+
+struct RopeConfig {
+  double theta = 10000.0;    // angle of pair i at position p: p * theta^(-2i / rotary)
+  int64_t rotary = 0;        // channels of each head that turn, even; the others pass
+  bool interleaved = false;  // pairs (2i, 2i + 1) instead of (i, i + rotary / 2)
+};
+
+// Cosines and sines for every token of a ragged batch: [T, rotary], cosines of the pairs, then
+// sines. Sequence s owns rows [seq_starts[s], seq_starts[s + 1]) and starts at position offsets[s].
+// Angles in double.
+Tensor rope_table(const Context& ctx, const RopeConfig& config, std::span<const int64_t> seq_starts,
+                  std::span<const int64_t> offsets);
+
+// x [T, H, d] or [T * H, d] (rows may be strided) turned by the table of its tokens, rotary <= d;
+// result contiguous, of x's shape. Recorded on the tape.
+Tensor rope(const Context& ctx, const RopeConfig& config, const Tensor& x, const Tensor& table);
+
+// Gradient of rope(): d_y, contiguous, turned back.
+Tensor rope_backward(const Context& ctx, const RopeConfig& config, const Tensor& d_y,
+                     const Tensor& table);
+
+}  // namespace braid
