@@ -5,8 +5,9 @@
 #include "braid/ops/rows.h"
 
 namespace braid {
+namespace {
 
-Tensor linear(const Context& ctx, const Tensor& x, Parameter& w) {
+Tensor forward(const Context& ctx, const Tensor& x, const Parameter& w) {
   const Rows r = rows_of(x);
   const int64_t out = w.value.size(0), in = w.value.size(1);
   if (r.cols != in) {
@@ -16,6 +17,29 @@ Tensor linear(const Context& ctx, const Tensor& x, Parameter& w) {
   Tensor y = Tensor::empty(ctx, {r.rows, out});
   product(ctx, false, true, r.rows, out, in, x.data(), r.stride, w.value.data(), in, 0, y.data(),
           out);
+  return y;
+}
+
+void add_weight_gradient(const Context& ctx, const Rows& r, const Tensor& x, Parameter& w,
+                         const Tensor& dy) {
+  if (!w.grad.defined()) return;
+  const int64_t out = w.value.size(0);
+  product(ctx, true, false, out, r.cols, r.rows, dy.data(), out, x.data(), r.stride, 1,
+          w.grad.data(), r.cols);
+}
+
+// dx = dy w + beta dx, contiguous.
+void input_gradient(const Context& ctx, const Rows& r, const Parameter& w, const Tensor& dy,
+                    float beta, const Tensor& dx) {
+  const int64_t out = w.value.size(0);
+  product(ctx, false, false, r.rows, r.cols, out, dy.data(), out, w.value.data(), r.cols, beta,
+          dx.data(), r.cols);
+}
+
+}  // namespace
+
+Tensor linear(const Context& ctx, const Tensor& x, Parameter& w) {
+  Tensor y = forward(ctx, x, w);
   if (Tape* tape = recording(ctx, {&x}, w.grad.defined())) {
     tape->record(y, [x, &w](Tape& t, const Tensor& dy) {
       Tensor dx = linear_backward(t.context(), x, w, dy, t.wants(x));
@@ -25,17 +49,42 @@ Tensor linear(const Context& ctx, const Tensor& x, Parameter& w) {
   return y;
 }
 
+std::vector<Tensor> linear_many(const Context& ctx, const Tensor& x,
+                                std::span<Parameter* const> weights) {
+  std::vector<Tensor> outputs;
+  std::vector<Tensor*> slots;
+  bool trains = false;
+  for (const Parameter* w : weights) {
+    outputs.push_back(forward(ctx, x, *w));
+    trains = trains || w->grad.defined();
+  }
+  Tape* tape = recording(ctx, {&x}, trains);
+  if (tape == nullptr) return outputs;
+  for (Tensor& y : outputs) slots.push_back(&y);
+  tape->record_many(slots, [x, ws = std::vector<Parameter*>(weights.begin(), weights.end())](
+                               Tape& t, std::span<const Tensor> grads) {
+    const Rows r = rows_of(x);
+    Tensor dx;
+    for (size_t i = 0; i < ws.size(); ++i) {
+      if (!grads[i].defined()) continue;
+      add_weight_gradient(t.context(), r, x, *ws[i], grads[i]);
+      if (!t.wants(x)) continue;
+      const bool first = !dx.defined();
+      if (first) dx = Tensor::empty(t.context(), {r.rows, r.cols});
+      input_gradient(t.context(), r, *ws[i], grads[i], first ? 0 : 1, dx);
+    }
+    if (dx.defined()) t.add(x, dx.reshape(x.shape()));
+  });
+  return outputs;
+}
+
 Tensor linear_backward(const Context& ctx, const Tensor& x, Parameter& w, const Tensor& dy,
                        bool want_dx) {
   const Rows r = rows_of(x);
-  const int64_t out = w.value.size(0), in = w.value.size(1);
-  if (w.grad.defined()) {
-    product(ctx, true, false, out, in, r.rows, dy.data(), out, x.data(), r.stride, 1, w.grad.data(),
-            in);
-  }
+  add_weight_gradient(ctx, r, x, w, dy);
   if (!want_dx) return {};
-  Tensor dx = Tensor::empty(ctx, {r.rows, in});
-  product(ctx, false, false, r.rows, in, out, dy.data(), out, w.value.data(), in, 0, dx.data(), in);
+  Tensor dx = Tensor::empty(ctx, {r.rows, r.cols});
+  input_gradient(ctx, r, w, dy, 0, dx);
   return dx;
 }
 

@@ -1,0 +1,45 @@
+// Every layer_* file of $BRAID_GOLDEN/recurrence, by the kind it names in its metadata.
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <set>
+
+#include "braid/testing/golden.h"
+#include "braid/testing/golden_layer.h"
+
+namespace braid {
+
+TEST_CASE("layers agree with every golden file") {
+  // Layers that another issue brings.
+  const std::set<std::string> later = {
+      "kimi_linear MLA (NoPE)",
+      "kimi_linear MoE (sigmoid router, bias used for selection only)",
+      "qwen3_next gated attention",
+      "qwen3_next sparse MoE block",
+      "MiniMax-01 decoder layer (postnorm, lightning, MoE)",
+      "MiniMax-01 lightning attention",
+      "qwen3_next linear_attn (Gated DeltaNet)"};
+  int seen = 0;
+  for (const std::string& path : testing::golden_files("recurrence")) {
+    const std::string name = std::filesystem::path(path).stem().string();
+    if (name.rfind("layer_", 0) != 0) continue;
+    ++seen;
+    SUBCASE(name.c_str()) {
+      const testing::GoldenLayer golden(path);
+      const std::string& kind = golden.file().metadata("layer");
+      const auto test = testing::golden_kinds().find(kind);
+      // No return in here: doctest would not come back for the remaining files.
+      if (test != testing::golden_kinds().end()) {
+        INFO(path);
+        test->second(golden);
+      } else {
+        CHECK_MESSAGE(later.count(kind) > 0, "nothing runs ", kind);
+        MESSAGE(name, " is not run: ", kind);
+      }
+    }
+  }
+  CHECK_MESSAGE(seen > 0, "no layer_* files in the golden folder");
+}
+
+}  // namespace braid

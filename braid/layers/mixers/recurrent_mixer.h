@@ -1,0 +1,63 @@
+#pragma once
+// What the mixers over ops/recurrence.h share: their state, their short convolutions, their shape
+// as a Layer.
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "braid/layers/layer.h"
+#include "braid/layers/mixers/heads.h"
+#include "braid/ops/recurrence.h"
+
+namespace braid {
+
+// What a recurrent mixer remembers of a sequence: the matrix [HV, K, V] and the window [Kc - 1, C]
+// of each of its convolutions.
+struct RecurrentMemory {
+  HeadSizes sizes;
+  int64_t taps = 0;                    // Kc; 0 = no convolution
+  std::vector<int64_t> conv_channels;  // C of each
+};
+
+// The states of a batch, taken apart; empty when the layer was given none.
+class RecurrentStates {
+ public:
+  RecurrentStates(const RecurrentMemory& memory, States states);
+  std::span<float* const> matrices() const { return matrices_; }
+  std::span<const Tensor> windows(size_t conv) const;
+  void advance(const Batch& batch) const;  // after the layer has read the batch
+
+ private:
+  States states_;
+  std::vector<float*> matrices_;
+  std::vector<std::vector<Tensor>> windows_;  // [convolution][sequence]
+};
+
+class RecurrentMixer : public Layer {
+ public:
+  std::unique_ptr<LayerState> make_state(const Context& ctx) const override;
+  size_t state_bytes(int64_t tokens) const override;
+
+ protected:
+  explicit RecurrentMixer(RecurrentMemory memory) : memory_(std::move(memory)) {}
+  const HeadSizes& sizes() const { return memory_.sizes; }
+  const RecurrentMemory& memory() const { return memory_; }
+
+ private:
+  RecurrentMemory memory_;
+};
+
+// The depthwise filter [C, 1, Kc] of a mixer's convolution as fla initialises it; null for taps =
+// 0.
+Parameter* conv_filter(ParamBuilder& params, const std::string& name, int64_t channels,
+                       int64_t taps);
+
+// x [T, C] through its causal convolution and silu; silu alone when the filter is null.
+Tensor conv_silu(const Context& ctx, const Tensor& x, Parameter* filter, const Batch& batch,
+                 std::span<const Tensor> windows);
+
+// x [T, heads * n] seen as [T, heads, n].
+Tensor as_heads(const Context& ctx, const Tensor& x, int64_t heads);
+
+}  // namespace braid
