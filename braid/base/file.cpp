@@ -292,10 +292,16 @@ bool is_folder(const std::string& path) {
   return ::stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
 }
 
-std::optional<uint64_t> file_size(const std::string& path) {
+std::optional<FileInfo> file_info(const std::string& path) {
   struct stat s;
   if (::stat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return std::nullopt;
-  return static_cast<uint64_t>(s.st_size);
+  return FileInfo{static_cast<uint64_t>(s.st_size),
+                  int64_t{s.st_mtim.tv_sec} * 1'000'000'000 + s.st_mtim.tv_nsec};
+}
+
+std::optional<uint64_t> file_size(const std::string& path) {
+  const std::optional<FileInfo> info = file_info(path);
+  return info ? std::optional(info->bytes) : std::nullopt;
 }
 
 std::vector<std::string> list_folder(const std::string& path) {

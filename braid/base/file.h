@@ -99,6 +99,11 @@ bool path_exists(const std::string& path);
 bool is_folder(const std::string& path);
 std::optional<uint64_t> file_size(
     const std::string& path);  // of a regular file; nullopt when there is none
+struct FileInfo {
+  uint64_t bytes = 0;
+  int64_t modified_ns = 0;  // since 1970
+};
+std::optional<FileInfo> file_info(const std::string& path);  // of a regular file
 std::vector<std::string> list_folder(
     const std::string& path);  // names, sorted, without "." and ".."
 // Paths of all regular files below `path`, sorted; links to folders are not followed.
