@@ -15,7 +15,6 @@ TEST_CASE("layers agree with every golden file") {
   const std::set<std::string> later = {
       "kimi_linear MLA (NoPE)",
       "kimi_linear MoE (sigmoid router, bias used for selection only)",
-      "qwen3_next gated attention",
       "qwen3_next sparse MoE block",
       "MiniMax-01 decoder layer (postnorm, lightning, MoE)",
       "MiniMax-01 lightning attention",

@@ -1,0 +1,212 @@
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "braid/base/format.h"
+#include "braid/layers/mixer.h"
+#include "braid/layers/mixers/gqa/gqa_ref.h"
+#include "braid/layers/mixers/heads.h"
+#include "braid/ops/attention.h"
+#include "braid/ops/elementwise.h"
+#include "braid/ops/linear.h"
+#include "braid/ops/norm.h"
+#include "braid/ops/rope.h"
+#include "braid/ops/view.h"
+#include "braid/state/kv_state.h"
+
+namespace braid {
+namespace {
+
+struct GqaConfig {
+  int64_t heads = 0;     // 0: as many as share the width
+  int64_t kv_heads = 0;  // 0: heads
+  int64_t head_dim = 0;  // 0: the model's, or width / heads
+  bool rope = true;      // false: no positions (NoPE)
+  double rope_theta = 10000;
+  double rotary = 1;         // part of each head that turns
+  bool interleaved = false;  // rotary pairs (2i, 2i + 1)
+  std::string qk_norm = "none";
+  bool one_plus = false;  // norms multiply by 1 + w
+  int64_t window = 0;     // tokens seen, the current one included; 0: all
+  bool gate = false;      // sigmoid gate on the heads' outputs, in q_proj
+  void visit(OptionVisitor& v) {
+    v.field("heads", heads, int64_t{0});
+    v.field("kv_heads", kv_heads, int64_t{0});
+    v.field("head_dim", head_dim, int64_t{0});
+    v.field("rope", rope, true);
+    v.field("rope_theta", rope_theta, 10000.0);
+    v.field("rotary", rotary, 1.0);
+    v.field("interleaved", interleaved, false);
+    v.field("qk_norm", qk_norm, std::string("none"));
+    v.field("one_plus", one_plus, false);
+    v.field("window", window, int64_t{0});
+    v.field("gate", gate, false);
+  }
+};
+
+[[noreturn]] void usage(std::string message) {
+  throw Error(ErrorKind::kUsage, "gqa: " + std::move(message));
+}
+
+int64_t rotary_channels(const GqaConfig& c, int64_t head_dim) {
+  if (!c.rope) {
+    if (c.rope_theta != 10000 || c.rotary != 1 || c.interleaved) {
+      usage(
+          "rope_theta, rotary and interleaved say how positions turn, but rope=false; leave them "
+          "out");
+    }
+    return 0;
+  }
+  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
+  if (!(c.rotary > 0 && c.rotary <= 1)) usage(format("rotary={} is not in (0, 1]", c.rotary));
+  const int64_t channels = static_cast<int64_t>(static_cast<double>(head_dim) * c.rotary);
+  if (channels < 2 || channels % 2 != 0) {
+    usage(format("rotary={} of head_dim={} gives {} channels to turn, which come in pairs",
+                 c.rotary, head_dim, channels));
+  }
+  return channels;
+}
+
+GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
+  const HeadSizes sizes = resolve_heads("gqa", {c.heads, c.head_dim, 0, 0}, env);
+  GqaShape s;
+  s.width = env.width;
+  s.heads = sizes.heads;
+  s.head_dim = sizes.key_dim;
+  s.kv_heads = c.kv_heads == 0 ? s.heads : c.kv_heads;
+  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0) {
+    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
+  }
+  s.rotary = rotary_channels(c, s.head_dim);
+  s.interleaved = c.interleaved;
+  s.theta = c.rope_theta;
+  if (c.window < 0) usage(format("window={} is negative; 0 is no window", c.window));
+  s.window = c.window;
+  if (c.qk_norm != "none" && c.qk_norm != "head")
+    usage(format("qk_norm={} is neither none nor head", c.qk_norm));
+  s.qk_norm = c.qk_norm == "head";
+  if (c.one_plus && !s.qk_norm)
+    usage("one_plus=true is about the norms of qk_norm=head, but qk_norm=none");
+  s.one_plus = c.one_plus;
+  s.gate = c.gate;
+  s.eps = env.norm_eps;
+  return s;
+}
+
+class Gqa final : public Layer {
+ public:
+  Gqa(GqaConfig config, const GqaShape& shape, const LayerEnv& env, ParamBuilder& params)
+      : config_(std::move(config)),
+        shape_(shape),
+        q_(params.matrix("q_proj.weight", shape.heads * shape.head_dim * (shape.gate ? 2 : 1),
+                         env.width, env.init_std)),
+        k_(params.matrix("k_proj.weight", shape.kv_heads * shape.head_dim, env.width,
+                         env.init_std)),
+        v_(params.matrix("v_proj.weight", shape.kv_heads * shape.head_dim, env.width,
+                         env.init_std)),
+        o_(params.matrix("o_proj.weight", env.width, shape.heads * shape.head_dim,
+                         env.out_init_std)) {
+    if (!shape.qk_norm) return;
+    const Init one = shape.one_plus ? Init::zeros() : Init::ones();
+    q_norm_ = &params.vector("q_norm.weight", {shape.head_dim}, one);
+    k_norm_ = &params.vector("k_norm.weight", {shape.head_dim}, one);
+  }
+
+  Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {
+    const int64_t tokens = x.size(0), heads = shape_.heads, d = shape_.head_dim;
+    const std::vector<Tensor> in = linear_many(ctx, x, {{&q_, &k_, &v_}});
+    Tensor q = in[0], gate;
+    Tensor k = reshape(ctx, in[1], {tokens, shape_.kv_heads, d});
+    const Tensor v = reshape(ctx, in[2], {tokens, shape_.kv_heads, d});
+    if (shape_.gate) {
+      const std::vector<Tensor> halves =
+          split_columns(ctx, reshape(ctx, q, {tokens * heads, 2 * d}), {d, d});
+      q = halves[0];
+      gate = halves[1];
+    } else {
+      q = reshape(ctx, q, {tokens, heads, d});
+    }
+    if (shape_.qk_norm) {
+      q = rms_norm(ctx, q, *q_norm_, shape_.eps, shape_.one_plus);
+      k = rms_norm(ctx, k, *k_norm_, shape_.eps, shape_.one_plus);
+    }
+    if (shape_.rotary > 0) {
+      const RopeConfig rotation{shape_.theta, shape_.rotary, shape_.interleaved};
+      const Tensor table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
+      q = rope(ctx, rotation, q, table);
+      k = rope(ctx, rotation, k, table);
+    }
+    Tensor o = states.empty() ? attention(ctx, attention_config(), q, k, v, batch.seq_starts)
+                              : with_states(ctx, q, k, v, batch, states);
+    if (shape_.gate) o = sigmoid_mul(ctx, reshape(ctx, o, {tokens * heads, d}), gate);
+    return linear(ctx, reshape(ctx, o, {tokens, heads * d}), o_);
+  }
+
+  std::unique_ptr<LayerState> make_state(const Context& ctx) const override {
+    if (shape_.window > 0)
+      return std::make_unique<RingKv>(ctx, shape_.kv_heads, shape_.head_dim, shape_.window);
+    return std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim);
+  }
+  size_t state_bytes(int64_t tokens) const override {
+    return shape_.window > 0
+               ? RingKv::bytes_at(shape_.kv_heads, shape_.head_dim, shape_.window, tokens)
+               : GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens);
+  }
+  Options options() const override { return write_options(config_); }
+
+  std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
+                                int64_t tokens) const override {
+    const auto norm = [&](const char* name) {
+      return shape_.qk_norm ? params[name].data() : nullptr;
+    };
+    const GqaWeights<double> w{params["q_proj.weight"].data(), params["k_proj.weight"].data(),
+                               params["v_proj.weight"].data(), params["o_proj.weight"].data(),
+                               norm("q_norm.weight"),          norm("k_norm.weight")};
+    return GqaRef<double>(shape_, w)(x, tokens);
+  }
+
+ private:
+  AttentionConfig attention_config() const {
+    const double scale = 1.0 / std::sqrt(static_cast<double>(shape_.head_dim));
+    return {shape_.heads, shape_.kv_heads, shape_.head_dim, static_cast<float>(scale),
+            shape_.window};
+  }
+
+  Tensor with_states(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
+                     const Batch& batch, States states) const {
+    const int64_t row = shape_.kv_heads * shape_.head_dim;
+    std::vector<KvState*> kept;
+    std::vector<KvView> views;
+    for (size_t s = 0; s < states.size(); ++s) {
+      auto* state = dynamic_cast<KvState*>(states[s]);
+      BRAID_CHECK(state != nullptr && state->length() == batch.offsets[s]);
+      const int64_t begin = batch.seq_starts[s];
+      state->append(ctx, k.data() + begin * row, row, v.data() + begin * row, row,
+                    batch.length(static_cast<int64_t>(s)));
+      kept.push_back(state);
+      views.push_back(state->view());
+    }
+    Tensor o = attention_cached(ctx, attention_config(), q, batch.seq_starts, views);
+    for (KvState* state : kept) state->forget();
+    return o;
+  }
+
+  GqaConfig config_;
+  GqaShape shape_;
+  Parameter& q_;
+  Parameter& k_;
+  Parameter& v_;
+  Parameter& o_;
+  Parameter* q_norm_ = nullptr;
+  Parameter* k_norm_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_gqa(const Options& options, const LayerEnv& env, ParamBuilder& params) {
+  auto config = read_options<GqaConfig>("gqa", options);
+  const GqaShape shape = resolve(config, env);
+  return std::make_unique<Gqa>(std::move(config), shape, env, params);
+}
+
+}  // namespace braid
