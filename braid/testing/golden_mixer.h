@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "braid/layers/mixer.h"
+#include "braid/state/conv_state.h"
+#include "braid/state/group_state.h"
+#include "braid/state/matrix_state.h"
 #include "braid/testing/golden_layer.h"
 #include "braid/testing/numeric.h"
 
@@ -61,12 +64,41 @@ inline void check_golden_training(const GoldenLayer& g, GoldenMixer& m, const st
   }
 }
 
+using GoldenStates = std::vector<std::unique_ptr<LayerState>>;
+
+// The recurrent states [sequences, HV, K, V].
+inline void check_golden_matrices(const GoldenStates& states, const Tensor& want,
+                                  const char* what) {
+  for (size_t s = 0; s < states.size(); ++s) {
+    auto* group = dynamic_cast<GroupState*>(states[s].get());
+    const auto& m =
+        dynamic_cast<const MatrixState&>(group != nullptr ? group->member(0) : *states[s]);
+    check_golden(what, m.matrix(), want.select(0, static_cast<int64_t>(s)));
+  }
+}
+
+// The windows of member i, channel-major in the file: [sequences, C, Kc - 1].
+inline void check_golden_windows(const GoldenStates& states, size_t i, const Tensor& want,
+                                 const char* what) {
+  for (size_t s = 0; s < states.size(); ++s) {
+    auto& member = dynamic_cast<GroupState&>(*states[s]).member(i);
+    const Tensor& w = dynamic_cast<const ConvState&>(member).window();
+    const Tensor sequence = want.select(0, static_cast<int64_t>(s));
+    std::vector<double> turned;
+    for (int64_t t = 0; t < w.size(0); ++t) {
+      for (int64_t c = 0; c < w.size(1); ++c) turned.push_back(sequence.data()[c * w.size(0) + t]);
+    }
+    INFO(what);
+    CHECK(worst_error(w, turned) <= kGoldenTolerance);
+  }
+}
+
 // Runs to the mark with states, then on. `at_mark` sees the states in between, `at_end` after.
 template <typename F, typename G>
 void check_golden_continuation(const GoldenLayer& g, Layer& layer, F at_mark, G at_end) {
   const Context& ctx = g.ctx();
   const int64_t sequences = g.integer("B"), length = g.integer("T"), mark = g.integer("mark");
-  std::vector<std::unique_ptr<LayerState>> states;
+  GoldenStates states;
   std::vector<LayerState*> pointers;
   for (int64_t s = 0; s < sequences; ++s) {
     states.push_back(layer.make_state(ctx));
