@@ -15,6 +15,7 @@ namespace {
 
 // A sample is as many runs as fill this, so that the clock and the start of threads do not count.
 constexpr double kSampleSeconds = 5e-3;
+constexpr double kShotSeconds = 8e-3;  // of LimitProbe::measure
 constexpr int kMinSamples = 5;
 constexpr int kMaxSamples = 200;
 
@@ -57,22 +58,28 @@ double Bench::product_flops(FunctionRef<void()> run) {
 BenchResult Bench::measure(const BenchCase& c) {
   if (!wants(c.name)) return {};
   ++measured_;
-  const auto limit_now = [&](int runs) {
-    return c.rival_name ? c.work / seconds_of(c.rival, runs) * 1e-9 : probe_.measure(c.limit);
-  };
   // The first run makes kernels and faults pages in; the second tells how long one takes.
   c.run();
   const double once = seconds_of(c.run, 1);
   const int runs = static_cast<int>(std::clamp(std::ceil(kSampleSeconds / once), 1.0, 1e5));
   const int samples = static_cast<int>(
       std::clamp(options_.min_seconds / (once * runs), double{kMinSamples}, double{kMaxSamples}));
-  limit_now(1);
+
+  // As long as half a sample, so that both see the same share of a busy machine.
+  const int shots = static_cast<int>(std::clamp(once * runs / 2 / kShotSeconds, 1.0, 25.0));
+  const auto limit_now = [&] {
+    if (c.rival_name) return c.work / seconds_of(c.rival, runs) * 1e-9;
+    double seconds_per_unit = 0;
+    for (int i = 0; i < shots; ++i) seconds_per_unit += 1 / probe_.measure(c.limit);
+    return shots / seconds_per_unit;
+  };
+  limit_now();
 
   std::vector<double> seconds, limits, shares;
-  double before = limit_now(runs);
+  double before = limit_now();
   for (int i = 0; i < samples; ++i) {
     seconds.push_back(seconds_of(c.run, runs));
-    const double after = limit_now(runs);
+    const double after = limit_now();
     limits.push_back((before + after) / 2);
     shares.push_back(c.work / seconds.back() * 1e-9 / limits.back());
     before = after;
