@@ -52,15 +52,14 @@ DeltaChunkPlan::DeltaChunkPlan(int64_t key_dim, int64_t value_dim, DeltaDecay de
   BRAID_CHECK(chunk_ % kDeltaBlock == 0 && chunk_ >= kDeltaBlock &&
               chunk_ <= kMaxBlocks * kDeltaBlock);
   const int64_t c = chunk_;
+  read_ = SmallGemm(kDeltaBlock, vp_, kp_, kp_, vp_, vp_, false);
+  unread_ = SmallGemm(kDeltaBlock, kp_, vp_, vp_, kp_, kp_, false);
   for (int64_t i = 0; i < 2 * c / kDeltaBlock; ++i) {
     const int64_t w = (i + 1) * kDeltaBlock;
-    read_[i] = SmallGemm(w, vp_, kp_, kp_, vp_, vp_, false);
-    unread_[i] = SmallGemm(w, kp_, vp_, vp_, kp_, kp_, false);
-    carry_[i] = SmallGemm(kp_, vp_, w, 2 * c, vp_, vp_, true);
+    carry_[i] = SmallGemm(kDeltaBlock, vp_, w, 2 * c, vp_, vp_, true);
     if (w > c) continue;
     score_[i] = SmallGemm(kDeltaBlock, w, kp_, kp_, c, c, false);
     mix_values_[i] = SmallGemm(kDeltaBlock, vp_, w, c, vp_, vp_, true);
-    write_[i] = SmallGemm(kp_, vp_, w, c, vp_, vp_, true);
     d_score_[i] = SmallGemm(kDeltaBlock, w, vp_, vp_, c, c, false);
     mix_keys_[i] = SmallGemm(kDeltaBlock, kp_, w, c, kp_, kp_, true);
     spread_[i] = SmallGemm(w, kp_, kDeltaBlock, c, kp_, kp_, true);
@@ -251,11 +250,19 @@ void DeltaChunkPlan::prepare(const DeltaHead<float>& h, int64_t first, int64_t r
   }
 }
 
+void DeltaChunkPlan::read_rows(int64_t rows, const float* keys, const float* state, float* y,
+                               Ahead& ahead) const {
+  for (int64_t i = 0; i < rows; i += kDeltaBlock) {
+    read_(keys + i * kp_, state, y + i * vp_);
+    ahead.next();
+  }
+}
+
 void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
-                                   DeltaRows<float> o) const {
+                                   DeltaRows<float> o, Ahead& ahead) const {
   prepare(h, first, rows, t);
   const int64_t padded = t.n * kDeltaBlock;
-  read_[t.rows / kDeltaBlock - 1](t.rq_chunk, t.state, t.y);
+  read_rows(t.rows, t.rq_chunk, t.state, t.y, ahead);
   if (!vector_ && h.decay != DeltaDecay::kNone)
     delta_scale_rows(t.rows, vp_, t.from_start, t.y, vp_);
   if (delta_) {
@@ -272,11 +279,13 @@ void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int
     if (step - token * h.micro_steps != h.micro_steps - 1) continue;
     std::memcpy(o[token], out + i * vp_, static_cast<size_t>(value_dim_) * sizeof(float));
   }
-  if (h.decay != DeltaDecay::kNone) {
-    if (!vector_) delta_scale_rows(padded, vp_, t.to_end, t.u, vp_);
-    delta_scale_rows(kp_, vp_, t.whole, t.state, vp_);
+  if (!vector_ && h.decay != DeltaDecay::kNone) delta_scale_rows(padded, vp_, t.to_end, t.u, vp_);
+  for (int64_t d = 0; d < kp_; d += kDeltaBlock) {
+    float* state = t.state + d * vp_;
+    if (h.decay != DeltaDecay::kNone) delta_scale_rows(kDeltaBlock, vp_, t.whole + d, state, vp_);
+    mix_values_[t.n - 1](t.kt + d * chunk_, t.u, state);
+    ahead.next();
   }
-  write_[t.n - 1](t.kt, t.u, t.state);
 }
 
 void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o,
@@ -287,7 +296,9 @@ void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<
   const int64_t steps = h.tokens * h.micro_steps;
   for (int64_t first = 0; first < steps; first += chunk_) {
     if (saved) unpack_state(t.state, saved[first / chunk_]);
-    forward_chunk(h, first, std::min(chunk_, steps - first), t, o);
+    const int64_t end = std::min(first + chunk_, steps);
+    Ahead ahead(h, end, std::min(end + chunk_, steps));
+    forward_chunk(h, first, end - first, t, o, ahead);
   }
   unpack_state(t.state, state);
 }

@@ -47,6 +47,7 @@ class DeltaChunkPlan {
   struct Tiles;
   struct BackTiles;
   class Carver;
+  class Ahead;
   Tiles carve_forward(Carver& c) const;
   BackTiles carve_backward(Carver& c) const;
   void prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
@@ -56,31 +57,33 @@ class DeltaChunkPlan {
   void scalar_scores(const Tiles& t) const;
   void vector_scores(const Tiles& t) const;
   void forward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
-                     DeltaRows<float> o) const;
+                     DeltaRows<float> o, Ahead& ahead) const;
   void backward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
                       BackTiles& b, DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads,
-                      bool add) const;
-  void value_gradients(const Tiles& t, const BackTiles& b) const;
+                      bool add, Ahead& ahead) const;
+  void read_rows(int64_t rows, const float* keys, const float* state, float* y, Ahead& ahead) const;
+  void unread_rows(int64_t rows, const float* values, const float* state_t, float* to,
+                   Ahead& ahead) const;
+  void value_gradients(const Tiles& t, const BackTiles& b, Ahead& ahead) const;
   void score_gradients(const Tiles& t, const BackTiles& b) const;
   void scalar_key_gradients(const Tiles& t, const BackTiles& b) const;
   void vector_key_gradients(const Tiles& t, const BackTiles& b) const;
   void decay_gradients(const Tiles& t, const BackTiles& b) const;
   void emit(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
             const BackTiles& b, const DeltaHeadGrads<float>& grads, bool add) const;
-  void carry_back(const Tiles& t, const BackTiles& b) const;
+  void carry_back(const Tiles& t, const BackTiles& b, Ahead& ahead) const;
 
   int64_t key_dim_, value_dim_, kp_, vp_, chunk_;
   bool delta_, vector_, pre_;
   // Products, by the number of blocks in question (less one). [m, n, k] with w = 16 (blocks).
   SmallGemm score_[kMaxBlocks];       // [16, w, kp] = rows of q or r times keys^T
-  SmallGemm read_[2 * kMaxBlocks];    // [w, vp, kp] = rows times state
-  SmallGemm mix_values_[kMaxBlocks];  // [16, vp, w] += scores times values
-  SmallGemm write_[kMaxBlocks];       // [kp, vp, w] += keys^T times values
+  SmallGemm read_;                    // [16, vp, kp] = rows times state
+  SmallGemm mix_values_[kMaxBlocks];  // [16, vp, w] += scores or keys^T times values
   SmallGemm d_score_[kMaxBlocks];     // [16, w, vp] = rows of values times values^T
-  SmallGemm unread_[2 * kMaxBlocks];  // [w, kp, vp] = rows of values times state^T
+  SmallGemm unread_;                  // [16, kp, vp] = rows of values times state^T
   SmallGemm mix_keys_[kMaxBlocks];    // [16, kp, w] += score gradients times keys
   SmallGemm spread_[kMaxBlocks];      // [w, kp, 16] += score gradients^T times a block of rows
-  SmallGemm carry_[2 * kMaxBlocks];   // [kp, vp, w] += rows^T times value gradients
+  SmallGemm carry_[2 * kMaxBlocks];   // [16, vp, w] += rows^T times value gradients
 };
 
 }  // namespace braid

@@ -92,10 +92,18 @@ double DeltaChunkPlan::backward_flops(int64_t steps) const {
   return flops;
 }
 
+void DeltaChunkPlan::unread_rows(int64_t rows, const float* values, const float* state_t, float* to,
+                                 Ahead& ahead) const {
+  for (int64_t i = 0; i < rows; i += kDeltaBlock) {
+    unread_(values + i * vp_, state_t, to + i * kp_);
+    ahead.next();
+  }
+}
+
 // dU, then dX.
-void DeltaChunkPlan::value_gradients(const Tiles& t, const BackTiles& b) const {
+void DeltaChunkPlan::value_gradients(const Tiles& t, const BackTiles& b, Ahead& ahead) const {
   const int64_t padded = t.n * kDeltaBlock;
-  read_[t.n - 1](vector_ ? b.k_end : t.k, b.carry, b.d_x);
+  read_rows(padded, vector_ ? b.k_end : t.k, b.carry, b.d_x, ahead);
   if (!vector_) delta_scale_rows(padded, vp_, t.to_end, b.d_x, vp_);
   delta_transpose(padded, padded, t.read, chunk_, b.transposed, chunk_);
   const float* d_out = b.d_values + t.q_row * vp_;
@@ -274,20 +282,25 @@ void DeltaChunkPlan::emit(const DeltaHead<float>& h, int64_t first, int64_t rows
 }
 
 // D of the chunk before: dS0.
-void DeltaChunkPlan::carry_back(const Tiles& t, const BackTiles& b) const {
+void DeltaChunkPlan::carry_back(const Tiles& t, const BackTiles& b, Ahead& ahead) const {
   if (!vector_) delta_scale_rows(t.rows, vp_, t.from_start, b.d_values, vp_);
   delta_transpose(t.rows, kp_, t.rq_chunk, kp_, b.transposed, 2 * chunk_);
-  delta_scale_rows(kp_, vp_, t.whole, b.carry, vp_);
-  carry_[t.rows / kDeltaBlock - 1](b.transposed, b.d_values, b.carry);
+  for (int64_t d = 0; d < kp_; d += kDeltaBlock) {
+    float* carry = b.carry + d * vp_;
+    delta_scale_rows(kDeltaBlock, vp_, t.whole + d, carry, vp_);
+    carry_[t.rows / kDeltaBlock - 1](b.transposed + d * 2 * chunk_, b.d_values, carry);
+    ahead.next();
+  }
 }
 
 void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows,
                                     Tiles& t, BackTiles& b, DeltaRows<const float> d_o,
-                                    const DeltaHeadGrads<float>& grads, bool add) const {
+                                    const DeltaHeadGrads<float>& grads, bool add,
+                                    Ahead& ahead) const {
   prepare(h, first, rows, t);
   const int64_t padded = t.n * kDeltaBlock;
   if (delta_) {
-    read_[t.n - 1](t.rq_chunk, t.state, t.y);
+    read_rows(padded, t.rq_chunk, t.state, t.y, ahead);
     if (!vector_) delta_scale_rows(padded, vp_, t.from_start, t.y, vp_);
     delta_subtract(padded * vp_, t.y, t.u);
     delta_solve(t.n, vp_, t.erase, chunk_, t.u);
@@ -306,12 +319,12 @@ void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, in
                            b.k_end + at);
     }
   }
-  value_gradients(t, b);
+  value_gradients(t, b, ahead);
   score_gradients(t, b);
   delta_transpose(kp_, vp_, t.state, vp_, b.transposed, kp_);
-  unread_[t.rows / kDeltaBlock - 1](b.d_values, b.transposed, b.d_rq);
+  unread_rows(t.rows, b.d_values, b.transposed, b.d_rq, ahead);
   delta_transpose(kp_, vp_, b.carry, vp_, b.transposed, kp_);
-  unread_[t.n - 1](t.u, b.transposed, b.dk_state);
+  unread_rows(padded, t.u, b.transposed, b.dk_state, ahead);
   if (vector_) {
     vector_key_gradients(t, b);
   } else {
@@ -319,7 +332,7 @@ void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, in
   }
   if (grads.g && h.decay != DeltaDecay::kNone) decay_gradients(t, b);
   emit(h, first, rows, t, b, grads, add);
-  carry_back(t, b);
+  carry_back(t, b, ahead);
 }
 
 void DeltaChunkPlan::backward(const DeltaHead<float>& h, DeltaRows<const float> saved,
@@ -331,9 +344,12 @@ void DeltaChunkPlan::backward(const DeltaHead<float>& h, DeltaRows<const float> 
   pack_state(carry, b.carry);
   const int64_t steps = h.tokens * h.micro_steps;
   for (int64_t chunk = chunks(steps) - 1; chunk >= 0; --chunk) {
-    pack_state(saved[chunk], t.state);
     const int64_t first = chunk * chunk_;
-    backward_chunk(h, first, std::min(chunk_, steps - first), t, b, d_o, grads, add);
+    pack_state(saved[chunk], t.state);
+    Ahead ahead(h, std::max<int64_t>(first - chunk_, 0), first);
+    ahead.also(d_o);
+    if (chunk > 0) ahead.also(saved[chunk - 1], key_dim_ * value_dim_);
+    backward_chunk(h, first, std::min(chunk_, steps - first), t, b, d_o, grads, add, ahead);
   }
   unpack_state(b.carry, carry);
 }

@@ -76,4 +76,51 @@ class DeltaChunkPlan::Carver {
   int64_t used_ = 0;
 };
 
+// Asks for the rows of a chunk to come before they are needed, a few at a time between products.
+// Rows of a head lie far apart in memory, where the machine does not guess what comes next.
+class DeltaChunkPlan::Ahead {
+ public:
+  // Steps [first, end) of h. extra, out, out_keys, out_values: further rows, by token or step; may
+  // be absent.
+  Ahead(const DeltaHead<float>& h, int64_t first, int64_t end) : h_(h), step_(first), end_(end) {}
+  void also(DeltaRows<const float> by_token) { by_token_ = by_token; }
+  // A dense block, fetched evenly over the calls of next().
+  void also(const float* block, int64_t count) {
+    block_ = block;
+    block_end_ = block + count;
+  }
+  void next() {
+    constexpr int64_t kRows = 3, kBlock = 1024;
+    for (int64_t i = 0; i < kRows && step_ < end_; ++i, ++step_) row();
+    if (block_ == nullptr) return;
+    const int64_t count = block_end_ - block_ < kBlock ? block_end_ - block_ : kBlock;
+    fetch(block_, count);
+    block_ += count;
+  }
+
+ private:
+  static void fetch(const float* p, int64_t count) {
+    constexpr int64_t kLine = 16;
+    for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(p + i, 0, 3);
+  }
+  void row() const {
+    const int64_t token = step_ / h_.micro_steps;
+    fetch(h_.k[step_], h_.key_dim);
+    fetch(h_.v[step_], h_.value_dim);
+    if (h_.b) fetch(h_.b[step_], h_.key_dim);
+    if (h_.w) fetch(h_.w[step_], h_.value_dim);
+    if (h_.p) fetch(h_.p[step_], h_.key_dim);
+    if (token * h_.micro_steps != step_) return;
+    fetch(h_.q[token], h_.key_dim);
+    if (h_.decay == DeltaDecay::kVector) fetch(h_.g[token], h_.key_dim);
+    if (by_token_) fetch(by_token_[token], h_.value_dim);
+  }
+
+  const DeltaHead<float>& h_;
+  int64_t step_, end_;
+  DeltaRows<const float> by_token_;
+  const float* block_ = nullptr;
+  const float* block_end_ = nullptr;
+};
+
 }  // namespace braid
