@@ -339,6 +339,23 @@ void rename_path(const std::string& from, const std::string& to) {
   sync_folder(parent_path(to));
 }
 
+void replace_folder(const std::string& from, const std::string& to) {
+  if (!path_exists(to)) return rename_path(from, to);
+  // The two trade places, so that `to` is whole at every instant.
+  if (fails_now() ||
+      ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
+    if (errno != EINVAL && errno != ENOSYS) fail("rename", format("{} to {}", from, to));
+    // A file system that cannot: for an instant the old one has another name.
+    const std::string aside = to + ".old";
+    remove_folder(aside);
+    rename_path(to, aside);
+    rename_path(from, to);
+    return remove_folder(aside);
+  }
+  sync_folder(parent_path(to));
+  remove_folder(from);
+}
+
 void remove_file(const std::string& path) {
   if ((fails_now() || ::unlink(path.c_str()) != 0) && errno != ENOENT) fail("remove", path);
 }

@@ -110,7 +110,9 @@ std::vector<std::string> list_folder(
 std::vector<std::string> list_files_below(const std::string& path);
 void make_folders(const std::string& path);  // with parents; fine when it exists
 void rename_path(const std::string& from, const std::string& to);  // replaces a file; durable
-void remove_file(const std::string& path);                         // fine when it is missing
+// `to` becomes what `from` is, in one step; what stood there before is removed afterwards.
+void replace_folder(const std::string& from, const std::string& to);
+void remove_file(const std::string& path);    // fine when it is missing
 void remove_folder(const std::string& path);  // with all it holds; fine when it is missing
 void make_link(const std::string& target,
                const std::string& path);  // atomically replaces a symbolic link

@@ -1,34 +1,21 @@
 #include "braid/base/file.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <string>
 
 #include "braid/base/error.h"
 #include "braid/base/file_faults.h"
-#include "braid/base/format.h"
+#include "braid/testing/scratch_folder.h"
 
 namespace braid {
 namespace {
 
-class Folder {
- public:
-  Folder() : path_(format("/tmp/braid-file-test-{}", ::getpid())) { make_folders(path_); }
-  ~Folder() {
-    FileFaults::disarm();
-    remove_folder(path_);
-  }
-  std::string operator/(const std::string& name) const { return join_path(path_, name); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using testing::ScratchFolder;
 
 TEST_CASE("read, map, list and remove") {
-  const Folder dir;
+  const ScratchFolder dir("file");
   make_folders(dir / "a/b");
   write_file(dir / "a/b/x", "hello");
   write_file(dir / "a/y", "");
@@ -59,7 +46,7 @@ TEST_CASE("paths") {
 }
 
 TEST_CASE("any failing operation leaves the old file whole and nothing beside it") {
-  const Folder dir;
+  const ScratchFolder dir("file");
   const std::string path = dir / "f";
   write_file(path, "old");
   const std::string fresh(3 << 20, 'n');
@@ -85,7 +72,7 @@ TEST_CASE("any failing operation leaves the old file whole and nothing beside it
 }
 
 TEST_CASE("a short write is continued") {
-  const Folder dir;
+  const ScratchFolder dir("file");
   for (int64_t n = 0; n < 4; ++n) {
     FileFaults::arm(FileFaults::Kind::kShortWrite, n, 0);
     write_file(dir / "f", "0123456789");
@@ -94,7 +81,7 @@ TEST_CASE("a short write is continued") {
 }
 
 TEST_CASE("a log is cut and continued") {
-  const Folder dir;
+  const ScratchFolder dir("file");
   {
     AppendFile log(dir / "log", 0);
     log.write("one\n");

@@ -1,7 +1,6 @@
 #include "braid/formats/safetensors.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <bit>
 #include <cmath>
@@ -9,6 +8,7 @@
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
+#include "braid/testing/scratch_folder.h"
 
 namespace braid {
 namespace {
@@ -45,7 +45,8 @@ bool contains(std::string_view text, std::string_view part) {
 
 TEST_CASE("what is written is read back, from a file and from memory") {
   const Context ctx;
-  const std::string path = format("/tmp/braid-safetensors-{}.safetensors", ::getpid());
+  const testing::ScratchFolder dir("safetensors");
+  const std::string path = dir / "a.safetensors";
   SafetensorsWriter writer;
   writer.add("b", Tensor::from(ctx, {2, 3}, std::vector<float>{1, -2, 3, 4, 5, 6.5f}));
   writer.add("scalar", Tensor::full(ctx, {}, 7));
@@ -61,7 +62,6 @@ TEST_CASE("what is written is read back, from a file and from memory") {
   CHECK(written.digest == digest_of(bytes));
 
   const SafetensorsFile file = SafetensorsFile::open(path);
-  ::unlink(path.c_str());
   CHECK(file.entries().size() == 5);
   CHECK(file.entries()[0].name == "ids");  // eight-byte elements first
   CHECK(file.metadata("kind") == "a \"quoted\" \n kind");

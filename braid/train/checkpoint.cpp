@@ -13,6 +13,8 @@ namespace braid {
 namespace {
 
 constexpr int64_t kVersion = 1;
+constexpr const char* kManifest = "manifest.json";
+constexpr size_t kManifestBytes = size_t{1} << 20;
 constexpr const char* kFiles[] = {"model.toml", "weights.safetensors",
                                   "train/optimizer.safetensors", "train/state.json"};
 
@@ -60,13 +62,67 @@ void write_manifest(const std::string& folder, int64_t step) {
   }
   const Json manifest =
       Json::object({{"braid_checkpoint_version", kVersion}, {"step", step}, {"files", files}});
-  write_file(join_path(folder, "manifest.json"), manifest.dump_pretty());
+  write_file(join_path(folder, kManifest), manifest.dump_pretty());
 }
 
-void remove_old(const std::string& run, int64_t keep) {
-  const std::vector<Checkpoint> all = list_checkpoints(run);
-  for (size_t i = static_cast<size_t>(std::max<int64_t>(1, keep)); i < all.size(); ++i)
-    remove_folder(all[i].path);
+// Keeps the `keep` newest up to `step`, which was just written. What is newer was passed over as
+// damaged when the run resumed, and must not crowd out what is whole.
+void remove_old(const std::string& run, int64_t step, int64_t keep) {
+  int64_t kept = 0;
+  for (const Checkpoint& c : list_checkpoints(run)) {
+    if (c.step > step || kept == std::max<int64_t>(1, keep)) {
+      remove_folder(c.path);
+    } else {
+      ++kept;
+    }
+  }
+}
+
+void write_files(const std::string& folder, int64_t step, const ModelSettings& model,
+                 const ParameterSet& parameters, const Optimizer& optimizer, const Json& state) {
+  make_folders(join_path(folder, "train"));
+  write_file(join_path(folder, kFiles[0]), print_settings(model));
+  SafetensorsWriter weights;
+  add_weights(weights, parameters);
+  weights.write(join_path(folder, kFiles[1]));
+  SafetensorsWriter moments;
+  optimizer.save(moments);
+  moments.write(join_path(folder, kFiles[2]));
+  write_file(join_path(folder, kFiles[3]), state.dump_pretty());
+  write_manifest(folder, step);
+}
+
+Json read_json(const std::string& path, size_t max_bytes) {
+  const std::string text = read_file(path, max_bytes);
+  try {
+    return Json::parse(text);
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
+}
+
+void check_version(const Json& manifest) {
+  const int64_t version = manifest.at("braid_checkpoint_version").as_int();
+  if (version == kVersion) return;
+  throw Error(
+      ErrorKind::kBadInput,
+      format("it is a checkpoint of version {}; this braid reads version {}", version, kVersion));
+}
+
+// Another version is no damage: passing it over would throw away what another braid can read.
+void refuse_other_version(const std::string& path) {
+  Json manifest;
+  try {
+    manifest = read_json(join_path(path, kManifest), kManifestBytes);
+    manifest.at("braid_checkpoint_version").as_int();
+  } catch (const Error&) {
+    return;  // damaged: check_checkpoint says how
+  }
+  try {
+    check_version(manifest);
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
 }
 
 }  // namespace
@@ -77,32 +133,25 @@ void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSet
   const std::string name = format("step-{}", step);
   const std::string unfinished = join_path(checkpoints_folder(run_folder), ".unfinished");
   remove_folder(unfinished);
-  make_folders(join_path(unfinished, "train"));
-  write_file(join_path(unfinished, kFiles[0]), print_settings(model));
-  SafetensorsWriter weights;
-  add_weights(weights, parameters);
-  weights.write(join_path(unfinished, kFiles[1]));
-  SafetensorsWriter moments;
-  optimizer.save(moments);
-  moments.write(join_path(unfinished, kFiles[2]));
-  write_file(join_path(unfinished, kFiles[3]), state.dump_pretty());
-  write_manifest(unfinished, step);
-  const std::string final_path = join_path(checkpoints_folder(run_folder), name);
-  remove_folder(final_path);  // only a damaged one of the same step can stand here
-  rename_path(unfinished, final_path);
+  try {
+    write_files(unfinished, step, model, parameters, optimizer, state);
+    replace_folder(unfinished, join_path(checkpoints_folder(run_folder), name));
+  } catch (const Error&) {
+    try {
+      remove_folder(unfinished);  // gives a full disk its space back
+    } catch (const Error&) {
+      // The first error says more.
+    }
+    throw;
+  }
   make_link("checkpoints/" + name, join_path(run_folder, "latest"));
-  remove_old(run_folder, keep);
+  remove_old(run_folder, step, keep);
 }
 
 void check_checkpoint(const std::string& path) {
-  const std::string manifest_path = join_path(path, "manifest.json");
-  const Json manifest = Json::parse(read_file(manifest_path, size_t{1} << 20));
+  const Json manifest = read_json(join_path(path, kManifest), kManifestBytes);
   try {
-    const int64_t version = manifest.at("braid_checkpoint_version").as_int();
-    if (version != kVersion) {
-      throw Error(ErrorKind::kBadInput,
-                  format("version {}; this braid reads version {}", version, kVersion));
-    }
+    check_version(manifest);
     for (const char* name : kFiles) {
       const Json& want = manifest.at("files").at(name);
       const Sum have = sum_of(join_path(path, name));
@@ -110,7 +159,7 @@ void check_checkpoint(const std::string& path) {
           have.digest != want.at("digest").as_string()) {
         throw Error(
             ErrorKind::kBadInput,
-            format("{} has {} bytes and digest {}, {} and {} were written", name, have.bytes,
+            format("{} has {} bytes and digest {}, but {} and {} were written", name, have.bytes,
                    have.digest, want.at("bytes").as_uint(), want.at("digest").as_string()));
       }
     }
@@ -123,6 +172,7 @@ std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
                                           const std::function<void(const std::string&)>& message) {
   std::string problems;
   for (const Checkpoint& c : list_checkpoints(run_folder)) {
+    refuse_other_version(c.path);
     try {
       check_checkpoint(c.path);
       return c;
@@ -140,7 +190,7 @@ Json load_checkpoint(const Context& ctx, const Checkpoint& checkpoint, Parameter
                      Optimizer& optimizer) {
   load_weights(ctx, SafetensorsFile::open(join_path(checkpoint.path, kFiles[1])), parameters);
   optimizer.load(SafetensorsFile::open(join_path(checkpoint.path, kFiles[2])));
-  return Json::parse(read_file(join_path(checkpoint.path, kFiles[3]), size_t{1} << 24));
+  return read_json(join_path(checkpoint.path, kFiles[3]), size_t{1} << 24);
 }
 
 std::string checkpoint_folder(const std::string& folder) {

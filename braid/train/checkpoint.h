@@ -1,7 +1,8 @@
 #pragma once
 // Checkpoints of a training run. A run folder holds
-//   checkpoints/step-N/{model.toml, weights.safetensors, train/optimizer.safetensors,
-//   train/state.json, manifest.json} latest -> checkpoints/step-N
+//   checkpoints/step-N/  model.toml, weights.safetensors, train/optimizer.safetensors,
+//                        train/state.json, manifest.json
+//   latest               -> checkpoints/step-N
 // A checkpoint appears whole or not at all (written beside, then renamed); manifest.json holds the
 // size and digest of every file, so that damage is seen before anything is used.
 
@@ -22,15 +23,16 @@ struct Checkpoint {
   int64_t step = 0;
 };
 
-// Writes step-N, points `latest` at it and removes all but the `keep` newest. `state` is what else
-// the run needs.
+// Writes step-N, points `latest` at it and removes all but the `keep` newest (at least one), and
+// what is newer than N. `state` is what else the run needs. When it throws (a full disk), every
+// earlier checkpoint is still whole.
 void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSettings& model,
                      const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
                      int64_t keep);
 
 // The newest undamaged checkpoint; nullopt when the folder has none at all. A damaged one is passed
 // over with a line to `message`; when all are, throws Error(kBadInput) with what is wrong with
-// each.
+// each. One of another version throws too.
 std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
                                           const std::function<void(const std::string&)>& message);
 

@@ -1,7 +1,6 @@
 #include "braid/train/data.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -12,18 +11,14 @@
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/rng.h"
+#include "braid/testing/scratch_folder.h"
 
 namespace braid {
 namespace {
 
 class Folder {
  public:
-  Folder() : path_(format("/tmp/braid-data-test-{}", ::getpid())) {
-    remove_folder(path_);
-    make_folders(path_ + "/in");
-  }
-  ~Folder() { remove_folder(path_); }
-  std::string in(const std::string& name) const { return path_ + "/in/" + name; }
+  std::string in(const std::string& name) const { return folder_ / ("in/" + name); }
   std::string put(const std::string& name, std::string_view text) const {
     make_folders(parent_path(in(name)));
     write_file(in(name), text);
@@ -33,7 +28,7 @@ class Folder {
                  const std::function<void(DataOptions&)>& set = nullptr) const {
     DataOptions o;
     o.path = path;
-    o.cache_folder = path_ + "/cache";
+    o.cache_folder = folder_ / "cache";
     o.seed = 7;
     if (set) set(o);
     return TrainData::open(o);
@@ -49,7 +44,7 @@ class Folder {
   }
 
  private:
-  std::string path_;
+  testing::ScratchFolder folder_{"data"};
 };
 
 std::string prose(size_t bytes) {

@@ -1,26 +1,16 @@
 #include "braid/train/events.h"
 
 #include <doctest/doctest.h>
-#include <unistd.h>
 
 #include <cstring>
 
 #include "braid/base/error.h"
-#include "braid/base/format.h"
+#include "braid/testing/scratch_folder.h"
 
 namespace braid {
 namespace {
 
-class Folder {
- public:
-  Folder() : path_(format("/tmp/braid-events-test-{}", ::getpid())) { make_folders(path_); }
-  ~Folder() { remove_folder(path_); }
-  std::string operator/(const std::string& name) const { return join_path(path_, name); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using testing::ScratchFolder;
 
 TEST_CASE("crc32c of RFC 3720") {
   CHECK(crc32c("123456789") == 0xE3069283u);
@@ -49,7 +39,7 @@ TEST_CASE("an event is the bytes that TensorBoard reads") {
 }
 
 TEST_CASE("the JSONL log goes on from the resumed step, cut at any byte") {
-  const Folder dir;
+  const ScratchFolder dir("events");
   const std::string path = dir / "log.jsonl";
   std::string whole;
   {
@@ -78,7 +68,7 @@ TEST_CASE("the JSONL log goes on from the resumed step, cut at any byte") {
 }
 
 TEST_CASE("the event file goes on from the resumed step, cut at any byte") {
-  const Folder dir;
+  const ScratchFolder dir("events");
   const std::string path = dir / "events.out.tfevents.braid";
   const auto fill = [&](int64_t from, int64_t to, int64_t keep) {
     EventLog log(dir.path(), keep);
