@@ -35,6 +35,24 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kSynonyms
     {"rms_norm_eps", "norm_eps"},
 }};
 
+// toml++ 3.3 runs into undefined behaviour on some letters (U+00A1 .. U+0499) outside of texts and
+// comments. No setting needs more than ASCII, so it never sees any: a character becomes one "?",
+// which no value accepts either.
+std::string ascii_only(std::string_view text) {
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+  if (text.substr(0, 3) == kByteOrderMark) text.remove_prefix(3);
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) {
+      out += c;
+    } else if (byte >= 0xC0) {
+      out += '?';
+    }
+  }
+  return out;
+}
+
 // One file while it is read: finds a setting under its own name or its synonym and checks the type.
 class Reader {
  public:
@@ -227,7 +245,7 @@ ModelSettings parse_settings(std::string_view text, std::string_view source) {
   }
   toml::table table;
   try {
-    table = toml::parse(text);
+    table = toml::parse(ascii_only(text));
   } catch (const toml::parse_error& e) {
     const toml::source_position at = e.source().begin;
     throw Error(ErrorKind::kBadInput,

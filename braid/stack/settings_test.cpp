@@ -120,6 +120,13 @@ TEST_CASE("settings: what is no TOML") {
         "model.toml: 2097152 bytes, the limit is 1114112");
 }
 
+TEST_CASE("settings: characters beyond ASCII") {
+  CHECK(parse_settings("\xEF\xBB\xBFwidth = 3 # \xE4\xBD\xA0\n").width == 3);
+  CHECK(error_of("\xC8\xA1", ErrorKind::kBadInput).find("not TOML") != std::string::npos);
+  CHECK(error_of("\"\xC8\xA1\" = 1").find("unknown key '?'") != std::string::npos);
+  CHECK(error_of("norm = \"rms\xC3\xA9\"").find("norm = \"rms?\" is neither") != std::string::npos);
+}
+
 TEST_CASE("settings: heads and their size from each other") {
   const auto check = [](const ModelSettings& s, int64_t heads, int64_t head_dim) {
     CHECK(resolved(s).heads == heads);
