@@ -78,7 +78,9 @@ TEST_CASE("settings: bad keys and values") {
       {"dropout = 0.1",
        "model.toml:1: unknown key 'dropout'; known: stack, width, heads, head_dim, vocab, "
        "tie_embeddings, norm, norm_eps, residual, init, seed"},
-      {"[width]\na = 1", "model.toml:1: width must be a whole number, not a table"},
+      {"width = 3\n [heads]\na = 1",
+       "model.toml:2: '[' at the start of a line; settings are key = value, without tables"},
+      {"width.a = 1", "model.toml:1: width must be a whole number, not a table"},
       {"width = 1.5", "model.toml:1: width must be a whole number, not 1.5"},
       {"width = \"192\"", "model.toml:1: width must be a whole number, not the text \"192\""},
       {"width = 0", "model.toml:1: width = 0 is not in 1 .. 1048576"},
