@@ -78,8 +78,7 @@ TEST_CASE("settings: bad keys and values") {
       {"dropout = 0.1",
        "model.toml:1: unknown key 'dropout'; known: stack, width, heads, head_dim, vocab, "
        "tie_embeddings, norm, norm_eps, residual, init, seed"},
-      {"width = 3\n [heads]\na = 1",
-       "model.toml:2: '[' at the start of a line; settings are key = value, without tables"},
+      {"vocab = 3\n [width]\na = 1", "model.toml:2: width must be a whole number, not a table"},
       {"width.a = 1", "model.toml:1: width must be a whole number, not a table"},
       {"width = 1.5", "model.toml:1: width must be a whole number, not 1.5"},
       {"width = \"192\"", "model.toml:1: width must be a whole number, not the text \"192\""},
@@ -110,8 +109,9 @@ TEST_CASE("settings: bad keys and values") {
 }
 
 TEST_CASE("settings: what is no TOML") {
-  for (const char* toml : {"width", "width = ", "= 3", "width = 3\nwidth = 4", "stack = \"gqa",
-                           "\xFF\xFE\x01", "width = 99999999999999999999", "{\"width\": 3}"}) {
+  for (const char* toml :
+       {"width", "width = ", "= 3", "width = 3\nwidth = 4", "stack = \"gqa", "\xFF\xFE\x01",
+        "width = 99999999999999999999", "{\"width\": 3}", "[/", "a = [2,}", "\n["}) {
     CAPTURE(toml);
     const std::string message = error_of(toml, ErrorKind::kBadInput);
     CHECK(message.find("model.toml:") == 0);
