@@ -24,6 +24,8 @@ if(BRAID_FUZZ)
   return()
 endif()
 
+include(braid_check_headers)
+
 add_library(doctest_main STATIC cmake/doctest_main.cpp)
 target_include_directories(doctest_main SYSTEM PUBLIC ${DOCTEST_INCLUDE})
 target_link_libraries(doctest_main PUBLIC braid_flags)

@@ -87,6 +87,8 @@ void advance_window(float* window, int64_t kept, int64_t channels, const float* 
 
 }  // namespace
 
+int64_t max_conv_taps() { return kMaxConvTaps; }
+
 Tensor short_conv(const Context& ctx, const Tensor& x, Parameter& weight,
                   std::span<const int64_t> seq_starts, bool silu, std::span<const Tensor> windows) {
   check(x, weight, seq_starts);

@@ -9,6 +9,8 @@
 
 namespace braid {
 
+int64_t max_conv_taps();  // the largest Kc
+
 // y[t, c] = act(sum_j weight[c, 0, j] x[t - (Kc - 1) + j, c]) inside each sequence; act is silu or
 // nothing. x [T, C], rows may be strided; weight [C, 1, Kc]; y [T, C]. Sequence s owns rows
 // [seq_starts[s], seq_starts[s + 1]). windows: one [Kc - 1, C] per sequence with the last raw

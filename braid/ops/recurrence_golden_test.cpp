@@ -12,10 +12,11 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
+
+#include "braid/base/json.h"
 
 namespace braid {
 namespace {
@@ -43,15 +44,17 @@ File read(const Context& ctx, const std::filesystem::path& path) {
   in.read(header.data(), static_cast<std::streamsize>(length));
   std::string data((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   File f;
-  const nlohmann::json parsed = nlohmann::json::parse(header);
-  for (const auto& [name, entry] : parsed.items()) {
+  const Json parsed = Json::parse(header);
+  for (const auto& [name, entry] : parsed.members()) {
     if (name == "__metadata__") {
-      f.metadata = entry.get<std::map<std::string, std::string>>();
+      for (const Json::Member& m : entry.members()) f.metadata[m.key] = m.value.as_string();
       continue;
     }
-    const auto sizes = entry.at("shape").get<std::vector<int64_t>>();
+    std::vector<int64_t> sizes;
+    for (const Json& size : entry.at("shape").elements()) sizes.push_back(size.as_int());
     Tensor t = Tensor::empty(ctx, Shape(std::span<const int64_t>(sizes)));
-    std::memcpy(t.data(), data.data() + entry.at("data_offsets").at(0).get<size_t>(), t.bytes());
+    const uint64_t begin = entry.at("data_offsets").elements().at(0).as_uint();
+    std::memcpy(t.data(), data.data() + begin, t.bytes());
     f.tensors[name] = t;
   }
   return f;

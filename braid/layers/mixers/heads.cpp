@@ -4,7 +4,7 @@
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
-#include "braid/kernels/conv/conv.h"
+#include "braid/ops/conv.h"
 
 namespace braid {
 namespace {
@@ -72,8 +72,8 @@ float key_scale(const HeadSizes& sizes) {
 }
 
 void check_conv_taps(std::string_view layer, int64_t taps) {
-  if (taps == 0 || (taps >= 2 && taps <= kMaxConvTaps)) return;
-  usage(format("{}: conv={} is not 0 (no convolution) or 2 to {}", layer, taps, kMaxConvTaps));
+  if (taps == 0 || (taps >= 2 && taps <= max_conv_taps())) return;
+  usage(format("{}: conv={} is not 0 (no convolution) or 2 to {}", layer, taps, max_conv_taps()));
 }
 
 }  // namespace braid

@@ -1,0 +1,15 @@
+# check_headers: compiles every header of braid/ on its own, so that none leans on what its users include before it.
+# Not part of the default build. *_inl.h are Highway's: they are compiled once per target inside a *_kernel.cpp.
+file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/braid/*.h)
+list(FILTER headers EXCLUDE REGEX "_inl\\.h$")
+set(alone)
+foreach(header ${headers})
+  string(REGEX REPLACE "[/.]" "_" name ${header})
+  set(source ${CMAKE_BINARY_DIR}/headers/${name}.cpp)
+  file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${header}\"  // alone\n")
+  list(APPEND alone ${source})
+endforeach()
+add_library(check_headers OBJECT EXCLUDE_FROM_ALL ${alone})
+target_compile_options(check_headers PRIVATE -O0)
+target_link_libraries(check_headers PRIVATE braid_bench braid_testing)
+target_include_directories(check_headers SYSTEM PRIVATE ${DOCTEST_INCLUDE})
