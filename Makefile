@@ -32,7 +32,7 @@ asan tsan: packages
 	ctest --test-dir build/$@ -L 'fast|golden' --output-on-failure
 
 fuzz: packages
-	tools/install_packages.sh clang
+	tools/install_packages.sh clang libclang-rt-dev
 	cmake --preset fuzz
 	ninja -C build/fuzz -j $(JOBS)
 	ctest --test-dir build/fuzz -L fuzz -j $(JOBS) --output-on-failure
