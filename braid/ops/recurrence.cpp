@@ -179,6 +179,9 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   const std::vector<int64_t> chunks = chunk_starts(plan, s, seq_starts);
   if (saved != nullptr) {
     saved->states = Tensor::empty(ctx, {chunks.back(), s.value_heads, s.key_dim, s.value_dim});
+    if (config.erase != Erase::kNone) {
+      saved->written = Tensor::empty(ctx, {s.tokens * s.micro_steps, s.value_heads, s.value_dim});
+    }
   }
   for (int64_t i = 0; i < s.sequences; ++i) {
     const int64_t steps = (seq_starts[i + 1] - seq_starts[i]) * s.micro_steps;
@@ -193,8 +196,11 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
     } else {
       state = states[seq] + j * s.state();
     }
-    DeltaRows<float> kept;
-    if (saved != nullptr) kept = rows<float>(saved->states, chunks[seq], j, s.value_heads);
+    DeltaSaved<float> kept;
+    if (saved != nullptr) {
+      kept.states = rows<float>(saved->states, chunks[seq], j, s.value_heads);
+      kept.written = rows<float>(saved->written, begin * s.micro_steps, j, s.value_heads);
+    }
     plan.forward(head_of(config, in, s, begin, seq_starts[seq + 1], j), state,
                  rows<float>(out, begin, j, s.value_heads), kept, memory);
   });
@@ -248,7 +254,8 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
       to.w = rows<float>(grads.w, step, j, hv);
       to.p = rows<float>(grads.p, step, j, hv);
       plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j),
-                    rows<const float>(saved.states, chunks[seq], j, hv),
+                    {rows<const float>(saved.states, chunks[seq], j, hv),
+                     rows<const float>(saved.written, step, j, hv)},
                     rows<const float>(d_out, begin, j, hv), carry, to, group > 1,
                     scratch(plan.backward_scratch()));
     }

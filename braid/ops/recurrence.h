@@ -52,8 +52,10 @@ struct RecurrenceInputs {
 
 // What the backward pass needs beside the inputs.
 struct RecurrenceSaved {
-  Tensor
-      states;  // states at the start of each chunk of each sequence, in order: [chunks, HV, K, V]
+  // States at the start of each chunk of each sequence, in order: [chunks, HV, K, V].
+  Tensor states;
+  // What each step wrote to the state, with delta rule only: [T * n, HV, V].
+  Tensor written;
 };
 
 // Gradients of all defined inputs, shaped as those, contiguous.

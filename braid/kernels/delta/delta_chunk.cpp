@@ -122,7 +122,7 @@ double DeltaChunkPlan::forward_flops(int64_t steps) const {
   return flops;
 }
 
-void DeltaChunkPlan::pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const {
+void DeltaChunkPlan::pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t, DeltaRows<const float> written) const {
   const int64_t padded = t.n * kDeltaBlock, steps = h.micro_steps;
   const bool decays = h.decay != DeltaDecay::kNone;
   double sum = 0;
@@ -150,7 +150,9 @@ void DeltaChunkPlan::pack(const DeltaHead<float>& h, int64_t first, int64_t rows
         scale_padded(key_dim_, kp_, h.beta[step][0], h.p[step], r);
         break;
     }
-    if (h.w) {
+    if (written) {
+      copy_padded(value_dim_, vp_, written[step], t.u + i * vp_);
+    } else if (h.w) {
       multiply_padded(value_dim_, vp_, h.w[step], h.v[step], t.u + i * vp_);
     } else {
       scale_padded(value_dim_, vp_, h.beta ? h.beta[step][0] : 1.0f, h.v[step], t.u + i * vp_);
@@ -238,11 +240,11 @@ void DeltaChunkPlan::vector_scores(const Tiles& t) const {
 }
 
 void DeltaChunkPlan::prepare(const DeltaHead<float>& h, int64_t first, int64_t rows,
-                             Tiles& t) const {
+                             Tiles& t, DeltaRows<const float> written) const {
   t.n = round_up(rows) / kDeltaBlock;
   t.q_row = delta_ ? t.n * kDeltaBlock : 0;
   t.rows = t.q_row + t.n * kDeltaBlock;
-  pack(h, first, rows, t);
+  pack(h, first, rows, t, written);
   if (vector_) {
     vector_scores(t);
   } else {
@@ -259,8 +261,8 @@ void DeltaChunkPlan::read_rows(int64_t rows, const float* keys, const float* sta
 }
 
 void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
-                                   DeltaRows<float> o, Ahead& ahead) const {
-  prepare(h, first, rows, t);
+                                   DeltaRows<float> o, DeltaRows<float> written, Ahead& ahead) const {
+  prepare(h, first, rows, t, {});
   const int64_t padded = t.n * kDeltaBlock;
   read_rows(t.rows, t.rq_chunk, t.state, t.y, ahead);
   if (!vector_ && h.decay != DeltaDecay::kNone)
@@ -268,6 +270,9 @@ void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int
   if (delta_) {
     delta_subtract(padded * vp_, t.y, t.u);
     delta_solve(t.n, vp_, t.erase, chunk_, t.u);
+    for (int64_t i = 0; i < rows && written; ++i) {
+      std::memcpy(written[first + i], t.u + i * vp_, static_cast<size_t>(value_dim_) * sizeof(float));
+    }
   }
   float* out = t.y + t.q_row * vp_;
   for (int64_t b = 0; b < t.n; ++b) {
@@ -288,17 +293,16 @@ void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int
   }
 }
 
-void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o,
-                             DeltaRows<float> saved, float* scratch) const {
+void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o, const DeltaSaved<float>& saved, float* scratch) const {
   Carver carver(scratch);
   Tiles t = carve_forward(carver);
   pack_state(state, t.state);
   const int64_t steps = h.tokens * h.micro_steps;
   for (int64_t first = 0; first < steps; first += chunk_) {
-    if (saved) unpack_state(t.state, saved[first / chunk_]);
+    if (saved.states) unpack_state(t.state, saved.states[first / chunk_]);
     const int64_t end = std::min(first + chunk_, steps);
     Ahead ahead(h, end, std::min(end + chunk_, steps));
-    forward_chunk(h, first, end - first, t, o, ahead);
+    forward_chunk(h, first, end - first, t, o, saved.written, ahead);
   }
   unpack_state(t.state, state);
 }

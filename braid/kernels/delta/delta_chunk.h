@@ -13,6 +13,13 @@
 
 namespace braid {
 
+// What the forward pass leaves for the backward pass; null = not kept.
+template <typename T>
+struct DeltaSaved {
+  DeltaRows<T> states;   // [chunks] blocks [K, V]: the state before each chunk
+  DeltaRows<T> written;  // [tokens * n, V]: u_t. With delta rule only
+};
+
 class DeltaChunkPlan {
  public:
   static constexpr int64_t kMaxBlocks = 4;
@@ -31,16 +38,15 @@ class DeltaChunkPlan {
   double forward_flops(int64_t steps) const;
   double backward_flops(int64_t steps) const;
 
-  // state [K, V]: initial in, final out. o [tokens, V]. saved: where the state before each chunk
-  // goes, saved.stride floats apart; may be null. scratch: forward_scratch() floats, 64-byte
+  // state [K, V]: initial in, final out. o [tokens, V]. scratch: forward_scratch() floats, 64-byte
   // aligned.
-  void forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o, DeltaRows<float> saved,
+  void forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o, const DeltaSaved<float>& saved,
                float* scratch) const;
 
   // saved: as forward left it. d_o [tokens, V]. carry [K, V]: gradient of the final state in, of
   // the initial state out. Gradients are stored, or added when `add`; that of a decay constant in
   // time (stride 0) is always added.
-  void backward(const DeltaHead<float>& h, DeltaRows<const float> saved, DeltaRows<const float> d_o,
+  void backward(const DeltaHead<float>& h, const DeltaSaved<const float>& saved, DeltaRows<const float> d_o,
                 float* carry, const DeltaHeadGrads<float>& grads, bool add, float* scratch) const;
 
  private:
@@ -50,16 +56,16 @@ class DeltaChunkPlan {
   class Ahead;
   Tiles carve_forward(Carver& c) const;
   BackTiles carve_backward(Carver& c) const;
-  void prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
-  void pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
+  void prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t, DeltaRows<const float> written) const;
+  void pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t, DeltaRows<const float> written) const;
   void pack_state(const float* state, float* tile) const;
   void unpack_state(const float* tile, float* state) const;
   void scalar_scores(const Tiles& t) const;
   void vector_scores(const Tiles& t) const;
   void forward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
-                     DeltaRows<float> o, Ahead& ahead) const;
+                     DeltaRows<float> o, DeltaRows<float> written, Ahead& ahead) const;
   void backward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
-                      BackTiles& b, DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads,
+                      BackTiles& b, DeltaRows<const float> written, DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads,
                       bool add, Ahead& ahead) const;
   void read_rows(int64_t rows, const float* keys, const float* state, float* y, Ahead& ahead) const;
   void unread_rows(int64_t rows, const float* values, const float* state_t, float* to,

@@ -80,14 +80,14 @@ double DeltaChunkPlan::backward_flops(int64_t steps) const {
   for (int64_t first = 0; first < steps; first += chunk_) {
     const double rows = static_cast<double>(std::min(chunk_, steps - first));
     const int64_t n = (std::min(chunk_, steps - first) + kDeltaBlock - 1) / kDeltaBlock;
-    // R S0 (delta), K D, values S0^T, U D^T, the carried gradient.
-    flops += 2 * k * v * rows * (sides - 1 + 2 + 2 * sides);
+    // K D, U D^T, values S0^T, the carried gradient.
+    flops += 2 * k * v * rows * (2 + 2 * sides);
     const double below = static_cast<double>(n * (n - 1) / 2 * kDeltaBlock * kDeltaBlock);
     const double squares = static_cast<double>(n * kDeltaBlock * kDeltaBlock);
     const double scores = below + squares * (vector_ ? 0.5 : 1.0);
     flops += 2 * k * scores * 3 * sides;               // A, P; their gradients into q and r; into k
     flops += 2 * v * (below + squares) * (sides + 1);  // P^T dO; dA, dP
-    if (delta_) flops += 2 * v * (below + squares * 0.5) * 2;  // both solves
+    if (delta_) flops += 2 * v * (below + squares * 0.5);  // the solve
   }
   return flops;
 }
@@ -294,17 +294,11 @@ void DeltaChunkPlan::carry_back(const Tiles& t, const BackTiles& b, Ahead& ahead
 }
 
 void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows,
-                                    Tiles& t, BackTiles& b, DeltaRows<const float> d_o,
+                                    Tiles& t, BackTiles& b, DeltaRows<const float> written, DeltaRows<const float> d_o,
                                     const DeltaHeadGrads<float>& grads, bool add,
                                     Ahead& ahead) const {
-  prepare(h, first, rows, t);
+  prepare(h, first, rows, t, written);
   const int64_t padded = t.n * kDeltaBlock;
-  if (delta_) {
-    read_rows(padded, t.rq_chunk, t.state, t.y, ahead);
-    if (!vector_) delta_scale_rows(padded, vp_, t.from_start, t.y, vp_);
-    delta_subtract(padded * vp_, t.y, t.u);
-    delta_solve(t.n, vp_, t.erase, chunk_, t.u);
-  }
   for (int64_t i = 0; i < padded; ++i) {
     float* row = b.d_values + (t.q_row + i) * vp_;
     const int64_t step = first + i, token = step / h.micro_steps;
@@ -335,7 +329,7 @@ void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, in
   carry_back(t, b, ahead);
 }
 
-void DeltaChunkPlan::backward(const DeltaHead<float>& h, DeltaRows<const float> saved,
+void DeltaChunkPlan::backward(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
                               DeltaRows<const float> d_o, float* carry,
                               const DeltaHeadGrads<float>& grads, bool add, float* scratch) const {
   Carver carver(scratch);
@@ -345,11 +339,11 @@ void DeltaChunkPlan::backward(const DeltaHead<float>& h, DeltaRows<const float> 
   const int64_t steps = h.tokens * h.micro_steps;
   for (int64_t chunk = chunks(steps) - 1; chunk >= 0; --chunk) {
     const int64_t first = chunk * chunk_;
-    pack_state(saved[chunk], t.state);
+    pack_state(saved.states[chunk], t.state);
     Ahead ahead(h, std::max<int64_t>(first - chunk_, 0), first);
     ahead.also(d_o);
-    if (chunk > 0) ahead.also(saved[chunk - 1], key_dim_ * value_dim_);
-    backward_chunk(h, first, std::min(chunk_, steps - first), t, b, d_o, grads, add, ahead);
+    if (chunk > 0) ahead.also(saved.states[chunk - 1], key_dim_ * value_dim_);
+    backward_chunk(h, first, std::min(chunk_, steps - first), t, b, saved.written, d_o, grads, add, ahead);
   }
   unpack_state(b.carry, carry);
 }
