@@ -20,8 +20,8 @@ Tensor regroup(const Tensor& x, const Shape& shape) {
 Tensor join_columns(const Context& ctx, const Shape& whole, std::span<const Tensor> grads,
                     const std::vector<int64_t>& widths) {
   Tensor out = Tensor::empty(ctx, whole);
-  const int64_t cols = whole[1];
-  parallel_for(ctx, whole[0], 64, [&](int64_t begin, int64_t end) {
+  const int64_t cols = whole[-1];
+  parallel_for(ctx, whole.count() / cols, 64, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       float* row = out.data() + t * cols;
       for (size_t i = 0; i < widths.size(); ++i) {
@@ -50,14 +50,14 @@ Tensor reshape(const Context& ctx, const Tensor& x, Shape shape) {
 
 std::vector<Tensor> split_columns(const Context& ctx, const Tensor& x,
                                   std::initializer_list<int64_t> widths) {
-  BRAID_CHECK(x.rank() == 2);
+  BRAID_CHECK(x.rank() >= 2);
   std::vector<Tensor> parts;
   int64_t at = 0;
   for (const int64_t w : widths) {
-    parts.push_back(x.narrow(1, at, w));
+    parts.push_back(x.narrow(x.rank() - 1, at, w));
     at += w;
   }
-  BRAID_CHECK(at == x.size(1));
+  BRAID_CHECK(at == x.size(-1));
   if (Tape* tape = recording(ctx, {&x})) {
     std::vector<Tensor*> outputs;
     for (Tensor& p : parts) outputs.push_back(&p);

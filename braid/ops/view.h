@@ -11,7 +11,8 @@ namespace braid {
 // it is.
 Tensor reshape(const Context& ctx, const Tensor& x, Shape shape);
 
-// x [T, n0 + n1 + ...] cut into column slices [T, n0], [T, n1], ... (strided views).
+// x [..., n0 + n1 + ...] cut along its last dimension into [..., n0], [..., n1], ... (strided
+// views).
 std::vector<Tensor> split_columns(const Context& ctx, const Tensor& x,
                                   std::initializer_list<int64_t> widths);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <complex>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "braid/kernels/delta/delta_ref.h"
@@ -131,6 +132,30 @@ template <typename T>
 struct Operands {
   std::vector<T> q, k, v, g, beta, b, w, p;
 };
+
+// What most definitions need beside the parameters.
+struct MixerShape {
+  HeadSizes sizes;
+  int64_t width = 0;
+  bool conv = true;
+  double beta_scale = 1;
+  double norm_eps = 1e-6;
+};
+
+// The definition of QkvFront: q, k, v of x [T, width], convolved where there are filters.
+template <typename T, typename Params>
+Operands<T> qkv(const Params& p, std::span<const T> x, int64_t width, bool conv) {
+  const auto one = [&](const std::string& name) {
+    const std::vector<T> y = linear<T>(x, p[name + "_proj.weight"], width);
+    const int64_t channels = static_cast<int64_t>(p[name + "_proj.weight"].size()) / width;
+    return conv ? conv_silu(y, p[name + "_conv1d.weight"], channels) : map(y, silu<T>);
+  };
+  Operands<T> in;
+  in.q = one("q");
+  in.k = one("k");
+  in.v = one("v");
+  return in;
+}
 
 template <typename T>
 DeltaRows<const T> head_rows(const std::vector<T>& x, int64_t rows, int64_t head,

@@ -89,6 +89,41 @@ Tensor conv_silu(const Context& ctx, const Tensor& x, Parameter* filter, const B
   return short_conv(ctx, x, *filter, batch.seq_starts, true, windows);
 }
 
+QkvFront::QkvFront(ParamBuilder& params, const LayerEnv& env, const HeadSizes& sizes, int64_t taps,
+                   int64_t steps)
+    : sizes_(sizes) {
+  const auto projection = [&](const char* name, int64_t rows) {
+    Parameter& p = params.matrix(name, rows * steps, env.width, env.init_std);
+    if (steps > 1) p.row_splits.assign(static_cast<size_t>(steps), rows);
+    return &p;
+  };
+  q_ = &params.matrix("q_proj.weight", sizes.keys(), env.width, env.init_std);
+  k_ = projection("k_proj.weight", sizes.keys());
+  v_ = projection("v_proj.weight", sizes.values());
+  q_conv_ = conv_filter(params, "q_conv1d.weight", sizes.keys(), taps);
+  k_conv_ = conv_filter(params, "k_conv1d.weight", sizes.keys() * steps, taps);
+  v_conv_ = conv_filter(params, "v_conv1d.weight", sizes.values() * steps, taps);
+}
+
+QkvFront::Qkv QkvFront::operator()(const Context& ctx, std::span<const Tensor> projected,
+                                   const Batch& batch, const RecurrentStates& kept) const {
+  const auto by_head = [&](size_t i, Parameter* filter, int64_t heads, int64_t dim) {
+    const Tensor y = conv_silu(ctx, projected[i], filter, batch, kept.windows(i));
+    return reshape(ctx, y, {y.count() / (heads * dim), heads, dim});
+  };
+  return {by_head(0, q_conv_, sizes_.heads, sizes_.key_dim),
+          by_head(1, k_conv_, sizes_.heads, sizes_.key_dim),
+          by_head(2, v_conv_, sizes_.value_heads, sizes_.value_dim)};
+}
+
+Tensor constant_decays(const Context& ctx, std::span<const double> rates) {
+  Tensor g = Tensor::empty(ctx, {static_cast<int64_t>(rates.size())});
+  for (size_t h = 0; h < rates.size() && !ctx.dry(); ++h) {
+    g.data()[h] = static_cast<float>(-rates[h]);
+  }
+  return g;
+}
+
 Tensor as_heads(const Context& ctx, const Tensor& x, int64_t heads) {
   return reshape(ctx, x, {x.size(0), heads, x.size(1) / heads});
 }

@@ -48,14 +48,41 @@ class RecurrentMixer : public Layer {
   RecurrentMemory memory_;
 };
 
-// The depthwise filter [C, 1, Kc] of a mixer's convolution as fla initialises it; null for taps =
-// 0.
+// The depthwise filter [C, 1, Kc] of a convolution, initialised as torch does; null for taps = 0.
 Parameter* conv_filter(ParamBuilder& params, const std::string& name, int64_t channels,
                        int64_t taps);
 
 // x [T, C] through its causal convolution and silu; silu alone when the filter is null.
 Tensor conv_silu(const Context& ctx, const Tensor& x, Parameter* filter, const Batch& batch,
                  std::span<const Tensor> windows);
+
+// q_proj, k_proj, v_proj and, for taps > 0, {q,k,v}_conv1d: the front of the fla layers.
+class QkvFront {
+ public:
+  // `steps` keys and values a token (DeltaProduct), channel order (step, head, channel).
+  QkvFront(ParamBuilder& params, const LayerEnv& env, const HeadSizes& sizes, int64_t taps,
+           int64_t steps = 1);
+  std::vector<Parameter*> projections() const { return {q_, k_, v_}; }
+
+  // q [T, H, K], k [T * steps, H, K], v [T * steps, HV, V].
+  struct Qkv {
+    Tensor q, k, v;
+  };
+  // From the outputs of projections(): convolved, silu, by head.
+  Qkv operator()(const Context& ctx, std::span<const Tensor> projected, const Batch& batch,
+                 const RecurrentStates& kept) const;
+  // The channels of the three convolutions, for RecurrentMemory.
+  static std::vector<int64_t> channels(const HeadSizes& sizes, int64_t steps = 1) {
+    return {sizes.keys(), sizes.keys() * steps, sizes.values() * steps};
+  }
+
+ private:
+  HeadSizes sizes_;
+  Parameter *q_, *k_, *v_, *q_conv_, *k_conv_, *v_conv_;
+};
+
+// The log-decays [H] = -rates of mixers whose decay is a constant of the head.
+Tensor constant_decays(const Context& ctx, std::span<const double> rates);
 
 // x [T, heads * n] seen as [T, heads, n].
 Tensor as_heads(const Context& ctx, const Tensor& x, int64_t heads);

@@ -5,14 +5,6 @@
 
 namespace braid {
 
-struct GdnShape {
-  HeadSizes sizes;
-  int64_t width = 0;
-  bool conv = true;
-  double beta_scale = 1;
-  double norm_eps = 1e-6;
-};
-
 inline RecurrenceConfig gdn_recurrence(const HeadSizes& sizes) {
   return {.decay = RecurrenceConfig::Decay::kScalar,
           .erase = RecurrenceConfig::Erase::kBeta,
@@ -22,7 +14,7 @@ inline RecurrenceConfig gdn_recurrence(const HeadSizes& sizes) {
 
 // x [T, width] of one sequence from its beginning -> [T, width]. p[name] is a vector<T>.
 template <typename T, typename Params>
-std::vector<T> gdn_ref(const GdnShape& s, const Params& p, std::span<const T> x) {
+std::vector<T> gdn_ref(const ref::MixerShape& s, const Params& p, std::span<const T> x) {
   const HeadSizes& n = s.sizes;
   const int64_t channels = 2 * n.keys() + n.values();
   const auto proj = [&](const char* name) { return ref::linear<T>(x, p[name], s.width); };

@@ -44,10 +44,12 @@ void check(const KdaConfig& c) {
 class Kda final : public RecurrentMixer {
  public:
   Kda(const KdaConfig& config, const HeadSizes& n, const LayerEnv& env, ParamBuilder& params)
-      : RecurrentMixer({n, config.conv, {n.keys(), n.keys(), n.values()}}),
+      : RecurrentMixer({n, config.conv, QkvFront::channels(n)}),
         config_(config),
         width_(env.width),
-        eps_(env.norm_eps) {
+        eps_(env.norm_eps),
+        qkv_(params, env, n, config.conv),
+        inputs_(qkv_.projections()) {
     const int64_t rank = config.gate_rank > 0 ? config.gate_rank : n.value_dim;
     const int64_t decays = n.value_heads * n.key_dim;
     const auto matrix = [&](const char* name, int64_t out, int64_t in) {
@@ -56,12 +58,6 @@ class Kda final : public RecurrentMixer {
     const auto input = [&](const char* name, int64_t out) {
       inputs_.push_back(matrix(name, out, env.width));
     };
-    input("q_proj.weight", n.keys());
-    input("k_proj.weight", n.keys());
-    input("v_proj.weight", n.values());
-    q_conv_ = conv_filter(params, "q_conv1d.weight", n.keys(), config.conv);
-    k_conv_ = conv_filter(params, "k_conv1d.weight", n.keys(), config.conv);
-    v_conv_ = conv_filter(params, "v_conv1d.weight", n.values(), config.conv);
     const Init a_log = config.gate_lower_bound < 0 ? Init::zeros() : Init::log_of_uniform(1, 16);
     a_log_ = &params.vector("A_log", {n.value_heads}, a_log);
     input("f_a_proj.weight", rank);
@@ -82,13 +78,11 @@ class Kda final : public RecurrentMixer {
     const HeadSizes& n = sizes();
     const RecurrentStates kept(memory(), states);
     const std::vector<Tensor> in = linear_many(ctx, x, inputs_);
-    const auto conv = [&](size_t i, Parameter* filter, int64_t heads) {
-      return as_heads(ctx, conv_silu(ctx, in[i], filter, batch, kept.windows(i)), heads);
-    };
+    const QkvFront::Qkv qkv = qkv_(ctx, in, batch, kept);
     RecurrenceInputs r;
-    r.q = l2_norm(ctx, conv(0, q_conv_, n.heads));
-    r.k = l2_norm(ctx, conv(1, k_conv_, n.heads));
-    r.v = conv(2, v_conv_, n.value_heads);
+    r.q = l2_norm(ctx, qkv.q);
+    r.k = l2_norm(ctx, qkv.k);
+    r.v = qkv.v;
     r.g = decay_gate(ctx, as_heads(ctx, linear(ctx, in[3], *f_b_), n.value_heads), *a_log_,
                      *dt_bias_, config_.gate_lower_bound);
     r.beta = beta_gate(ctx, in[4], beta_scale());
@@ -115,8 +109,9 @@ class Kda final : public RecurrentMixer {
   KdaConfig config_;
   int64_t width_;
   double eps_;
-  std::vector<Parameter*> inputs_;  // of x, in the order forward() takes them apart
-  Parameter *q_conv_, *k_conv_, *v_conv_, *a_log_, *f_b_, *dt_bias_, *g_b_ = nullptr;
+  QkvFront qkv_;
+  std::vector<Parameter*> inputs_;  // weights on x: q, k, v, f_a, b, g_a or g
+  Parameter *a_log_, *f_b_, *dt_bias_, *g_b_ = nullptr;
   Parameter *o_norm_, *o_proj_;
 };
 

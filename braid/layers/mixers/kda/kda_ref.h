@@ -28,14 +28,9 @@ std::vector<T> kda_ref(const KdaShape& s, const Params& p, std::span<const T> x)
   const HeadSizes& n = s.sizes;
   const int64_t rank = static_cast<int64_t>(p["f_a_proj.weight"].size()) / s.width;
   const auto proj = [&](const char* name) { return ref::linear<T>(x, p[name], s.width); };
-  const auto conv = [&](const char* proj_name, const char* filter, int64_t channels) {
-    const std::vector<T> y = proj(proj_name);
-    return s.conv ? ref::conv_silu(y, p[filter], channels) : ref::map(y, ref::silu<T>);
-  };
-  ref::Operands<T> in;
-  in.q = ref::l2_norm(conv("q_proj.weight", "q_conv1d.weight", n.keys()), n.key_dim);
-  in.k = ref::l2_norm(conv("k_proj.weight", "k_conv1d.weight", n.keys()), n.key_dim);
-  in.v = conv("v_proj.weight", "v_conv1d.weight", n.values());
+  ref::Operands<T> in = ref::qkv(p, x, s.width, s.conv);
+  in.q = ref::l2_norm(in.q, n.key_dim);
+  in.k = ref::l2_norm(in.k, n.key_dim);
   const std::vector<T> f = proj("f_a_proj.weight");
   in.g = ref::decay_gate(ref::linear<T>(f, p["f_b_proj.weight"], rank), p["A_log"], p["dt_bias"],
                          s.gate_lower_bound);
