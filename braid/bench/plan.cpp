@@ -1,0 +1,110 @@
+#include "braid/bench/plan.h"
+
+#include <algorithm>
+
+#include "braid/base/format.h"
+#include "braid/infer/generate.h"
+#include "braid/stack/model.h"
+#include "braid/train/trainer.h"
+
+namespace braid {
+namespace {
+
+Context dry_context(Counters* counters) {
+  Context ctx;
+  ctx.arena = Arena::create(Arena::Mode::kDry);
+  ctx.counters = counters;
+  return ctx;
+}
+
+void count_parameters(const Model& model, Plan& plan) {
+  plan.layers.push_back({"embedding", "embed_tokens.", 0});
+  for (const Model::SubLayer& l : model.sublayers()) plan.layers.push_back({l.name, l.path, 0});
+  plan.layers.push_back({"other", "", 0});
+  for (const Parameter& p : model.parameters()) {
+    auto layer = std::find_if(plan.layers.begin(), plan.layers.end(),
+                              [&](const PlanLayer& l) { return p.name.starts_with(l.path); });
+    layer->parameters += p.value.count();
+    plan.weight_bytes += p.value.bytes();
+  }
+  plan.parameters = model.parameters().trained_count();
+  plan.active_parameters = plan.parameters - model.idle_parameters();
+}
+
+// One decoded token after `tokens` others, whose states are only sized, never computed.
+double decode_flops(Model& model, const Context& ctx, Counters& counters, SequenceState& seq,
+                    int64_t tokens) {
+  std::vector<int32_t> ids(static_cast<size_t>(tokens - std::ssize(seq.tokens)), 0);
+  advance(ctx, model, seq, ids);
+  SequenceState probe = seq.snapshot();
+  counters.product_flops = 0;
+  const int32_t one = 0;
+  advance(ctx, model, probe, {&one, 1});
+  return counters.product_flops;
+}
+
+void plan_inference(const ModelSettings& settings, const PlanOptions& options, Plan& plan) {
+  Counters counters;
+  const Context ctx = dry_context(&counters);
+  Model model(ctx, settings);
+  plan.stack = model.canonical_stack();
+  count_parameters(model, plan);
+  {
+    SequenceState seq = model.new_sequence(ctx);
+    const std::vector<int32_t> ids(static_cast<size_t>(options.prefill), 0);
+    counters.product_flops = 0;
+    advance(ctx, model, seq, ids);
+    plan.prefill_flops = counters.product_flops;
+    plan.prefill_seconds = plan.prefill_flops / (plan.limits.peak_gflops * 1e9);
+  }
+  SequenceState seq = model.new_sequence(ctx);
+  for (const int64_t tokens : options.contexts) {
+    PlanContext c;
+    c.tokens = tokens;
+    c.state_bytes = model.state_bytes(tokens);
+    c.decode_flops = decode_flops(model, ctx, counters, seq, tokens);
+    plan.contexts.push_back(c);
+  }
+}
+
+void predict_decode(Plan& plan, double token_weight_bytes) {
+  for (PlanContext& c : plan.contexts) {
+    const double bytes = token_weight_bytes + static_cast<double>(c.state_bytes);
+    c.decode_seconds = std::max(bytes / (plan.limits.read_gbs * 1e9),
+                                c.decode_flops / (plan.limits.peak_gflops * 1e9));
+  }
+}
+
+void plan_training(const ModelSettings& settings, const PlanOptions& options, Plan& plan) {
+  Counters counters;
+  const Context ctx = dry_context(&counters);
+  Model model(ctx, settings);
+  model.set_recompute(options.recompute);
+  OptimConfig optim;
+  optim.use_muon = options.use_muon;
+  Trainer trainer(ctx, model, optim);
+  TrainBatch one;
+  const int64_t tokens = options.batch * options.seq_len;
+  one.inputs.assign(static_cast<size_t>(tokens), 0);
+  one.targets = one.inputs;
+  for (int64_t s = 0; s <= options.batch; ++s) one.seq_starts.push_back(s * options.seq_len);
+  const std::vector<TrainBatch> micro(static_cast<size_t>(options.accumulate), one);
+  trainer.step(ctx, micro, 1.0);
+  plan.train_flops = counters.product_flops;
+  plan.train_seconds = plan.train_flops / (plan.limits.peak_gflops * 1e9);
+  plan.train_bytes = ctx.arena->stats().reserved;
+}
+
+}  // namespace
+
+Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
+               const MachineLimits& limits) {
+  Plan plan;
+  plan.limits = limits;
+  plan_inference(settings, options, plan);
+  predict_decode(plan, static_cast<double>(plan.active_parameters) * sizeof(float));
+  plan_training(settings, options, plan);
+  return plan;
+}
+
+}  // namespace braid

@@ -1,0 +1,60 @@
+#pragma once
+// What a model costs, before anything runs: the model itself is built and stepped on a dry context,
+// so that the numbers come from the code that will run (core/arena.h, Mode::kDry).
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "braid/base/json.h"
+#include "braid/bench/limits.h"
+#include "braid/stack/settings.h"
+
+namespace braid {
+
+struct PlanOptions {
+  std::vector<int64_t> contexts = {1024, 4096, 16384, 65536, 131072};
+  int64_t prefill = 2048;  // tokens whose prefill speed is predicted
+  int64_t batch = 8;       // of a training step
+  int64_t seq_len = 512;
+  int64_t accumulate = 1;
+  bool recompute = false;
+  bool use_muon = true;
+};
+
+struct PlanContext {
+  int64_t tokens = 0;
+  size_t state_bytes = 0;
+  double decode_flops = 0;    // products of one token at this context
+  double decode_seconds = 0;  // the larger of bytes / read bandwidth and flops / peak
+};
+
+struct PlanLayer {
+  std::string name;
+  std::string path;
+  int64_t parameters = 0;
+};
+
+struct Plan {
+  std::string stack;  // canonical
+  int64_t parameters = 0;
+  int64_t active_parameters = 0;  // read for one token: experts counted top_k of all
+  size_t weight_bytes = 0;
+  std::vector<PlanLayer> layers;
+  double prefill_flops = 0;    // products of `prefill` tokens
+  double prefill_seconds = 0;  // at the f32 peak
+  std::vector<PlanContext> contexts;
+  double train_flops = 0;    // products of one optimizer step, forward and backward
+  double train_seconds = 0;  // at the f32 peak
+  size_t train_bytes = 0;    // weights, gradients, optimizer state and activations at their peak
+  size_t train_resident =
+      0;  // the same plus what the process itself holds (code, libraries, their buffers)
+  MachineLimits limits;
+};
+
+Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
+               const MachineLimits& limits);
+Json plan_json(const Plan& plan, const PlanOptions& options);
+std::string plan_text(const Plan& plan, const PlanOptions& options);
+
+}  // namespace braid

@@ -1,0 +1,93 @@
+#include "braid/base/format.h"
+#include "braid/base/strings.h"
+#include "braid/bench/plan.h"
+
+namespace braid {
+namespace {
+
+std::string scaled(double n, double base, std::initializer_list<const char*> units) {
+  auto unit = units.begin();
+  while (n >= base * 0.9995 && unit + 1 != units.end()) {
+    n /= base;
+    ++unit;
+  }
+  return format("{:.{}f} {}", n, unit == units.begin() ? 0 : n < 99.95 ? 2 : 1, *unit);
+}
+
+std::string bytes_text(size_t n) {
+  return scaled(static_cast<double>(n), 1024, {"B", "KiB", "MiB", "GiB", "TiB"});
+}
+std::string count_text(double n) { return scaled(n, 1000, {"", "k", "M", "G", "T", "P"}); }
+
+}  // namespace
+
+Json plan_json(const Plan& plan, const PlanOptions& options) {
+  Json layers = Json::array();
+  for (const PlanLayer& l : plan.layers) {
+    layers.push(Json::object({{"name", l.name}, {"path", l.path}, {"parameters", l.parameters}}));
+  }
+  Json contexts = Json::array();
+  for (const PlanContext& c : plan.contexts) {
+    contexts.push(Json::object({{"tokens", c.tokens},
+                                {"state_bytes", c.state_bytes},
+                                {"decode_flops", c.decode_flops},
+                                {"decode_ms", c.decode_seconds * 1e3}}));
+  }
+  return Json::object(
+      {{"stack", plan.stack},
+       {"parameters", plan.parameters},
+       {"active_parameters", plan.active_parameters},
+       {"weight_bytes", plan.weight_bytes},
+       {"layers", layers},
+       {"prefill", Json::object({{"tokens", options.prefill},
+                                 {"flops", plan.prefill_flops},
+                                 {"flops_per_token",
+                                  plan.prefill_flops / static_cast<double>(options.prefill)},
+                                 {"seconds", plan.prefill_seconds}})},
+       {"contexts", contexts},
+       {"train", Json::object({{"batch", options.batch},
+                               {"seq_len", options.seq_len},
+                               {"accumulate", options.accumulate},
+                               {"recompute", options.recompute},
+                               {"flops", plan.train_flops},
+                               {"seconds", plan.train_seconds},
+                               {"tensor_bytes", plan.train_bytes},
+                               {"resident_bytes", plan.train_resident}})},
+       {"limits", Json::object({{"f32_peak_gflops", plan.limits.peak_gflops},
+                                {"read_gbs", plan.limits.read_gbs},
+                                {"read_write_gbs", plan.limits.read_write_gbs},
+                                {"threads", plan.limits.threads},
+                                {"cpu", plan.limits.cpu}})}});
+}
+
+std::string plan_text(const Plan& plan, const PlanOptions& options) {
+  std::string out = format("stack       {}\n", plan.stack);
+  out += format("parameters  {} ({} active per token), {} of f32 weights\n",
+                count_text(static_cast<double>(plan.parameters)),
+                count_text(static_cast<double>(plan.active_parameters)),
+                bytes_text(plan.weight_bytes));
+  for (const PlanLayer& l : plan.layers) {
+    if (l.parameters > 0) out += format("  {:<12} {:<16} {:>12}\n", l.path, l.name, l.parameters);
+  }
+  out += format(
+      "machine     {} ({} threads): f32 peak {:.0f} GFLOP/s, read {:.1f} GB/s, measured now\n",
+      plan.limits.cpu, plan.limits.threads, plan.limits.peak_gflops, plan.limits.read_gbs);
+  out += format(
+      "prefill     {} tokens: {}FLOP ({}FLOP a token), at the limit {:.3f} s = {} tokens/s\n",
+      options.prefill, count_text(plan.prefill_flops),
+      count_text(plan.prefill_flops / static_cast<double>(options.prefill)), plan.prefill_seconds,
+      count_text(static_cast<double>(options.prefill) / plan.prefill_seconds));
+  out += "decode      context        state     FLOP/token   ms/token at the limit\n";
+  for (const PlanContext& c : plan.contexts) {
+    out += format("            {:>7} {:>12} {:>14} {:>10.3f}\n", c.tokens,
+                  bytes_text(c.state_bytes), count_text(c.decode_flops), c.decode_seconds * 1e3);
+  }
+  out += format(
+      "training    {} x {} x {} tokens a step{}: {}FLOP, at the limit {:.3f} s; resident memory "
+      "{}\n",
+      options.accumulate, options.batch, options.seq_len, options.recompute ? ", recomputed" : "",
+      count_text(plan.train_flops), plan.train_seconds, bytes_text(plan.train_resident));
+  return out;
+}
+
+}  // namespace braid

@@ -1,0 +1,238 @@
+#include "braid/bench/verify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "braid/base/format.h"
+#include "braid/base/rng.h"
+#include "braid/ops/tape.h"
+#include "braid/stack/model.h"
+
+namespace braid {
+namespace {
+
+constexpr double kForwardBound = 2e-5;   // f32 sums over a width, a head and a chunk
+constexpr double kGradientBound = 2e-4;  // the same twice, with the cancellation of gate gradients
+constexpr double kSameBound = 2e-5;      // two f32 orders of the same sums
+
+Tensor random(const Context& ctx, Shape shape, const Rng& rng, double size = 1.0) {
+  Tensor t = Tensor::empty(ctx, shape);
+  for (int64_t i = 0; i < t.count(); ++i)
+    t.data()[i] = static_cast<float>(size * rng.normal(static_cast<uint64_t>(i)));
+  return t;
+}
+
+std::vector<double> to_double(const Tensor& t) { return {t.data(), t.data() + t.count()}; }
+
+// NaN anywhere gives NaN.
+double relative_error(std::span<const double> want, const float* got) {
+  double worst = 0, largest = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double d = std::abs(want[i] - got[i]);
+    if (!(d <= worst)) worst = d;
+    largest = std::max(largest, std::abs(want[i]));
+  }
+  return worst / std::max(largest, 1e-30);
+}
+
+double relative_error(const Tensor& want, const Tensor& got) {
+  return relative_error(to_double(want), got.data());
+}
+
+class LayerVerifier {
+ public:
+  LayerVerifier(const Context& ctx, Model& model, const Model::SubLayer& sub,
+                const VerifyOptions& options, std::vector<VerifyCheck>& out)
+      : ctx_(ctx),
+        sub_(sub),
+        layer_(*sub.layer),
+        tokens_(options.tokens),
+        rng_(options.seed, "verify/" + sub.scope),
+        out_(out) {
+    for (Parameter& p : model.parameters()) {
+      if (p.name.starts_with(sub.scope)) own_.push_back(&p);
+    }
+    x_ = random(ctx, {tokens_, model.settings().width}, rng_);
+  }
+
+  void run() {
+    whole_ = layer_.forward(ctx_, x_, Batch::uniform(1, tokens_), {});
+    reference_checks();
+    packed_check();
+    if (layer_.make_state(ctx_) != nullptr) state_checks();
+  }
+
+ private:
+  void report(std::string what, double error, double bound) {
+    out_.push_back({sub_.name, std::move(what), error, bound});
+  }
+
+  ReferenceParams params() const {
+    ReferenceParams r;
+    for (const Parameter* p : own_)
+      r.values.emplace(p->name.substr(sub_.scope.size()), to_double(p->value));
+    return r;
+  }
+
+  void reference_checks() {
+    ReferenceParams ref = params();
+    std::vector<double> x = to_double(x_);
+    report("forward = reference", relative_error(layer_.reference(ref, x, tokens_), whole_.data()),
+           kForwardBound);
+
+    Tape tape;
+    Context train = ctx_;
+    train.tape = &tape;
+    Tensor leaf = x_;
+    tape.watch(leaf);
+    for (Parameter* p : own_) {
+      if (p->role != ParamRole::kBuffer) p->grad = Tensor::zeros(ctx_, p->value.shape());
+    }
+    Tensor y = layer_.forward(train, leaf, Batch::uniform(1, tokens_), {});
+    const Tensor up = random(ctx_, y.shape(), Rng(1, "verify/up"));
+    tape.backward(ctx_, y, up);
+    const auto loss = [&] {
+      const std::vector<double> out = layer_.reference(ref, x, tokens_);
+      double sum = 0;
+      for (size_t i = 0; i < out.size(); ++i) sum += out[i] * up.data()[i];
+      return sum;
+    };
+    report("d input = reference", directional_error(x, tape.grad(leaf), loss), kGradientBound);
+    for (Parameter* p : own_) {
+      if (p->role == ParamRole::kBuffer) continue;
+      const std::string name = p->name.substr(sub_.scope.size());
+      report("d " + name + " = reference",
+             directional_error(ref.values.find(name)->second, p->grad, loss), kGradientBound);
+      p->grad = Tensor();
+    }
+  }
+
+  // The gradient along a random direction, against central differences of the reference; relative
+  // to the size that the gradient could give along any direction of that length.
+  template <typename Loss>
+  double directional_error(std::vector<double>& at, const Tensor& grad, Loss loss) {
+    if (!grad.defined()) return std::nan("");
+    std::vector<double> v(at.size());
+    double size = 0, got = 0, grad_norm = 0, v_norm = 0;
+    for (size_t i = 0; i < at.size(); ++i) {
+      v[i] = rng_.normal(0x100000000ULL + i);
+      size += at[i] * at[i];
+      got += v[i] * grad.data()[i];
+      grad_norm += static_cast<double>(grad.data()[i]) * grad.data()[i];
+      v_norm += v[i] * v[i];
+    }
+    const double h = 1e-5 * std::max(1.0, std::sqrt(size / v_norm));
+    const auto shifted = [&](double by) {
+      for (size_t i = 0; i < at.size(); ++i) at[i] += by * v[i];
+      const double value = loss();
+      for (size_t i = 0; i < at.size(); ++i) at[i] -= by * v[i];
+      return value;
+    };
+    const double want = (shifted(h) - shifted(-h)) / (2 * h);
+    return std::abs(want - got) / std::max({std::abs(want), std::sqrt(grad_norm), 1e-12});
+  }
+
+  // Two sequences end to end give what each gives alone.
+  void packed_check() {
+    const int64_t first = tokens_ / 3;
+    Batch packed;
+    packed.seq_starts = {0, first, tokens_};
+    packed.offsets = {0, 0};
+    const Tensor both = layer_.forward(ctx_, x_, packed, {});
+    const Tensor second = layer_.forward(ctx_, x_.narrow(0, first, tokens_ - first),
+                                         Batch::uniform(1, tokens_ - first), {});
+    report("packed = alone",
+           std::max(relative_error(whole_.narrow(0, 0, first), both.narrow(0, 0, first)),
+                    relative_error(second, both.narrow(0, first, tokens_ - first))),
+           kSameBound);
+  }
+
+  Tensor feed(LayerState& state, int64_t begin, int64_t count) {
+    Batch b;
+    b.seq_starts = {0, count};
+    b.offsets = {begin};
+    LayerState* const one[] = {&state};
+    return layer_.forward(ctx_, x_.narrow(0, begin, count), b, one);
+  }
+
+  void state_checks() {
+    const int64_t cut = tokens_ / 2 + 1;
+    auto state = layer_.make_state(ctx_);
+    double error = relative_error(whole_.narrow(0, 0, cut), feed(*state, 0, cut));
+    auto kept = state->snapshot();
+    Tensor steps = Tensor::empty(ctx_, {tokens_ - cut, x_.size(1)});
+    for (int64_t t = cut; t < tokens_; ++t) {
+      const Tensor y = feed(*state, t, 1);
+      std::copy_n(y.data(), y.count(), steps.data() + (t - cut) * x_.size(1));
+    }
+    error = std::max(error, relative_error(whole_.narrow(0, cut, tokens_ - cut), steps));
+    report("chunked = step", error, kSameBound);
+
+    double restored = 0;  // bit for bit
+    auto again = layer_.make_state(ctx_);
+    again->restore(*kept);
+    for (int64_t t = cut; t < tokens_; ++t) {
+      const Tensor y = feed(*again, t, 1);
+      if (!std::equal(y.data(), y.data() + y.count(), steps.data() + (t - cut) * x_.size(1)))
+        restored = 1;
+    }
+    report("restored = never stopped, bitwise", restored, 0);
+  }
+
+  const Context& ctx_;
+  Model::SubLayer sub_;
+  Layer& layer_;
+  int64_t tokens_;
+  Rng rng_;
+  std::vector<VerifyCheck>& out_;
+  std::vector<Parameter*> own_;
+  Tensor x_, whole_;
+};
+
+void verify_model(const Context& ctx, Model& model, const VerifyOptions& options,
+                  std::vector<VerifyCheck>& out) {
+  const Rng rng(options.seed, "verify/ids");
+  std::vector<int32_t> ids;
+  for (int64_t t = 0; t < options.tokens; ++t) {
+    ids.push_back(static_cast<int32_t>(
+        rng.below(static_cast<uint64_t>(t), static_cast<uint64_t>(model.settings().vocab))));
+  }
+  const Tensor whole = model.hidden(ctx, ids, Batch::uniform(1, options.tokens));
+  SequenceState seq = model.new_sequence(ctx);
+  SequenceState* const one[] = {&seq};
+  double error = 0;
+  for (int64_t at = 0; at < options.tokens;) {
+    const int64_t n = at == 0 ? options.tokens - 9 : 1;  // one prefill, then steps
+    Batch b;
+    b.seq_starts = {0, n};
+    b.offsets = {at};
+    const Tensor h = model.hidden(
+        ctx, std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(n)), b, one);
+    error = std::max(error, relative_error(whole.narrow(0, at, n), h));
+    at += n;
+  }
+  out.push_back({"stack", "prefill + steps = one pass", error, 10 * kSameBound});
+  Context single = ctx;
+  single.threads = 1;
+  const Tensor alone = model.hidden(single, ids, Batch::uniform(1, options.tokens));
+  const bool equal = std::equal(whole.data(), whole.data() + whole.count(), alone.data());
+  out.push_back({"stack", "one thread = all threads, bitwise", equal ? 0.0 : 1.0, 0});
+}
+
+}  // namespace
+
+std::vector<VerifyCheck> verify_stack(const Context& ctx, const ModelSettings& settings,
+                                      const VerifyOptions& options) {
+  Model model(ctx, settings);
+  std::vector<VerifyCheck> out;
+  std::set<std::string> done;  // layers of equal kind and options are verified once
+  for (const Model::SubLayer& sub : model.sublayers()) {
+    if (!done.insert(sub.name + "{" + sub.layer->options().str() + "}").second) continue;
+    LayerVerifier(ctx, model, sub, options, out).run();
+  }
+  verify_model(ctx, model, options, out);
+  return out;
+}
+
+}  // namespace braid

@@ -1,0 +1,105 @@
+#include "braid/cli/command.h"
+
+#include <cctype>
+#include <cmath>
+#include <csignal>
+#include <cstdlib>
+
+#include "braid/base/error.h"
+#include "braid/base/format.h"
+
+namespace braid {
+namespace {
+
+volatile std::sig_atomic_t interrupts = 0;
+
+void on_signal(int signal) {
+  interrupts = interrupts + 1;
+  if (interrupts > 1) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+}
+
+// The leading number of `text`; `rest` gets what follows.
+double leading_number(const std::string& text, std::string* rest) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  *rest = end;
+  return end == text.c_str() || !std::isfinite(value) || value < 0 ? -1 : value;
+}
+
+}  // namespace
+
+void CommonFlags::add(CLI::App& app) {
+  app.add_option("-t,--threads", threads, "Threads (0 = all cores); results do not depend on it")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--mem", mem, "Memory budget of tensors, e.g. 4G or 512M (default: none)");
+  app.add_flag("--json", json, "Machine-readable output on stdout");
+}
+
+Context CommonFlags::context() const {
+  Context ctx;
+  ctx.threads = threads;
+  if (!mem.empty()) ctx.arena = Arena::create(Arena::Mode::kReal, parse_bytes(mem, "--mem"));
+  return ctx;
+}
+
+size_t parse_bytes(const std::string& text, const char* flag) {
+  std::string unit;
+  const double number = leading_number(text, &unit);
+  double factor = 0;
+  if (unit.empty() || unit == "B") factor = 1;
+  if (unit == "K" || unit == "KB" || unit == "KiB") factor = 0x1p10;
+  if (unit == "M" || unit == "MB" || unit == "MiB") factor = 0x1p20;
+  if (unit == "G" || unit == "GB" || unit == "GiB") factor = 0x1p30;
+  if (unit == "T" || unit == "TB" || unit == "TiB") factor = 0x1p40;
+  if (number < 0 || factor == 0 || number * factor > 0x1p62) {
+    throw Error(ErrorKind::kUsage,
+                format("{} is \"{}\"; it must be a size such as 4G, 512M or 1000000", flag, text));
+  }
+  return static_cast<size_t>(number * factor);
+}
+
+double parse_seconds(const std::string& text, const char* flag) {
+  const auto refuse = [&] {
+    throw Error(ErrorKind::kUsage,
+                format("{} is \"{}\"; it must be a time such as 180s, 3m or 1h30m", flag, text));
+  };
+  double total = 0;
+  std::string rest = text;
+  if (rest.empty()) refuse();
+  while (!rest.empty()) {
+    const double number = leading_number(rest, &rest);
+    if (number < 0) refuse();
+    const char unit = rest.empty() ? 's' : rest.front();
+    if (!rest.empty()) rest.erase(0, 1);
+    switch (unit) {
+      case 's':
+        total += number;
+        break;
+      case 'm':
+        total += 60 * number;
+        break;
+      case 'h':
+        total += 3600 * number;
+        break;
+      case 'd':
+        total += 86400 * number;
+        break;
+      default:
+        refuse();
+    }
+  }
+  return total;
+}
+
+void watch_interrupt() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+}
+
+bool interrupted() { return interrupts > 0; }
+
+}  // namespace braid

@@ -1,0 +1,43 @@
+#pragma once
+// Commands: cli/commands/<name>.cpp and one line in cli/commands/list.inc.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "braid/core/context.h"
+
+namespace braid {
+
+// Declares a command's flags and returns what runs it; the returned value is the exit code.
+using CommandSetup = std::function<int()> (*)(CLI::App& app);
+
+struct Command {
+  const char* name;
+  const char* summary;
+  CommandSetup setup;
+};
+
+// Flags that every computing command has.
+struct CommonFlags {
+  int threads = 0;
+  std::string mem;
+  bool json = false;
+  void add(CLI::App& app);
+  // A context with these threads and the --mem budget.
+  Context context() const;
+};
+
+// "4G", "512M", "1000000" -> bytes (binary units). Throws Error(kUsage) naming the flag.
+size_t parse_bytes(const std::string& text, const char* flag);
+// "180s", "3m", "1h30m", "90" -> seconds.
+double parse_seconds(const std::string& text, const char* flag);
+
+// True after Ctrl+C (SIGINT) or SIGTERM, once watch_interrupt() has been called. A second Ctrl+C
+// ends the process.
+void watch_interrupt();
+bool interrupted();
+
+}  // namespace braid

@@ -1,0 +1,24 @@
+#include "braid/bench/harness.h"
+#include "braid/cli/command.h"
+
+namespace braid {
+
+std::function<int()> setup_bench(CLI::App& app) {
+  struct Flags {
+    std::vector<std::string> suites;
+    BenchOptions options;
+  };
+  auto f = std::make_shared<Flags>();
+  app.add_option("suite", f->suites, "kernels, train or decode (default: all)");
+  app.add_flag("--json", f->options.json,
+               "One JSON object a line: name, shape, ms, gflops or gbs, limit, share");
+  app.add_option("--filter", f->options.filter, "Only benchmarks whose name contains this");
+  app.add_option("--min-time", f->options.min_seconds, "Seconds measured per case")
+      ->capture_default_str();
+  app.add_option("-t,--threads", f->options.threads, "Threads (0 = all cores)")
+      ->capture_default_str();
+  app.footer("Example: braid bench kernels --filter recurrence/kda");
+  return [f] { return run_bench(f->suites, f->options); };
+}
+
+}  // namespace braid

@@ -1,0 +1,79 @@
+#include <cmath>
+#include <cstdio>
+
+#include "braid/base/clock.h"
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/base/json.h"
+#include "braid/cli/command.h"
+#include "braid/cli/run_model.h"
+#include "braid/report/compress.h"
+#include "braid/train/run.h"
+
+namespace braid {
+namespace {
+
+struct Flags {
+  std::string model, data;
+  bool binary = false, compare = false;
+  int64_t batch = 8, seq_len = 1024, tokens = 0;
+  CommonFlags common;
+};
+
+int run(const Flags& f) {
+  const Context ctx = f.common.context();
+  const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
+  require_bytes(*model);
+  DataOptions options;
+  options.path = f.data;
+  options.allow_binary = f.binary;
+  options.cache_folder = join_path(f.model, "data/eval");
+  options.held_out_share = 1.0;  // all of it
+  options.held_out_most = INT64_MAX;
+  const TrainData data = TrainData::open(options);
+  const double start = now_seconds();
+  const Evaluation e =
+      evaluate(ctx, *model, data.held_out(f.batch, f.seq_len, f.tokens > 0 ? f.tokens : INT64_MAX));
+  const double took = now_seconds() - start;
+  Json out = Json::object(
+      {{"bpb", e.bits_per_target()},
+       {"nats_per_token", e.nats / static_cast<double>(std::max<int64_t>(1, e.targets))},
+       {"tokens", e.targets},
+       {"seq_len", f.seq_len},
+       {"seconds", took},
+       {"tokens_per_second", static_cast<double>(e.targets) / took}});
+  if (f.compare) {
+    out.set("gzip9_bpb", gzip9_bits_per_byte(data.held_out_text()));
+    out.set("xz9_bpb", xz9_bits_per_byte(data.held_out_text()));
+  }
+  if (f.common.json) {
+    std::puts(out.dump().c_str());
+  } else {
+    for (const Json::Member& m : out.members())
+      std::printf("%-18s %s\n", m.key.c_str(), m.value.dump().c_str());
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> setup_eval(CLI::App& app) {
+  auto f = std::make_shared<Flags>();
+  const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 40);
+  app.add_option("-m,--model", f->model, "Run folder or checkpoint folder")->required();
+  app.add_option("--data", f->data, "Text: a file, a folder, .gz, .zst, .dz or .jsonl")->required();
+  app.add_flag("--data-binary", f->binary, "Accept files that are not text");
+  app.add_option("--seq-len", f->seq_len, "Bytes that a prediction may look back")
+      ->capture_default_str()
+      ->check(positive);
+  app.add_option("--batch", f->batch, "Windows at once")->capture_default_str()->check(positive);
+  app.add_option("--tokens", f->tokens, "Only the first so many bytes (0 = all)")
+      ->capture_default_str();
+  app.add_flag("--compare", f->compare, "Also what gzip -9 and xz -9 make of the same text");
+  f->common.add(app);
+  app.footer("Example: braid eval -m demo/run --data book.txt --compare");
+  return [f] { return run(*f); };
+}
+
+}  // namespace braid

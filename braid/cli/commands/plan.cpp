@@ -1,0 +1,59 @@
+#include "braid/bench/plan.h"
+
+#include <cstdio>
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/cli/command.h"
+#include "braid/cli/model_flags.h"
+
+namespace braid {
+
+std::function<int()> setup_plan(CLI::App& app) {
+  struct Flags {
+    std::string target;
+    ModelFlags model;
+    CommonFlags common;
+    PlanOptions options;
+  };
+  auto f = std::make_shared<Flags>();
+  app.add_option("target", f->target, "A stack expression, a model.toml, or a run folder");
+  f->model.add(app);
+  f->common.add(app);
+  app.add_option("--contexts", f->options.contexts, "Context lengths")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--prefill", f->options.prefill, "Prompt tokens whose prefill is predicted")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("--batch", f->options.batch, "Sequences in a training step")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app.add_option("--seq-len", f->options.seq_len, "Tokens of each")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("--accumulate", f->options.accumulate, "Micro-batches a step")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app.add_flag("--recompute", f->options.recompute, "Activation recomputation in training");
+  app.footer(
+      "Example: braid plan \"12 x (3 x (gdn, swiglu), gqa{gate=true}, swiglu)\" --width 1024");
+  return [f] {
+    if (!f->target.empty()) {
+      const bool file = path_exists(f->target);
+      (file ? f->model.model : f->model.stack) = f->target;
+    }
+    std::sort(f->options.contexts.begin(), f->options.contexts.end());
+    for (const int64_t c : f->options.contexts) {
+      if (c < 1) throw Error(ErrorKind::kUsage, "--contexts must be whole numbers of at least 1");
+    }
+    const Context ctx = f->common.context();
+    const Plan plan = make_plan(f->model.settings(), f->options, probe_limits(ctx));
+    const std::string out =
+        f->common.json ? plan_json(plan, f->options).dump() + "\n" : plan_text(plan, f->options);
+    std::fputs(out.c_str(), stdout);
+    return 0;
+  };
+}
+
+}  // namespace braid

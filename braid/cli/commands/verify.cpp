@@ -1,0 +1,69 @@
+#include "braid/bench/verify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "braid/base/clock.h"
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/base/json.h"
+#include "braid/cli/command.h"
+#include "braid/cli/model_flags.h"
+
+namespace braid {
+namespace {
+
+void print_json(const std::vector<VerifyCheck>& checks) {
+  for (const VerifyCheck& c : checks) {
+    const Json line = Json::object({{"layer", c.layer},
+                                    {"check", c.what},
+                                    {"error", c.error},
+                                    {"bound", c.bound},
+                                    {"passed", c.passed()}});
+    std::puts(line.dump().c_str());
+  }
+}
+
+void print_table(const std::vector<VerifyCheck>& checks) {
+  for (const VerifyCheck& c : checks) {
+    std::printf("%-4s  %-14s %-40s %9.2e  (bound %.0e)\n", c.passed() ? "ok" : "FAIL",
+                c.layer.c_str(), c.what.c_str(), c.error, c.bound);
+  }
+}
+
+}  // namespace
+
+std::function<int()> setup_verify(CLI::App& app) {
+  struct Flags {
+    std::string target;
+    ModelFlags model;
+    CommonFlags common;
+    VerifyOptions options;
+  };
+  auto f = std::make_shared<Flags>();
+  app.add_option("target", f->target, "A stack expression, a model.toml, or a run folder");
+  f->model.add(app);
+  f->common.add(app);
+  app.add_option("--tokens", f->options.tokens, "Length of the test sequence")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{16}, int64_t{4096}));
+  app.footer("Example: braid verify \"kda, swiglu, gqa, swiglu\" --width 64");
+  return [f] {
+    if (!f->target.empty()) (path_exists(f->target) ? f->model.model : f->model.stack) = f->target;
+    const bool small = f->model.model.empty() && !f->model.width;
+    if (small) f->model.width = 64;  // the reference is slow on purpose
+    const double start = now_seconds();
+    const std::vector<VerifyCheck> checks =
+        verify_stack(f->common.context(), f->model.settings(), f->options);
+    const int64_t failed = std::count_if(checks.begin(), checks.end(),
+                                         [](const VerifyCheck& c) { return !c.passed(); });
+    f->common.json ? print_json(checks) : print_table(checks);
+    std::fprintf(stderr, "%zd checks, %zd failed, %.1f s\n", std::ssize(checks),
+                 static_cast<ssize_t>(failed), now_seconds() - start);
+    return failed == 0 ? 0 : static_cast<int>(ErrorKind::kInternal);
+  };
+}
+
+}  // namespace braid

@@ -1,0 +1,67 @@
+#include "braid/cli/model_flags.h"
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+
+namespace braid {
+
+void ModelFlags::add(CLI::App& app) {
+  app.add_option("--stack", stack,
+                 "Stack expression, e.g. \"2 x (3 x (kda, swiglu), gqa, swiglu)\"")
+      ->group("Model");
+  app.add_option("--model", model, "model.toml, or a folder that holds one; flags override it")
+      ->group("Model");
+  app.add_option("--width", width, "Hidden size (default 256)")->group("Model");
+  app.add_option("--heads", heads, "Heads per mixer (default width / head-dim)")->group("Model");
+  app.add_option("--head-dim", head_dim,
+                 "Size of a head (default 64, 32 or 16, the first that divides the width)")
+      ->group("Model");
+  app.add_option("--vocab", vocab, "Vocabulary (default 256: bytes)")->group("Model");
+  app.add_option("--residual", residual,
+                 "Residual scheme: prenorm or attnres{block_sublayers=4} (default prenorm)")
+      ->group("Model");
+  app.add_option("--norm", norm, "rms_norm or rms_norm_1p (default rms_norm)")->group("Model");
+  app.add_option("--norm-eps", norm_eps, "Epsilon of the norms (default 1e-6)")->group("Model");
+  app.add_option("--init", init, "normal{std=0.02}, small or fan_in (default normal)")
+      ->group("Model");
+  app.add_option("--tie-embeddings", tie_embeddings,
+                 "Embedding and head share one matrix: true or false (default true)")
+      ->group("Model");
+  app.add_option("--seed", seed, "Seed of initial weights, data order and sampling (default 0)");
+}
+
+bool ModelFlags::any() const { return !stack.empty() || !model.empty(); }
+
+ModelSettings load_model_toml(const std::string& file_or_folder) {
+  std::string path = file_or_folder;
+  if (is_folder(path)) {
+    const std::string latest = join_path(path, "latest/model.toml");  // a run folder
+    path = path_exists(latest) ? latest : join_path(path, "model.toml");
+  }
+  return parse_settings(read_file(path, size_t{1} << 20), path);
+}
+
+ModelSettings ModelFlags::settings() const {
+  if (!any()) {
+    throw Error(ErrorKind::kUsage,
+                "no model given: use --stack \"EXPRESSION\" or --model model.toml");
+  }
+  ModelSettings s;
+  if (!model.empty()) s = load_model_toml(model);
+  if (!stack.empty()) s.stack = parse_stack(stack, known_layers());
+  if (width) s.width = *width;
+  if (s.width == 0) s.width = 256;
+  if (heads) s.heads = *heads;
+  if (head_dim) s.head_dim = *head_dim;
+  if (vocab) s.vocab = *vocab;
+  if (residual) s.residual = parse_named(*residual, "--residual");
+  if (norm) s.norm = norm_kind(*norm);
+  if (norm_eps) s.norm_eps = *norm_eps;
+  if (init) s.init = parse_named(*init, "--init");
+  if (tie_embeddings) s.tie_embeddings = *tie_embeddings;
+  if (seed) s.seed = *seed;
+  return s;
+}
+
+}  // namespace braid

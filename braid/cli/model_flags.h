@@ -1,0 +1,29 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "braid/cli/command.h"
+#include "braid/stack/settings.h"
+
+namespace braid {
+
+// The flags that say which model: an expression or a model.toml, and settings that override it.
+struct ModelFlags {
+  std::string stack;
+  std::string model;  // model.toml or a folder that holds one
+  std::optional<int64_t> width, heads, head_dim, vocab;
+  std::optional<std::string> residual, norm, init;
+  std::optional<double> norm_eps;
+  std::optional<bool> tie_embeddings;
+  std::optional<uint64_t> seed;
+  void add(CLI::App& app);
+  bool any() const;
+  // Unresolved settings: the file, then the flags over it. Throws Error(kUsage) when neither
+  // --stack nor --model is given.
+  ModelSettings settings() const;
+};
+
+ModelSettings load_model_toml(const std::string& file_or_folder);
+
+}  // namespace braid

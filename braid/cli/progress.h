@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+
+namespace braid {
+
+// One line on stderr that is redrawn in place on a terminal, and printed now and then elsewhere.
+class ProgressLine {
+ public:
+  // every_seconds: how often a line is printed when stderr is not a terminal.
+  explicit ProgressLine(double every_seconds = 10);
+  ~ProgressLine();
+  void show(const std::string& line);
+  void message(const std::string& line);  // a line of its own above the progress
+  void finish();                          // leaves the last line standing
+
+ private:
+  bool terminal_;
+  double every_;
+  double last_ = -1e9;
+  std::string current_;
+};
+
+std::string format_seconds(double seconds);  // "2m05s"
+std::string format_count(double n);          // "12.3M"
+std::string format_bytes(double n);          // "12.3 MiB"
+
+}  // namespace braid

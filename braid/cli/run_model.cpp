@@ -1,0 +1,44 @@
+#include "braid/cli/run_model.h"
+
+#include "braid/base/error.h"
+#include "braid/base/format.h"
+#include "braid/cli/model_flags.h"
+#include "braid/formats/safetensors.h"
+#include "braid/stack/weights.h"
+#include "braid/state/state_file.h"
+#include "braid/train/checkpoint.h"
+
+namespace braid {
+
+std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder) {
+  const std::string path = checkpoint_folder(folder);
+  auto model = std::make_unique<Model>(ctx, load_model_toml(path));
+  load_weights(ctx, SafetensorsFile::open(join_path(path, "weights.safetensors")),
+               model->parameters());
+  return model;
+}
+
+void require_bytes(const Model& model) {
+  if (model.settings().vocab == 256) return;
+  throw Error(ErrorKind::kUsage, format("the model has a vocabulary of {}; text as bytes needs 256",
+                                        model.settings().vocab));
+}
+
+void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence) {
+  StateFileWriter out;
+  out.text("stack", model.canonical_stack());
+  sequence.save(out);
+  out.write(path);
+}
+
+void load_sequence(const Context& ctx, const std::string& path, const Model& model,
+                   SequenceState& sequence) {
+  StateFileReader in(ctx, path);
+  if (in.text("stack") != model.canonical_stack()) {
+    throw Error(ErrorKind::kBadInput, format("{} is a state of \"{}\", the model is \"{}\"", path,
+                                             in.text("stack"), model.canonical_stack()));
+  }
+  sequence.load(in);
+}
+
+}  // namespace braid

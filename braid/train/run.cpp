@@ -1,0 +1,203 @@
+#include "braid/train/run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "braid/base/clock.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/train/checkpoint.h"
+#include "braid/train/data.h"
+#include "braid/train/run_log.h"
+
+namespace braid {
+namespace {
+
+constexpr double kSmoothing = 0.95;
+
+// What a checkpoint stores beside weights and optimizer.
+Json position_json(const RunConfig& config, const RunProgress& p, const Trainer& trainer,
+                   const TrainData& data) {
+  Json norms = Json::array();
+  for (const double n : trainer.recent_norms()) norms.push(n);
+  return Json::object({{"step", p.step},
+                       {"tokens", p.tokens},
+                       {"seconds", p.seconds},
+                       {"smooth_loss", p.smooth_loss},
+                       {"recent_norms", norms},
+                       {"tokens_per_second", p.tokens_per_second},
+                       {"gflops", p.gflops},
+                       {"data_path", config.data},
+                       {"data_binary", config.data_binary},
+                       {"batch", config.batch},
+                       {"seq_len", config.seq_len},
+                       {"data", data.cursor(p.step)}});
+}
+
+void read_position(const Json& json, const TrainData& data, RunProgress& p, Trainer& trainer) {
+  p.step = data.resume(json.at("data"));
+  p.tokens = json.at("tokens").as_int();
+  p.seconds = json.at("seconds").as_real();
+  p.smooth_loss = json.at("smooth_loss").as_real();
+  std::vector<double> norms;
+  for (const Json& n : json.at("recent_norms").elements()) norms.push_back(n.as_real());
+  trainer.set_recent_norms(std::move(norms));
+}
+
+class Run {
+ public:
+  Run(const Context& ctx, const RunConfig& config, const RunWatcher& watcher)
+      : config_(config),
+        watcher_(watcher),
+        ctx_(with_counters(ctx)),
+        data_(open_data()),
+        model_(ctx_, config.model),
+        trainer_(ctx_, model_, config.optim, config.guard) {
+    model_.set_recompute(config.recompute);
+  }
+
+  RunSummary train() {
+    RunSummary summary;
+    summary.resumed = resume();
+    RunLog log(config_.out, at_.step);
+    while (!config_.budget.spent(at_.step, at_.tokens, at_.seconds)) {
+      if (watcher_.should_stop && watcher_.should_stop()) {
+        summary.interrupted = true;
+        break;
+      }
+      one_step(log);
+      if (due(config_.save_every)) save_and_look(log);
+    }
+    if (!summary.interrupted) {
+      summary.validation = evaluate(ctx_, model_, data_.held_out(config_.batch, config_.seq_len));
+      log_evaluation(log, summary.validation);
+    }
+    save();
+    summary.last = at_;
+    return summary;
+  }
+
+ private:
+  Context with_counters(Context ctx) {
+    ctx.counters = &counters_;
+    return ctx;
+  }
+
+  TrainData open_data() {
+    return open_run_data(config_.out, config_.data, config_.data_binary, config_.model.seed);
+  }
+
+  bool resume() {
+    const std::optional<Checkpoint> found = find_checkpoint(config_.out, watcher_.on_message);
+    if (!found) return false;
+    check_same_model(*found);
+    const Json state = load_checkpoint(ctx_, *found, model_.parameters(), trainer_.optimizer());
+    read_position(state, data_, at_, trainer_);
+    saved_seconds_ = at_.seconds;
+    saved_step_ = at_.step;
+    if (watcher_.on_message) {
+      watcher_.on_message(format("resumed from step {} of {} ({:.0f} s trained)", at_.step,
+                                 config_.out, at_.seconds));
+    }
+    return true;
+  }
+
+  void check_same_model(const Checkpoint& c) const {
+    const std::string path = join_path(c.path, "model.toml");
+    const std::string had =
+        print_settings(resolved(parse_settings(read_file(path, size_t{1} << 20), path)));
+    const std::string want = print_settings(model_.settings());
+    if (had == want) return;
+    throw Error(ErrorKind::kUsage,
+                format("{} holds a run of another model; use another --out, or these settings:\n{}"
+                       "instead of:\n{}",
+                       config_.out, had, want));
+  }
+
+  void one_step(RunLog& log) {
+    const double start = now_seconds();
+    std::vector<TrainBatch> micro;
+    for (int64_t i = 0; i < config_.accumulate; ++i) {
+      micro.push_back(
+          data_.batch(at_.step * config_.accumulate + i, config_.batch, config_.seq_len));
+    }
+    at_.progress = config_.budget.progress(at_.step, at_.tokens, at_.seconds);
+    at_.lr_scale = config_.schedule.lr_scale(at_.step, at_.progress);
+    counters_.product_flops = 0;
+    const StepResult r = trainer_.step(ctx_, micro, at_.lr_scale);
+    const double took = now_seconds() - start;
+    ++at_.step;
+    at_.tokens += r.targets;
+    at_.seconds += took;
+    at_.loss = r.loss;
+    at_.grad_norm = r.grad_norm;
+    at_.applied = r.applied;
+    at_.smooth_loss =
+        at_.step == 1 ? r.loss : kSmoothing * at_.smooth_loss + (1 - kSmoothing) * r.loss;
+    at_.tokens_per_second = static_cast<double>(r.targets) / took;
+    at_.gflops = counters_.product_flops / took * 1e-9;
+    log.step(at_, took, r.targets);
+    if (!r.applied && watcher_.on_message) {
+      watcher_.on_message(format("step {} left out: loss {:.4g}, gradient norm {:.4g}", at_.step,
+                                 r.loss, r.grad_norm));
+    }
+    if (watcher_.on_step) watcher_.on_step(at_);
+  }
+
+  // Every `every` steps, or by time when that is 0.
+  bool due(int64_t every) const {
+    return every > 0 ? at_.step % every == 0 : at_.seconds - saved_seconds_ >= config_.save_seconds;
+  }
+
+  void save_and_look(RunLog& log) {
+    save();
+    const Evaluation e =
+        evaluate(ctx_, model_, data_.held_out(config_.batch, config_.seq_len, config_.eval_tokens));
+    log_evaluation(log, e);
+    if (watcher_.on_sample) watcher_.on_sample(model_, at_);
+  }
+
+  void log_evaluation(RunLog& log, const Evaluation& e) {
+    log.evaluation(at_, e);
+    if (watcher_.on_evaluation) watcher_.on_evaluation(at_, e);
+  }
+
+  void save() {
+    if (at_.step == saved_step_) return;
+    save_checkpoint(config_.out, at_.step, model_.settings(), model_.parameters(),
+                    trainer_.optimizer(), position_json(config_, at_, trainer_, data_),
+                    config_.keep);
+    saved_step_ = at_.step;
+    saved_seconds_ = at_.seconds;
+  }
+
+  const RunConfig& config_;
+  const RunWatcher& watcher_;
+  Counters counters_;
+  Context ctx_;
+  TrainData data_;
+  Model model_;
+  Trainer trainer_;
+  RunProgress at_;
+  int64_t saved_step_ = 0;
+  double saved_seconds_ = 0;
+};
+
+}  // namespace
+
+TrainData open_run_data(const std::string& run_folder, const std::string& path, bool binary,
+                        uint64_t seed) {
+  DataOptions d;
+  d.path = path;
+  d.allow_binary = binary;
+  d.cache_folder = join_path(run_folder, "data");
+  d.seed = seed;
+  return TrainData::open(d);
+}
+
+RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWatcher& watcher) {
+  return Run(ctx, config, watcher).train();
+}
+
+}  // namespace braid

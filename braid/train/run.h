@@ -1,0 +1,74 @@
+#pragma once
+// A training run in a folder: starts, resumes, saves, and ends when its budget is spent or somebody
+// asks it to.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "braid/base/json.h"
+#include "braid/stack/model.h"
+#include "braid/train/data.h"
+#include "braid/train/optim.h"
+#include "braid/train/schedule.h"
+#include "braid/train/trainer.h"
+
+namespace braid {
+
+struct RunConfig {
+  std::string out;   // the run's folder
+  std::string data;  // file or folder of text
+  bool data_binary = false;
+  ModelSettings model;
+  OptimConfig optim;
+  GuardConfig guard;
+  Schedule schedule;
+  Budget budget;
+  int64_t batch = 16;
+  int64_t seq_len = 512;
+  int64_t accumulate = 1;
+  bool recompute = false;
+  int64_t save_every = 0;  // steps; 0 = every save_seconds
+  double save_seconds = 60;
+  int64_t keep = 3;             // checkpoints kept
+  int64_t eval_tokens = 65536;  // of the held-out text, evaluated at every save
+};
+
+struct RunProgress {
+  int64_t step = 0;
+  int64_t tokens = 0;      // targets trained on, all sessions together
+  double seconds = 0;      // trained, all sessions together
+  double progress = 0;     // share of the budget spent
+  double loss = 0;         // nats per token, of the step
+  double smooth_loss = 0;  // moving average
+  double tokens_per_second = 0;
+  double gflops = 0;  // products of the step over its time
+  double grad_norm = 0;
+  double lr_scale = 0;
+  bool applied = true;
+};
+
+// What a run tells whoever watches it; every member may be empty.
+struct RunWatcher {
+  std::function<void(const RunProgress&)> on_step;
+  std::function<void(const RunProgress&, const Evaluation&)> on_evaluation;
+  std::function<void(Model&, const RunProgress&)> on_sample;  // time to show what the model writes
+  std::function<void(const std::string&)> on_message;  // "resumed from step 40", a skipped step
+  std::function<bool()> should_stop;
+};
+
+struct RunSummary {
+  RunProgress last;
+  Evaluation validation;  // on the whole held-out slice; empty when interrupted
+  bool interrupted = false;
+  bool resumed = false;
+};
+
+// The data of a run, cached in its folder; the held-out slice is the same for every seed.
+TrainData open_run_data(const std::string& run_folder, const std::string& path, bool binary,
+                        uint64_t seed);
+
+RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWatcher& watcher);
+
+}  // namespace braid
