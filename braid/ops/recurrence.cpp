@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "braid/core/parallel.h"
 #include "braid/kernels/delta/delta.h"
 #include "braid/kernels/delta/delta_chunk.h"
+#include "braid/kernels/delta/delta_step.h"
 
 namespace braid {
 namespace {
@@ -81,6 +83,12 @@ Sizes check_all(const RecurrenceConfig& c, const RecurrenceInputs& in,
   if (in.w.defined()) check("w", in.w, steps, hv, hv, s.value_dim);
   return s;
 }
+
+// Micro-steps of a sequence from which on the chunk form is as fast as single steps (measured at K
+// = V = 128).
+constexpr int64_t kShortestChunk = 16;
+
+constexpr int64_t kStepRanges = 8;
 
 // Rows of `t` from `row` on for value head j: its own head, or its group's when t has fewer heads.
 template <typename T>
@@ -175,35 +183,59 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   const Sizes s = check_all(config, in, seq_starts);
   BRAID_CHECK(states.empty() || static_cast<int64_t>(states.size()) == s.sequences);
   Tensor out = Tensor::empty(ctx, {s.tokens, s.value_heads, s.value_dim});
-  const DeltaChunkPlan plan = plan_of(config, s);
-  const std::vector<int64_t> chunks = chunk_starts(plan, s, seq_starts);
+  // Below a block of steps the chunk form would pad. A backward pass needs chunks throughout.
+  const auto steps_of = [&](int64_t seq) {
+    return (seq_starts[seq + 1] - seq_starts[seq]) * s.micro_steps;
+  };
+  const auto in_chunks = [&](int64_t seq) {
+    return saved != nullptr || steps_of(seq) >= kShortestChunk;
+  };
+  std::optional<DeltaChunkPlan> plan;
+  for (int64_t i = 0; i < s.sequences && !plan; ++i) {
+    if (in_chunks(i)) plan = plan_of(config, s);
+  }
+  std::vector<int64_t> chunks;
   if (saved != nullptr) {
+    if (!plan) plan = plan_of(config, s);
+    chunks = chunk_starts(*plan, s, seq_starts);
     saved->states = Tensor::empty(ctx, {chunks.back(), s.value_heads, s.key_dim, s.value_dim});
     if (config.erase != Erase::kNone) {
       saved->written = Tensor::empty(ctx, {s.tokens * s.micro_steps, s.value_heads, s.value_dim});
     }
   }
   for (int64_t i = 0; i < s.sequences; ++i) {
-    const int64_t steps = (seq_starts[i + 1] - seq_starts[i]) * s.micro_steps;
-    ctx.count_product(static_cast<double>(s.value_heads) * plan.forward_flops(steps));
+    const double flops =
+        in_chunks(i) ? plan->forward_flops(steps_of(i))
+                     : static_cast<double>(steps_of(i)) *
+                           delta_step_flops(s.key_dim, s.value_dim, kernel_erase(config.erase));
+    ctx.count_product(static_cast<double>(s.value_heads) * flops);
   }
-  parallel_for(ctx, s.sequences * s.value_heads, 1, [&](int64_t task, int64_t) {
+  const int64_t needed =
+      std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
+  const auto run = [&](int64_t task) {
     const int64_t seq = task / s.value_heads, j = task % s.value_heads, begin = seq_starts[seq];
-    float* memory = scratch(plan.forward_scratch() + s.state());
-    float* state = memory + plan.forward_scratch();
-    if (states.empty()) {
-      std::fill_n(state, s.state(), 0.0f);
-    } else {
-      state = states[seq] + j * s.state();
+    float* memory = scratch(needed + s.state());
+    float* state = states.empty() ? memory + needed : states[seq] + j * s.state();
+    if (states.empty()) std::fill_n(state, s.state(), 0.0f);
+    const DeltaHead<float> head = head_of(config, in, s, begin, seq_starts[seq + 1], j);
+    const DeltaRows<float> to = rows<float>(out, begin, j, s.value_heads);
+    if (!in_chunks(seq)) {
+      delta_step(head, state, to, memory);
+      return;
     }
     DeltaSaved<float> kept;
     if (saved != nullptr) {
       kept.states = rows<float>(saved->states, chunks[seq], j, s.value_heads);
       kept.written = rows<float>(saved->written, begin * s.micro_steps, j, s.value_heads);
     }
-    plan.forward(head_of(config, in, s, begin, seq_starts[seq + 1], j), state,
-                 rows<float>(out, begin, j, s.value_heads), kept, memory);
-  });
+    plan->forward(head, state, to, kept, memory);
+  };
+  const int64_t tasks = s.sequences * s.value_heads;
+  // Steps are short: several heads a range.
+  parallel_for(ctx, tasks, plan ? 1 : grain_for(tasks, kStepRanges),
+               [&](int64_t first, int64_t last) {
+                 for (int64_t task = first; task < last; ++task) run(task);
+               });
   return out;
 }
 

@@ -122,7 +122,8 @@ double DeltaChunkPlan::forward_flops(int64_t steps) const {
   return flops;
 }
 
-void DeltaChunkPlan::pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t, DeltaRows<const float> written) const {
+void DeltaChunkPlan::pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
+                          DeltaRows<const float> written) const {
   const int64_t padded = t.n * kDeltaBlock, steps = h.micro_steps;
   const bool decays = h.decay != DeltaDecay::kNone;
   double sum = 0;
@@ -239,8 +240,8 @@ void DeltaChunkPlan::vector_scores(const Tiles& t) const {
   }
 }
 
-void DeltaChunkPlan::prepare(const DeltaHead<float>& h, int64_t first, int64_t rows,
-                             Tiles& t, DeltaRows<const float> written) const {
+void DeltaChunkPlan::prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
+                             DeltaRows<const float> written) const {
   t.n = round_up(rows) / kDeltaBlock;
   t.q_row = delta_ ? t.n * kDeltaBlock : 0;
   t.rows = t.q_row + t.n * kDeltaBlock;
@@ -261,7 +262,8 @@ void DeltaChunkPlan::read_rows(int64_t rows, const float* keys, const float* sta
 }
 
 void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
-                                   DeltaRows<float> o, DeltaRows<float> written, Ahead& ahead) const {
+                                   DeltaRows<float> o, DeltaRows<float> written,
+                                   Ahead& ahead) const {
   prepare(h, first, rows, t, {});
   const int64_t padded = t.n * kDeltaBlock;
   read_rows(t.rows, t.rq_chunk, t.state, t.y, ahead);
@@ -271,7 +273,8 @@ void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int
     delta_subtract(padded * vp_, t.y, t.u);
     delta_solve(t.n, vp_, t.erase, chunk_, t.u);
     for (int64_t i = 0; i < rows && written; ++i) {
-      std::memcpy(written[first + i], t.u + i * vp_, static_cast<size_t>(value_dim_) * sizeof(float));
+      std::memcpy(written[first + i], t.u + i * vp_,
+                  static_cast<size_t>(value_dim_) * sizeof(float));
     }
   }
   float* out = t.y + t.q_row * vp_;
@@ -293,7 +296,8 @@ void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int
   }
 }
 
-void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o, const DeltaSaved<float>& saved, float* scratch) const {
+void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o,
+                             const DeltaSaved<float>& saved, float* scratch) const {
   Carver carver(scratch);
   Tiles t = carve_forward(carver);
   pack_state(state, t.state);

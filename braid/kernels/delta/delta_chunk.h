@@ -40,14 +40,15 @@ class DeltaChunkPlan {
 
   // state [K, V]: initial in, final out. o [tokens, V]. scratch: forward_scratch() floats, 64-byte
   // aligned.
-  void forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o, const DeltaSaved<float>& saved,
-               float* scratch) const;
+  void forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o,
+               const DeltaSaved<float>& saved, float* scratch) const;
 
   // saved: as forward left it. d_o [tokens, V]. carry [K, V]: gradient of the final state in, of
   // the initial state out. Gradients are stored, or added when `add`; that of a decay constant in
   // time (stride 0) is always added.
-  void backward(const DeltaHead<float>& h, const DeltaSaved<const float>& saved, DeltaRows<const float> d_o,
-                float* carry, const DeltaHeadGrads<float>& grads, bool add, float* scratch) const;
+  void backward(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
+                DeltaRows<const float> d_o, float* carry, const DeltaHeadGrads<float>& grads,
+                bool add, float* scratch) const;
 
  private:
   struct Tiles;
@@ -56,8 +57,10 @@ class DeltaChunkPlan {
   class Ahead;
   Tiles carve_forward(Carver& c) const;
   BackTiles carve_backward(Carver& c) const;
-  void prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t, DeltaRows<const float> written) const;
-  void pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t, DeltaRows<const float> written) const;
+  void prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
+               DeltaRows<const float> written) const;
+  void pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
+            DeltaRows<const float> written) const;
   void pack_state(const float* state, float* tile) const;
   void unpack_state(const float* tile, float* state) const;
   void scalar_scores(const Tiles& t) const;
@@ -65,8 +68,8 @@ class DeltaChunkPlan {
   void forward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
                      DeltaRows<float> o, DeltaRows<float> written, Ahead& ahead) const;
   void backward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
-                      BackTiles& b, DeltaRows<const float> written, DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads,
-                      bool add, Ahead& ahead) const;
+                      BackTiles& b, DeltaRows<const float> written, DeltaRows<const float> d_o,
+                      const DeltaHeadGrads<float>& grads, bool add, Ahead& ahead) const;
   void read_rows(int64_t rows, const float* keys, const float* state, float* y, Ahead& ahead) const;
   void unread_rows(int64_t rows, const float* values, const float* state_t, float* to,
                    Ahead& ahead) const;

@@ -294,9 +294,9 @@ void DeltaChunkPlan::carry_back(const Tiles& t, const BackTiles& b, Ahead& ahead
 }
 
 void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows,
-                                    Tiles& t, BackTiles& b, DeltaRows<const float> written, DeltaRows<const float> d_o,
-                                    const DeltaHeadGrads<float>& grads, bool add,
-                                    Ahead& ahead) const {
+                                    Tiles& t, BackTiles& b, DeltaRows<const float> written,
+                                    DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads,
+                                    bool add, Ahead& ahead) const {
   prepare(h, first, rows, t, written);
   const int64_t padded = t.n * kDeltaBlock;
   for (int64_t i = 0; i < padded; ++i) {
@@ -343,7 +343,8 @@ void DeltaChunkPlan::backward(const DeltaHead<float>& h, const DeltaSaved<const 
     Ahead ahead(h, std::max<int64_t>(first - chunk_, 0), first);
     ahead.also(d_o);
     if (chunk > 0) ahead.also(saved.states[chunk - 1], key_dim_ * value_dim_);
-    backward_chunk(h, first, std::min(chunk_, steps - first), t, b, saved.written, d_o, grads, add, ahead);
+    backward_chunk(h, first, std::min(chunk_, steps - first), t, b, saved.written, d_o, grads, add,
+                   ahead);
   }
   unpack_state(b.carry, carry);
 }

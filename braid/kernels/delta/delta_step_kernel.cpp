@@ -1,0 +1,189 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "braid/kernels/delta/delta_step_kernel.cpp"
+#include <hwy/foreach_target.h>
+// After foreach_target, which sets the target for what follows.
+#include <hwy/cache_control.h>
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+#include "braid/kernels/delta/delta_step.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace braid::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::CappedTag<float, 16>;
+using V = hn::Vec<D>;
+constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
+
+// Per key channel of one micro-step.
+struct Factors {
+  float* alpha;  // decay
+  float* erase;  // erase key, decayed unless it reads before the decay
+  float* read;   // scale * q, zero unless the output is read
+  const float* k;
+};
+
+HWY_INLINE hn::Mask<D> first(int64_t count) { return hn::FirstN(D(), static_cast<size_t>(count)); }
+
+template <bool kPartial>
+HWY_INLINE V load(const float* p, int64_t count) {
+  return kPartial ? hn::MaskedLoad(first(count), D(), p) : hn::LoadU(D(), p);
+}
+
+template <bool kPartial>
+HWY_INLINE void store(V v, float* p, int64_t count) {
+  if (kPartial) {
+    hn::BlendedStore(v, first(count), D(), p);
+  } else {
+    hn::StoreU(v, D(), p);
+  }
+}
+
+// kVectors columns of vectors of the state; kPartial: one vector of `count` columns. u [.] holds w
+// (.) v.
+template <int kVectors, bool kPartial, bool kDelta>
+void step_columns(int64_t key_dim, int64_t value_dim, const Factors& f, float qk, int64_t count,
+                  float* HWY_RESTRICT state, const float* HWY_RESTRICT v,
+                  const float* HWY_RESTRICT w, float gate, float* HWY_RESTRICT o) {
+  V u[kVectors], out[kVectors];
+  for (int c = 0; c < kVectors; ++c) {
+    const V gates = w != nullptr ? load<kPartial>(w + c * kLanes, count) : hn::Set(D(), gate);
+    u[c] = hn::Mul(gates, load<kPartial>(v + c * kLanes, count));
+    out[c] = hn::Zero(D());
+  }
+  // The next head's state lies right behind this one: half of it is fetched in each pass.
+  const int64_t ahead = key_dim * value_dim;
+  if (kDelta) {
+    V erased[kVectors];
+    for (int c = 0; c < kVectors; ++c) erased[c] = hn::Zero(D());
+    for (int64_t d = 0; d < key_dim; ++d) {
+      const float* row = state + d * value_dim;
+      const V e = hn::Set(D(), f.erase[d]), q = hn::Set(D(), f.read[d]);
+      HWY_UNROLL(8)
+      for (int c = 0; c < kVectors; ++c) {
+        const V s = load<kPartial>(row + c * kLanes, count);
+        erased[c] = hn::MulAdd(e, s, erased[c]);
+        out[c] = hn::MulAdd(q, s, out[c]);
+        if (2 * c < kVectors) hwy::Prefetch(row + ahead + c * kLanes);
+      }
+    }
+    for (int c = 0; c < kVectors; ++c) {
+      u[c] = hn::Sub(u[c], erased[c]);
+      out[c] = hn::MulAdd(hn::Set(D(), qk), u[c], out[c]);
+    }
+  }
+  for (int64_t d = 0; d < key_dim; ++d) {
+    float* row = state + d * value_dim;
+    const V a = hn::Set(D(), f.alpha[d]), k = hn::Set(D(), f.k[d]), q = hn::Set(D(), f.read[d]);
+    HWY_UNROLL(8)
+    for (int c = 0; c < kVectors; ++c) {
+      const V s = hn::MulAdd(k, u[c], hn::Mul(a, load<kPartial>(row + c * kLanes, count)));
+      store<kPartial>(s, row + c * kLanes, count);
+      if (!kDelta) out[c] = hn::MulAdd(q, s, out[c]);
+      if (!kDelta || 2 * c >= kVectors) hwy::Prefetch(row + ahead + c * kLanes);
+    }
+  }
+  if (o == nullptr) return;
+  for (int c = 0; c < kVectors; ++c) store<kPartial>(out[c], o + c * kLanes, count);
+}
+
+template <bool kDelta>
+void step_all(int64_t key_dim, int64_t value_dim, const Factors& f, float qk, float* state,
+              const float* v, const float* w, float gate, float* o) {
+  constexpr int kWide = 8;
+  int64_t e = 0;
+  const auto at = [&](auto* p) HWY_ATTR { return p == nullptr ? p : p + e; };
+  for (; e + kWide * kLanes <= value_dim; e += kWide * kLanes) {
+    step_columns<kWide, false, kDelta>(key_dim, value_dim, f, qk, kLanes, state + e, v + e, at(w),
+                                       gate, at(o));
+  }
+  for (; e + kLanes <= value_dim; e += kLanes) {
+    step_columns<1, false, kDelta>(key_dim, value_dim, f, qk, kLanes, state + e, v + e, at(w), gate,
+                                   at(o));
+  }
+  if (e < value_dim) {
+    step_columns<1, true, kDelta>(key_dim, value_dim, f, qk, value_dim - e, state + e, v + e, at(w),
+                                  gate, at(o));
+  }
+}
+
+// Strongest decay as in delta_exp.
+HWY_INLINE void decays(const float* g, bool vector, int64_t key_dim, float* alpha) {
+  const V least = hn::Set(D(), -1e4f);
+  if (!vector) {
+    const V a = hn::Exp(D(), hn::Max(hn::Set(D(), g[0]), least));
+    for (int64_t d = 0; d < key_dim; d += kLanes) hn::StoreU(a, D(), alpha + d);
+    return;
+  }
+  for (int64_t d = 0; d < key_dim; d += kLanes) {
+    const V x = hn::MaskedLoad(first(std::min(key_dim - d, kLanes)), D(), g + d);
+    hn::StoreU(hn::Exp(D(), hn::Max(x, least)), D(), alpha + d);
+  }
+}
+
+void step(const DeltaHead<float>& h, float* state, DeltaRows<float> o, float* scratch) {
+  const int64_t kd = h.key_dim, n = h.micro_steps;
+  Factors f;
+  f.alpha = scratch;
+  f.erase = f.alpha + kd + 16;
+  f.read = f.erase + kd + 16;
+  for (int64_t s = 0; s < h.tokens * n; ++s) {
+    const int64_t token = s / n;
+    const bool opens = s % n == 0, closes = s % n == n - 1;
+    f.k = h.k[s];
+    if (opens && h.decay != DeltaDecay::kNone) {
+      decays(h.g[token], h.decay == DeltaDecay::kVector, kd, f.alpha);
+    } else {
+      for (int64_t d = 0; d < kd; ++d) f.alpha[d] = 1.0f;
+    }
+    const bool delta = h.erase != DeltaErase::kNone;
+    for (int64_t d = 0; d < kd && delta; ++d) {
+      switch (h.erase) {
+        case DeltaErase::kNone:
+          break;
+        case DeltaErase::kBeta:
+          f.erase[d] = f.alpha[d] * (h.beta[s][0] * f.k[d]);
+          break;
+        case DeltaErase::kVector:
+          f.erase[d] = f.alpha[d] * (h.b[s][d] * f.k[d]);
+          break;
+        case DeltaErase::kKey:
+          f.erase[d] = h.beta[s][0] * h.p[s][d];
+          break;
+      }
+    }
+    float qk = 0;
+    for (int64_t d = 0; d < kd; ++d) {
+      const float q = closes ? h.scale * h.q[token][d] : 0.0f;
+      qk += q * f.k[d];
+      f.read[d] = delta ? f.alpha[d] * q : q;
+    }
+    const float* w = h.w ? h.w[s] : nullptr;
+    const float gate = h.beta ? h.beta[s][0] : 1.0f;
+    float* out = closes ? o[token] : nullptr;
+    if (delta) {
+      step_all<true>(kd, h.value_dim, f, qk, state, h.v[s], w, gate, out);
+    } else {
+      step_all<false>(kd, h.value_dim, f, qk, state, h.v[s], w, gate, out);
+    }
+  }
+}
+
+}  // namespace braid::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace braid {
+
+HWY_EXPORT(step);
+
+void delta_step(const DeltaHead<float>& h, float* state, DeltaRows<float> o, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(step)(h, state, o, scratch);
+}
+
+}  // namespace braid
+#endif
