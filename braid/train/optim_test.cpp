@@ -33,7 +33,7 @@ ParameterSet make_parameters(const Context& ctx) {
   set.add("tall", ParamRole::kMatrix, random(ctx, {133, 24}, 3, 0.1));
   set.add("fused", ParamRole::kMatrix, random(ctx, {72, 24}, 4, 0.1)).row_splits = {24, 32, 16};
   set.add("experts", ParamRole::kMatrix, random(ctx, {3, 20, 24}, 5, 0.1));
-  set.add("large", ParamRole::kMatrix, random(ctx, {257, 4100}, 6, 0.1));
+  set.add("large", ParamRole::kMatrix, random(ctx, {70, 15000}, 6, 0.1));
   set.add("gain", ParamRole::kVector, random(ctx, {24}, 7, 0.1));
   set.add("bias_buffer", ParamRole::kBuffer, random(ctx, {3}, 8, 0.1));
   set.allocate_grads(ctx);
