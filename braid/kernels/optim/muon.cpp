@@ -46,9 +46,14 @@ void gram_rows(int64_t r, int64_t c, const float* x, int64_t begin, int64_t end,
   gemm_f32(false, true, end - begin, end, c, x + begin * c, c, x, c, 0.0f, a + begin * r, r);
 }
 
+void symmetric_product_rows(int64_t r, const float* a, const float* b, int64_t begin, int64_t end,
+                            float* out) {
+  gemm_f32(false, false, end - begin, end, r, a + begin * r, r, b, r, 0.0f, out + begin * r, r);
+}
+
 void quintic_rows(int64_t r, const Quintic& q, const float* a, int64_t begin, int64_t end,
                   float* out) {
-  gemm_f32(false, false, end - begin, end, r, a + begin * r, r, a, r, 0.0f, out + begin * r, r);
+  symmetric_product_rows(r, a, a, begin, end, out);
   for (int64_t i = begin; i < end; ++i) {
     const float* ai = a + i * r;
     float* oi = out + i * r;

@@ -26,6 +26,10 @@ void transpose_dense(int64_t rows, int64_t cols, const float* x, float* y);
 // Rows [begin, end) and columns [0, end) of A [r, r] = X X^T with X [r, c]: the caller covers the
 // lower triangle.
 void gram_rows(int64_t r, int64_t c, const float* x, int64_t begin, int64_t end, float* a);
+// Rows [begin, end) and columns [0, end) of out [r, r] = A B for A and B whose product is
+// symmetric.
+void symmetric_product_rows(int64_t r, const float* a, const float* b, int64_t begin, int64_t end,
+                            float* out);
 // Rows [begin, end) and columns [0, end) of Q [r, r] = q.a I + q.b A + q.c A A for a symmetric A.
 void quintic_rows(int64_t r, const Quintic& q, const float* a, int64_t begin, int64_t end,
                   float* out);
