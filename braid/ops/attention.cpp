@@ -78,7 +78,8 @@ PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, con
               std::span<const int64_t> seq_starts) {
   const Rows rk = rows_of(k), rv = rows_of(v);
   const TileList list(seq_starts, kKvTile);
-  const int64_t floats = kv_tile_floats(c.kv_heads, c.head_dim);
+  const int64_t floats = kv_page_floats(c.kv_heads, c.head_dim, 1);
+  const KvLayout layout = kv_layout(c.head_dim, 1);
   PackedKv packed{Tensor::empty(ctx, {list.count(), floats}), {}, {}};
   float* memory = packed.memory.data();
   parallel_for(ctx, list.count(), 1, [&](int64_t begin, int64_t end) {
@@ -87,14 +88,14 @@ PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, con
       const int64_t row = seq_starts[t.sequence] + t.begin;
       float* tile = memory + i * floats;
       if (t.rows < kKvTile) std::memset(tile, 0, static_cast<size_t>(floats) * sizeof(float));
-      pack_kv_rows(c.kv_heads, c.head_dim, k.data() + row * rk.stride, rk.stride,
+      pack_kv_rows(layout, c.kv_heads, c.head_dim, k.data() + row * rk.stride, rk.stride,
                    v.data() + row * rv.stride, rv.stride, 0, t.rows, tile);
     }
   });
   for (int64_t i = 0; i < list.count(); ++i) packed.tiles.push_back(memory + i * floats);
   for (int64_t s = 0; s < sequences(seq_starts); ++s) {
     packed.views.push_back(
-        {packed.tiles.data() + list.first(s), 0, seq_starts[s + 1] - seq_starts[s]});
+        {packed.tiles.data() + list.first(s), 0, seq_starts[s + 1] - seq_starts[s], layout});
   }
   return packed;
 }

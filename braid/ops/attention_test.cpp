@@ -93,7 +93,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 struct Cache {
   Cache(const Context& ctx, const AttentionConfig& c, const Tensor& k, const Tensor& v,
         int64_t first_tile = 0)
-      : floats(kv_tile_floats(c.kv_heads, c.head_dim)),
+      : floats(kv_page_floats(c.kv_heads, c.head_dim, 1)),
         ld(c.kv_heads * c.head_dim),
         config(c),
         k(k),
@@ -103,10 +103,11 @@ struct Cache {
     for (int64_t t = first_tile; t < tiles; ++t) pointers.push_back(memory.data() + t * floats);
     view.first_tile = first_tile;
     view.tiles = pointers.data();
+    view.layout = kv_layout(c.head_dim, 1);
   }
   void append(int64_t count) {
     for (int64_t i = 0; i < count; ++i, ++view.length) {
-      pack_kv_rows(config.kv_heads, config.head_dim, k.data() + view.length * ld, ld,
+      pack_kv_rows(view.layout, config.kv_heads, config.head_dim, k.data() + view.length * ld, ld,
                    v.data() + view.length * ld, ld, view.length % kKvTile, 1,
                    memory.data() + view.length / kKvTile * floats);
     }

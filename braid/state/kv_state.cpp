@@ -31,10 +31,19 @@ KvState::KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t
 
 int64_t KvState::first_seen() const { return first_visible(window_, length_); }
 
+KvView KvState::view() const {
+  return {tiles_.data(), first_page_ * tiles_per_page_, length_,
+          kv_layout(head_dim_, tiles_per_page_)};
+}
+
+size_t KvState::page_bytes() const {
+  return static_cast<size_t>(kv_page_floats(kv_heads_, head_dim_, tiles_per_page_)) * sizeof(float);
+}
+
 float* KvState::tile(int64_t index) const {
   const int64_t page = index / tiles_per_page_ - first_page_;
   return reinterpret_cast<float*>(pages_[static_cast<size_t>(page)]->data()) +
-         index % tiles_per_page_ * tile_floats();
+         index % tiles_per_page_ * kKvTile * head_dim_;
 }
 
 void KvState::own_pages(int64_t tokens) {
@@ -72,11 +81,12 @@ void KvState::append(const Context& ctx, const float* k, int64_t ld_k, const flo
   if (tokens == 0) return;
   own_pages(tokens);
   const int64_t begin = length_, first = begin / kKvTile, end = begin + tokens;
+  const KvLayout layout = kv_layout(head_dim_, tiles_per_page_);
   const auto pack = [&](int64_t from, int64_t to) {
     for (int64_t t = first + from; t < first + to; ++t) {
       const int64_t low = std::max(begin, t * kKvTile), high = std::min(end, (t + 1) * kKvTile);
-      pack_kv_rows(kv_heads_, head_dim_, k + (low - begin) * ld_k, ld_k, v + (low - begin) * ld_v,
-                   ld_v, low % kKvTile, high - low, tile(t));
+      pack_kv_rows(layout, kv_heads_, head_dim_, k + (low - begin) * ld_k, ld_k,
+                   v + (low - begin) * ld_v, ld_v, low % kKvTile, high - low, tile(t));
     }
   };
   const int64_t count = (end - 1) / kKvTile + 1 - first;
@@ -116,10 +126,10 @@ void KvState::save(StateWriter& out, std::string_view prefix) const {
     for (int64_t at = first; at < length_;) {
       const int64_t column = at % kKvTile, count = std::min(kKvTile - column, length_ - at);
       for (int64_t h = 0; h < kv_heads_; ++h) {
-        const float* keys = tile(at / kKvTile) + h * kv_head_floats(head_dim_);
+        const float* keys = view().keys(at / kKvTile, h);
         const int64_t to = (at - first) * ld + h * head_dim_;
         unpack_columns(keys + column, count, head_dim_, 1.0f, k.data() + to, ld);
-        const float* value = keys + (kKvTile + column) * head_dim_;
+        const float* value = view().values(at / kKvTile, h) + column * head_dim_;
         for (int64_t r = 0; r < count; ++r)
           std::copy_n(value + r * head_dim_, head_dim_, v.data() + to + r * ld);
       }
@@ -158,7 +168,7 @@ GrowingKv::GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim)
 
 size_t GrowingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens) {
   const int64_t pages = (kv_tiles(tokens) + kGrowingTilesPerPage - 1) / kGrowingTilesPerPage;
-  return static_cast<size_t>(pages * kGrowingTilesPerPage * kv_tile_floats(kv_heads, head_dim)) *
+  return static_cast<size_t>(pages * kv_page_floats(kv_heads, head_dim, kGrowingTilesPerPage)) *
          sizeof(float);
 }
 
@@ -169,7 +179,7 @@ RingKv::RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t w
 
 size_t RingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t tokens) {
   const int64_t tiles = kv_tiles(tokens) - first_visible(window, tokens) / kKvTile;
-  return static_cast<size_t>(tiles * kv_tile_floats(kv_heads, head_dim)) * sizeof(float);
+  return static_cast<size_t>(tiles * kv_page_floats(kv_heads, head_dim, 1)) * sizeof(float);
 }
 
 }  // namespace braid

@@ -18,7 +18,7 @@ class KvState : public LayerState {
   void append(const Context& ctx, const float* k, int64_t ld_k, const float* v, int64_t ld_v,
               int64_t tokens);
   // Valid until the state changes.
-  KvView view() const { return {tiles_.data(), first_page_ * tiles_per_page_, length_}; }
+  KvView view() const;
   void forget();
 
   int64_t length() const override { return length_; }
@@ -34,10 +34,7 @@ class KvState : public LayerState {
           int64_t tiles_per_page);
 
  private:
-  size_t page_bytes() const {
-    return static_cast<size_t>(tiles_per_page_ * tile_floats()) * sizeof(float);
-  }
-  int64_t tile_floats() const { return kv_tile_floats(kv_heads_, head_dim_); }
+  size_t page_bytes() const;
   // First position that the next token will see.
   int64_t first_seen() const;
   float* tile(int64_t index) const;

@@ -50,12 +50,10 @@ void append(KvState& state, int64_t tokens) {
 bool holds(const KvState& state, int64_t first) {
   const KvView view = state.view();
   for (int64_t p = first; p < kv_tiles(view.length) * kKvTile; ++p) {
-    const float* tile = view.tiles[p / kKvTile - view.first_tile];
-    const int64_t at = p % kKvTile;
+    const int64_t tile = p / kKvTile, at = p % kKvTile;
     for (int64_t i = 0; i < kRow; ++i) {
-      const float* head = tile + i / kDim * kv_head_floats(kDim);
-      const float k = head[i % kDim * kKvTile + at];
-      const float v = head[(kKvTile + at) * kDim + i % kDim];
+      const float k = view.keys(tile, i / kDim)[i % kDim * kKvTile + at];
+      const float v = view.values(tile, i / kDim)[at * kDim + i % kDim];
       const bool inside = p < view.length;
       if (inside ? k != key(p, i) || v != value(p, i) : !(k * 0 == 0 && v * 0 == 0)) return false;
     }

@@ -9,7 +9,7 @@
 
 namespace braid {
 
-constexpr int64_t kDecodeTiles = 8;  // tiles of one block
+constexpr int64_t kDecodeTiles = 4;  // tiles of one block: a page of a growing kv
 constexpr int64_t kDecodeBlock = kDecodeTiles * kKvTile;
 
 // Blocks [first, end) that the query at `position` reads.

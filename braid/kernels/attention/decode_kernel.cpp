@@ -20,22 +20,28 @@ using V = hn::Vec<D>;
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-// out[h][j] (+)= sum over i in [begin, end) of w[h][i] * x[i][j] for kHeads rows of w and 4 vectors
-// of columns: both halves of attention are this product, with x = K^T [d, 64] or V [64, d]. Heads
-// of a group share the loads of x.
+// Rows [begin, end) of K^T [d, 64] or V [64, d] of one tile.
+struct TileRows {
+  const float* x;
+  int64_t ld, begin, end;
+};
+
+// out[h][j] (+)= sum over the rows i of w[h][i] * x[i][j] for kHeads rows of w and 4 vectors of
+// columns: both halves of attention are this product. Heads of a group share the loads of x.
 template <int kHeads>
-void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const float* HWY_RESTRICT x,
-                   int64_t ld_x, int64_t begin, int64_t end, float* HWY_RESTRICT out,
-                   int64_t ld_out, bool accumulate) {
+void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const TileRows& rows, int64_t column,
+                   float* HWY_RESTRICT out, int64_t ld_out, bool accumulate) {
   const D d;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
   V acc[kHeads][4];
   for (int h = 0; h < kHeads; ++h) {
-    for (int c = 0; c < 4; ++c)
+    for (int c = 0; c < 4; ++c) {
       acc[h][c] = accumulate ? hn::LoadU(d, out + h * ld_out + c * n) : hn::Zero(d);
+    }
   }
-  for (int64_t i = begin; i < end; ++i) {
-    const float* row = x + i * ld_x;
+  const float* HWY_RESTRICT x = rows.x + column;
+  for (int64_t i = rows.begin; i < rows.end; ++i) {
+    const float* row = x + i * rows.ld;
     const V x0 = hn::LoadU(d, row), x1 = hn::LoadU(d, row + n);
     const V x2 = hn::LoadU(d, row + 2 * n), x3 = hn::LoadU(d, row + 3 * n);
     for (int h = 0; h < kHeads; ++h) {
@@ -51,46 +57,30 @@ void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const float* HWY_R
   }
 }
 
-// The columns that are left when `cols` is not a multiple of four vectors.
-void weighted_rows_tail(const float* w, const float* x, int64_t ld_x, int64_t begin, int64_t end,
-                        int64_t cols, float* out, bool accumulate) {
-  for (int64_t c = 0; c < cols; ++c) {
+// The columns that are left when their number is not a multiple of four vectors.
+void weighted_rows_tail(const float* w, const TileRows& rows, int64_t column, int64_t columns,
+                        float* out, bool accumulate) {
+  for (int64_t c = column; c < columns; ++c) {
     float s = accumulate ? out[c] : 0.0f;
-    for (int64_t i = begin; i < end; ++i) s += w[i] * x[i * ld_x + c];
+    for (int64_t i = rows.begin; i < rows.end; ++i) s += w[i] * rows.x[i * rows.ld + c];
     out[c] = s;
   }
 }
 
-void weighted_sum(int64_t heads, const float* w, int64_t ld_w, const float* x, int64_t ld_x,
-                  int64_t begin, int64_t end, int64_t cols, float* out, int64_t ld_out,
-                  bool accumulate) {
+void weighted_sum(int64_t heads, const float* w, int64_t ld_w, const TileRows& rows,
+                  int64_t columns, float* out, int64_t ld_out, bool accumulate) {
   const int64_t step = 4 * static_cast<int64_t>(hn::Lanes(D()));
-  int64_t h = 0;
-  while (h < heads) {
+  for (int64_t h = 0; h < heads; h += 4, w += 4 * ld_w, out += 4 * ld_out) {
     const int64_t some = std::min<int64_t>(4, heads - h);
-    const float* wh = w + h * ld_w;
-    float* oh = out + h * ld_out;
+    const auto kernel = some == 4   ? weighted_rows<4>
+                        : some == 3 ? weighted_rows<3>
+                        : some == 2 ? weighted_rows<2>
+                                    : weighted_rows<1>;
     int64_t c = 0;
-    for (; c + step <= cols; c += step) {
-      switch (some) {
-        case 4:
-          weighted_rows<4>(wh, ld_w, x + c, ld_x, begin, end, oh + c, ld_out, accumulate);
-          break;
-        case 3:
-          weighted_rows<3>(wh, ld_w, x + c, ld_x, begin, end, oh + c, ld_out, accumulate);
-          break;
-        case 2:
-          weighted_rows<2>(wh, ld_w, x + c, ld_x, begin, end, oh + c, ld_out, accumulate);
-          break;
-        default:
-          weighted_rows<1>(wh, ld_w, x + c, ld_x, begin, end, oh + c, ld_out, accumulate);
-      }
+    for (; c + step <= columns; c += step) kernel(w, ld_w, rows, c, out + c, ld_out, accumulate);
+    for (int64_t i = 0; i < some && c < columns; ++i) {
+      weighted_rows_tail(w + i * ld_w, rows, c, columns, out + i * ld_out, accumulate);
     }
-    for (int64_t i = 0; i < some && c < cols; ++i) {
-      weighted_rows_tail(wh + i * ld_w, x + c, ld_x, begin, end, cols - c, oh + i * ld_out + c,
-                         accumulate);
-    }
-    h += some;
   }
 }
 
@@ -118,10 +108,7 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
   const int64_t lo = std::max<int64_t>(config.first_key(position) - start, 0);
   const int64_t hi = std::min(kv.length - start, kDecodeBlock);
   const int64_t first_tile = lo / kKvTile, end_tile = (hi + kKvTile - 1) / kKvTile;
-  const int64_t head_offset = kv_head * kv_head_floats(d);
-  const auto tile = [&](int64_t t) {
-    return kv.tiles[block * kDecodeTiles + t - kv.first_tile] + head_offset;
-  };
+  const int64_t base = block * kDecodeTiles;
 
   float* queries = scratch;
   float* scores = queries + group * d;
@@ -129,8 +116,8 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
     for (int64_t i = 0; i < d; ++i) queries[h * d + i] = q[h * ld_q + i] * (config.scale * kLog2E);
   }
   for (int64_t t = first_tile; t < end_tile; ++t) {
-    weighted_sum(group, queries, d, tile(t), kKvTile, 0, d, kKvTile, scores + t * kKvTile,
-                 kDecodeBlock, false);
+    const TileRows keys{kv.keys(base + t, kv_head), kKvTile, 0, d};
+    weighted_sum(group, queries, d, keys, kKvTile, scores + t * kKvTile, kDecodeBlock, false);
   }
   const int64_t stride = decode_partial_floats(d);
   const int64_t from = first_tile * kKvTile, to = end_tile * kKvTile;
@@ -141,10 +128,11 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
     softmax(s + from, to - from, partials + h * stride + d, partials + h * stride + d + 1);
   }
   for (int64_t t = first_tile; t < end_tile; ++t) {
-    const int64_t begin = std::max<int64_t>(lo - t * kKvTile, 0),
-                  end = std::min(hi - t * kKvTile, kKvTile);
-    weighted_sum(group, scores + t * kKvTile, kDecodeBlock, tile(t) + kKvTile * d, d, begin, end, d,
-                 partials, stride, t > first_tile);
+    const int64_t begin = std::max<int64_t>(lo - t * kKvTile, 0);
+    const int64_t end = std::min(hi - t * kKvTile, kKvTile);
+    const TileRows values{kv.values(base + t, kv_head), d, begin, end};
+    weighted_sum(group, scores + t * kKvTile, kDecodeBlock, values, d, partials, stride,
+                 t > first_tile);
   }
 }
 

@@ -64,18 +64,17 @@ void attention_forward_tile(const AttentionConfig& config, int64_t head, const f
   BRAID_DCHECK(last < kv.length);
   const int64_t begin = config.first_key(position) / kKvTile, end = last / kKvTile + 1;
   BRAID_DCHECK(begin >= kv.first_tile);
-  const int64_t head_offset = head / config.group() * kv_head_floats(d);
+  const int64_t kv_head = head / config.group();
   for (int64_t from = begin; from < end;) {
     const int64_t to = std::min(end, (from / kTilesPerStep + 1) * kTilesPerStep);
     for (int64_t t = from; t < to; ++t) {
       float* s = scores + (t - from) * kScores;
-      score(queries, kv.tiles[t - kv.first_tile] + head_offset, s);
+      score(queries, kv.keys(t, kv_head), s);
       mask_tile(config, position, rows, t * kKvTile, s);
     }
     online_softmax(scores, to - from, rows, max, sum, acc, d);
     for (int64_t t = from; t < to; ++t) {
-      gather(scores + (t - from) * kScores, kv.tiles[t - kv.first_tile] + head_offset + kKvTile * d,
-             acc);
+      gather(scores + (t - from) * kScores, kv.values(t, kv_head), acc);
     }
     from = to;
   }

@@ -1,11 +1,12 @@
 #pragma once
 // How keys and values lie in memory for attention: tiles of 64 consecutive positions, aligned to
 // absolute position, so that a key is met in the same place of the same product however the
-// sequence was cut.
+// sequence was cut. A page is one or several consecutive tiles; it holds, for each kv head in turn,
+// the keys of its tiles, each transposed [d, 64], then its values [64 * tiles, d].
 //
-// One tile holds, for each kv head in turn, K transposed [d, 64] and V [64, d]. Transposed keys
-// make the scores of a tile a plain row-major product for many queries and a sum of scaled rows (no
-// horizontal adds) for one.
+// Transposed keys make the scores of a tile a plain row-major product for many queries, and a sum
+// of scaled rows (no horizontal adds) for one. Decoding reads a head of a page as one run of
+// memory, which is what the hardware's prefetchers need to reach full bandwidth.
 
 #include <cstdint>
 
@@ -14,17 +15,32 @@ namespace braid {
 constexpr int64_t kKvTile = 64;
 
 constexpr int64_t kv_tiles(int64_t positions) { return (positions + kKvTile - 1) / kKvTile; }
-constexpr int64_t kv_head_floats(int64_t head_dim) { return 2 * kKvTile * head_dim; }
-constexpr int64_t kv_tile_floats(int64_t kv_heads, int64_t head_dim) {
-  return kv_heads * kv_head_floats(head_dim);
+constexpr int64_t kv_page_floats(int64_t kv_heads, int64_t head_dim, int64_t tiles) {
+  return 2 * kv_heads * tiles * kKvTile * head_dim;
 }
 
-// The keys and values of one sequence. tiles[i] holds positions [(first_tile + i) * 64, ...); what
+// Where the parts of a tile are, in floats from its first head's keys.
+struct KvLayout {
+  int64_t head_stride = 0;  // to the next head's keys
+  int64_t v_offset = 0;     // from a head's keys [d, 64] to its values [64, d]
+};
+constexpr KvLayout kv_layout(int64_t head_dim, int64_t tiles_per_page) {
+  return {2 * tiles_per_page * kKvTile * head_dim, tiles_per_page * kKvTile * head_dim};
+}
+
+// The keys and values of one sequence. tiles[i] has positions [(first_tile + i) * 64, ...); what
 // lies past `length` in the last tile is zero or any finite number.
 struct KvView {
   const float* const* tiles = nullptr;
   int64_t first_tile = 0;  // tiles before it are gone (sliding window)
   int64_t length = 0;      // positions of the sequence so far, those that are gone included
+  KvLayout layout;
+  const float* keys(int64_t tile, int64_t kv_head) const {
+    return tiles[tile - first_tile] + kv_head * layout.head_stride;
+  }
+  const float* values(int64_t tile, int64_t kv_head) const {
+    return keys(tile, kv_head) + layout.v_offset;
+  }
 };
 
 struct AttentionConfig {
