@@ -1,6 +1,7 @@
 #include "braid/ops/recurrence.h"
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -152,6 +153,10 @@ float* scratch(int64_t floats) {
   thread_local std::vector<float> memory;
   const size_t needed = static_cast<size_t>(floats) + kAlign / sizeof(float);
   if (memory.size() < needed) memory.resize(needed);
+#ifdef BRAID_CHECKS
+  std::fill(memory.begin(), memory.end(),
+            std::numeric_limits<float>::quiet_NaN());  // as fresh tensors are
+#endif
   void* p = memory.data();
   size_t space = memory.size() * sizeof(float);
   return static_cast<float*>(

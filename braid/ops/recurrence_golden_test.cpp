@@ -1,174 +1,129 @@
-// Runs every op-level file of $BRAID_GOLDEN/recurrence (README there): outputs, final states and
-// all gradients.
-
-#include "braid/ops/recurrence.h"
+// Every op-level file of $BRAID_GOLDEN/recurrence (README there): outputs, final states and all
+// gradients. Files of whole layers are run by the layers' golden test.
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
-#include "braid/base/json.h"
+#include "braid/formats/safetensors.h"
+#include "braid/ops/recurrence.h"
+#include "braid/testing/golden.h"
+#include "braid/testing/numeric.h"
 
 namespace braid {
 namespace {
 
-struct File {
-  std::map<std::string, std::string> metadata;
-  std::map<std::string, Tensor> tensors;
+using testing::worst_error;
+using Decay = RecurrenceConfig::Decay;
+using Erase = RecurrenceConfig::Erase;
 
-  bool has(const std::string& name) const { return tensors.count(name) > 0; }
-  // [B, T, ...] -> [B * T, ...]: the batch laid end to end.
-  Tensor tokens(const std::string& name) const {
-    if (!has(name)) return {};
-    const Tensor& t = tensors.at(name);
-    if (t.rank() < 3) return t;
-    if (t.rank() == 3) return t.reshape({t.size(0) * t.size(1), t.size(2)});
-    return t.reshape({t.size(0) * t.size(1), t.size(2), t.size(3)});
-  }
+struct Kind {
+  Decay decay;
+  Erase erase;
 };
 
-File read(const Context& ctx, const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  uint64_t length = 0;
-  in.read(reinterpret_cast<char*>(&length), sizeof length);
-  std::string header(length, ' ');
-  in.read(header.data(), static_cast<std::streamsize>(length));
-  std::string data((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  File f;
-  const Json parsed = Json::parse(header);
-  for (const auto& [name, entry] : parsed.members()) {
-    if (name == "__metadata__") {
-      for (const Json::Member& m : entry.members()) f.metadata[m.key] = m.value.as_string();
-      continue;
-    }
-    std::vector<int64_t> sizes;
-    for (const Json& size : entry.at("shape").elements()) sizes.push_back(size.as_int());
-    Tensor t = Tensor::empty(ctx, Shape(std::span<const int64_t>(sizes)));
-    const uint64_t begin = entry.at("data_offsets").elements().at(0).as_uint();
-    std::memcpy(t.data(), data.data() + begin, t.bytes());
-    f.tensors[name] = t;
-  }
-  return f;
+const std::map<std::string, Kind>& kinds() {
+  static const std::map<std::string, Kind> kinds = {
+      {"linear_attn", {Decay::kNone, Erase::kNone}},
+      {"gdn", {Decay::kScalar, Erase::kBeta}},
+      {"kda", {Decay::kVector, Erase::kBeta}},
+      {"gdn2", {Decay::kVector, Erase::kVector}},
+      {"gla", {Decay::kVector, Erase::kNone}},
+      {"deltanet", {Decay::kNone, Erase::kBeta}},
+      {"lightning", {Decay::kPerHead, Erase::kNone}},
+      {"retnet", {Decay::kPerHead, Erase::kNone}},
+      {"comba", {Decay::kScalar, Erase::kKey}},
+      {"deltaproduct", {Decay::kScalar, Erase::kBeta}}};
+  return kinds;
 }
 
-bool config_of(const std::string& mixer, RecurrenceConfig& c) {
-  using Decay = RecurrenceConfig::Decay;
-  using Erase = RecurrenceConfig::Erase;
-  struct Row {
-    const char* name;
-    Decay decay;
-    Erase erase;
-  };
-  static const Row kRows[] = {
-      {"gdn", Decay::kScalar, Erase::kBeta},         {"kda", Decay::kVector, Erase::kBeta},
-      {"gdn2", Decay::kVector, Erase::kVector},      {"gla", Decay::kVector, Erase::kNone},
-      {"deltanet", Decay::kNone, Erase::kBeta},      {"lightning", Decay::kPerHead, Erase::kNone},
-      {"retnet", Decay::kPerHead, Erase::kNone},     {"comba", Decay::kScalar, Erase::kKey},
-      {"deltaproduct", Decay::kScalar, Erase::kBeta}};
-  for (const Row& r : kRows) {
-    if (mixer != r.name) continue;
-    c.decay = r.decay;
-    c.erase = r.erase;
-    return true;
-  }
-  return false;
+// [B, T, ...] -> [B * T, ...]: the batch laid end to end.
+Tensor tokens(const Context& ctx, const SafetensorsFile& file, const std::string& name) {
+  if (file.find(name) == nullptr) return {};
+  const Tensor t = file.to_f32(ctx, name);
+  if (t.rank() < 3) return t;
+  if (t.rank() == 3) return t.reshape({t.size(0) * t.size(1), t.size(2)});
+  return t.reshape({t.size(0) * t.size(1), t.size(2), t.size(3)});
 }
 
-void check_close(const std::string& what, const Tensor& got, const Tensor& want, double tolerance) {
+void check(const std::string& name, const Tensor& got, const Tensor& want, double tolerance) {
   REQUIRE(got.defined());
-  REQUIRE(got.count() == want.count());
-  double worst = 0, largest = 0;
-  for (int64_t i = 0; i < want.count(); ++i) {
-    const double x = got.data()[i], ref = want.data()[i];
-    if (!std::isfinite(x)) worst = HUGE_VAL;
-    worst = std::max(worst, std::abs(x - ref));
-    largest = std::max(largest, std::abs(ref));
-  }
-  INFO(what, ": worst error ", worst, " against a largest value of ", largest);
-  CHECK(worst <= tolerance * largest);
+  const double error = worst_error(got, want);
+  INFO(name, " differs by ", error, " of its largest value");
+  CHECK(error <= tolerance);
 }
 
-void run(const Context& ctx, const File& f, const RecurrenceConfig& config) {
+void run(const SafetensorsFile& file, const Kind& kind, int64_t chunk) {
+  Context ctx;
+  RecurrenceConfig config;
+  config.decay = kind.decay;
+  config.erase = kind.erase;
+  config.scale = std::stof(file.metadata("scale"));
+  config.chunk = chunk;
+  if (file.metadata().count("num_householder") > 0) {
+    config.micro_steps = std::stoll(file.metadata("num_householder"));
+  }
   RecurrenceInputs in;
-  in.q = f.tokens("q");
-  in.k = f.tokens("k");
-  in.v = f.tokens("v");
-  in.g = f.has("log_decay") ? f.tokens("log_decay") : f.tokens("g");
-  in.beta = f.tokens("beta");
-  in.b = f.tokens("b");
-  in.w = f.tokens("w");
-  in.p = f.tokens("p");
-  const Tensor& initial = f.tensors.at("initial_state");
-  const int64_t batch = initial.size(0), tokens = in.q.size(0) / batch;
-  Tensor states = Tensor::from(ctx, initial.shape(), std::span(initial.data(), initial.count()));
-  std::vector<int64_t> starts;
+  in.q = tokens(ctx, file, "q");
+  in.k = tokens(ctx, file, "k");
+  in.v = tokens(ctx, file, "v");
+  in.g = tokens(ctx, file, kind.decay == Decay::kPerHead ? "log_decay" : "g");
+  in.beta = tokens(ctx, file, "beta");
+  in.b = tokens(ctx, file, "b");
+  in.w = tokens(ctx, file, "w");
+  in.p = tokens(ctx, file, "p");
+  const Tensor states = file.to_f32(ctx, "initial_state");
+  const int64_t batch = states.size(0), length = in.q.size(0) / batch;
+  std::vector<int64_t> starts{0};
   std::vector<float*> blocks;
-  for (int64_t s = 0; s <= batch; ++s) starts.push_back(s * tokens);
-  for (int64_t s = 0; s < batch; ++s) blocks.push_back(states.select(0, s).data());
+  for (int64_t s = 0; s < batch; ++s) {
+    starts.push_back((s + 1) * length);
+    blocks.push_back(states.select(0, s).data());
+  }
+  // Tolerances: specs/linear-recurrences.md section 11. Gradients of decays lose bits where all of
+  // them are strong.
+  constexpr double kTolerance = 1e-5, kStrongTolerance = 2e-4;
+  bool strong = kind.decay != Decay::kNone;
+  for (int64_t i = 0; strong && i < in.g.count(); ++i) strong = in.g.data()[i] < -4.0f;
   RecurrenceSaved saved;
   const Tensor out = recurrence_forward(ctx, config, in, starts, blocks, &saved);
-  check_close("out", out, f.tensors.at("out"), 1e-5);
-  check_close("final_state", states, f.tensors.at("final_state"), 1e-5);
-  const RecurrenceGrads grads = recurrence_backward(
-      ctx, config, in, starts, saved, f.tokens("d_out"), f.tensors.at("d_final_state"));
-  // Gradients of decays lose bits where every decay is strong (specs/linear-recurrences.md section
-  // 11).
-  bool strong = in.g.defined();
-  for (int64_t i = 0; strong && i < in.g.count(); ++i) strong = in.g.data()[i] < -4.0f;
+  check("out", out, tokens(ctx, file, "out"), kTolerance);
+  check("final_state", states, file.to_f32(ctx, "final_state"), kTolerance);
+  const RecurrenceGrads grads =
+      recurrence_backward(ctx, config, in, starts, saved, tokens(ctx, file, "d_out"),
+                          file.to_f32(ctx, "d_final_state"));
   const std::map<std::string, Tensor> by_name = {
       {"q", grads.q},         {"k", grads.k},
       {"v", grads.v},         {"g", grads.g},
       {"log_decay", grads.g}, {"beta", grads.beta},
       {"b", grads.b},         {"w", grads.w},
       {"p", grads.p},         {"initial_state", grads.initial_states}};
-  for (const auto& [name, want] : f.tensors) {
-    if (name.rfind("grad.", 0) != 0) continue;
-    const std::string of = name.substr(5);
-    REQUIRE(by_name.count(of) == 1);
-    check_close(name, by_name.at(of), want, of == "g" && strong ? 2e-4 : 1e-5);
+  for (const SafetensorsEntry& entry : file.entries()) {
+    if (entry.name.rfind("grad.", 0) != 0) continue;
+    const std::string of = entry.name.substr(5);
+    REQUIRE_MESSAGE(by_name.count(of) == 1, "a gradient of unknown ", of);
+    const Tensor want =
+        of == "initial_state" ? file.to_f32(ctx, entry.name) : tokens(ctx, file, entry.name);
+    check(entry.name, by_name.at(of), want, of == "g" && strong ? kStrongTolerance : kTolerance);
   }
 }
 
 }  // namespace
 
-TEST_CASE("the recurrence agrees with every golden file") {
-  const char* folder = std::getenv("BRAID_GOLDEN");
-  if (folder == nullptr) folder = std::getenv("BRAID_DEFAULT_GOLDEN");
-  const std::filesystem::path root =
-      std::filesystem::path(folder != nullptr ? folder : "tests/golden") / "recurrence";
-  std::set<std::filesystem::path> files;
-  if (std::filesystem::exists(root)) {
-    for (const auto& entry : std::filesystem::directory_iterator(root)) {
-      const std::string name = entry.path().filename().string();
-      // layer_* are run by the layers' golden test.
-      if (entry.path().extension() == ".safetensors" && name.rfind("layer_", 0) != 0)
-        files.insert(entry.path());
-    }
+TEST_CASE("golden: the recurrence, forward, final state and all gradients") {
+  int ran = 0;
+  for (const std::string& path : testing::golden_files("recurrence")) {
+    const SafetensorsFile file = SafetensorsFile::open(path);
+    if (file.metadata().count("layer") > 0) continue;
+    CAPTURE(path);
+    const auto kind = kinds().find(file.metadata("mixer"));
+    REQUIRE_MESSAGE(kind != kinds().end(), "unknown mixer ", file.metadata("mixer"));
+    for (const int64_t chunk : {0, 16, 64}) run(file, kind->second, chunk);
+    ++ran;
   }
-  REQUIRE_MESSAGE(!files.empty(), "no golden files in ", root.string());
-  for (const auto& path : files) {
-    SUBCASE(path.filename().string().c_str()) {
-      INFO(path.string());
-      Context ctx;
-      const File f = read(ctx, path);
-      RecurrenceConfig config;
-      REQUIRE_MESSAGE(config_of(f.metadata.at("mixer"), config), "unknown mixer ",
-                      f.metadata.at("mixer"));
-      config.scale = std::stof(f.metadata.at("scale"));
-      if (f.metadata.count("num_householder"))
-        config.micro_steps = std::stoll(f.metadata.at("num_householder"));
-      run(ctx, f, config);
-    }
-  }
+  CHECK_MESSAGE(ran > 0, "no golden file of a recurrence was found");
 }
 
 }  // namespace braid

@@ -2,7 +2,6 @@
 #define HWY_TARGET_INCLUDE "braid/kernels/delta/delta_step_kernel.cpp"
 #include <hwy/foreach_target.h>
 // After foreach_target, which sets the target for what follows.
-#include <hwy/cache_control.h>
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
@@ -55,8 +54,6 @@ void step_columns(int64_t key_dim, int64_t value_dim, const Factors& f, float qk
     u[c] = hn::Mul(gates, load<kPartial>(v + c * kLanes, count));
     out[c] = hn::Zero(D());
   }
-  // The next head's state lies right behind this one: half of it is fetched in each pass.
-  const int64_t ahead = key_dim * value_dim;
   if (kDelta) {
     V erased[kVectors];
     for (int c = 0; c < kVectors; ++c) erased[c] = hn::Zero(D());
@@ -68,7 +65,6 @@ void step_columns(int64_t key_dim, int64_t value_dim, const Factors& f, float qk
         const V s = load<kPartial>(row + c * kLanes, count);
         erased[c] = hn::MulAdd(e, s, erased[c]);
         out[c] = hn::MulAdd(q, s, out[c]);
-        if (2 * c < kVectors) hwy::Prefetch(row + ahead + c * kLanes);
       }
     }
     for (int c = 0; c < kVectors; ++c) {
@@ -84,7 +80,6 @@ void step_columns(int64_t key_dim, int64_t value_dim, const Factors& f, float qk
       const V s = hn::MulAdd(k, u[c], hn::Mul(a, load<kPartial>(row + c * kLanes, count)));
       store<kPartial>(s, row + c * kLanes, count);
       if (!kDelta) out[c] = hn::MulAdd(q, s, out[c]);
-      if (!kDelta || 2 * c >= kVectors) hwy::Prefetch(row + ahead + c * kLanes);
     }
   }
   if (o == nullptr) return;
