@@ -41,7 +41,7 @@ const std::map<std::string, Names>& folder_table() {
     t["importers"] = with("stack", {"text"});
     t["infer"] = with("stack", {"text"});
     t["train"] = with("stack", {"text", "kernels"});
-    t["testing"] = with("infer", {"importers"});
+    t["testing"] = with("infer", {"importers", "kernels"});
     t["bench"] = with("train", {"infer"});
     t["eval"] = with("infer", {"importers"});
     t["serve"] = with("infer", {"importers"});
@@ -62,7 +62,7 @@ const std::vector<std::pair<const char*, Names>> kHomes = {
     {"nlohmann/*", {"braid/base/json.cpp"}},
     {"toml++/*", {"braid/stack/settings.cpp"}},
     {"fmt/*", {"braid/base/format.h", "braid/*.cpp"}},
-    {"CLI/*", {"braid/cli/*.cpp"}},
+    {"CLI/*", {"braid/cli/*"}},
     {"z*.h", {"braid/train/*.cpp", "braid/report/*.cpp"}},
     {"lzma.h", {"braid/report/*.cpp"}},
     {"doctest/*", {"braid/*_test.cpp", "braid/testing/*"}},

@@ -53,6 +53,9 @@ void score_gradient(const RouterConfig& config, const float* s, const int32_t* c
 
 }  // namespace
 
+int64_t max_experts_per_token() { return kMaxExpertsPerToken; }
+int64_t max_expert_groups() { return kMaxExpertGroups; }
+
 Routing route(const Context& ctx, const Tensor& logits, const Parameter* bias,
               const RouterConfig& config) {
   const Rows n = rows_of(logits);

@@ -18,6 +18,10 @@ struct RouterConfig {
   double aux_coef = 0;  // of the balance loss below; its gradient joins in the backward pass
 };
 
+// Limits of top_k and groups.
+int64_t max_experts_per_token();
+int64_t max_expert_groups();
+
 struct Routing {
   Tensor experts;              // i32 [T, k], most wanted first
   Tensor weights;              // [T, k], differentiable

@@ -1,7 +1,6 @@
 #include "braid/layers/channels/moe/moe.h"
 
 #include "braid/base/format.h"
-#include "braid/kernels/moe/moe.h"
 #include "braid/layers/channel.h"
 #include "braid/layers/channels/moe/moe_ref.h"
 #include "braid/ops/elementwise.h"
@@ -19,8 +18,8 @@ void check(const MoeConfig& c) {
   require(c.experts >= 1, format("experts={} must be at least 1", c.experts));
   require(c.top_k >= 1 && c.top_k <= c.experts,
           format("top_k={} must be between 1 and experts={}", c.top_k, c.experts));
-  require(c.top_k <= kMaxExpertsPerToken,
-          format("top_k={} is more than {}", c.top_k, kMaxExpertsPerToken));
+  require(c.top_k <= max_experts_per_token(),
+          format("top_k={} is more than {}", c.top_k, max_experts_per_token()));
   require(c.ffn >= 0, format("ffn={} must be positive, or 0 for the default", c.ffn));
   require(c.shared >= 0, format("shared={} must be positive, or 0 for none", c.shared));
   require(c.router == "softmax" || c.router == "sigmoid",
@@ -30,8 +29,8 @@ void check(const MoeConfig& c) {
   require(!c.shared_gate || c.shared > 0, "shared_gate=true needs a shared expert, shared=0");
   require(c.groups >= 1 && c.experts % c.groups == 0,
           format("groups={} must divide experts={}", c.groups, c.experts));
-  require(c.groups <= kMaxExpertGroups,
-          format("groups={} is more than {}", c.groups, kMaxExpertGroups));
+  require(c.groups <= max_expert_groups(),
+          format("groups={} is more than {}", c.groups, max_expert_groups()));
   require(c.topk_groups >= 1 && c.topk_groups <= c.groups,
           format("topk_groups={} must be between 1 and groups={}", c.topk_groups, c.groups));
   require(c.experts / c.groups * c.topk_groups >= c.top_k,

@@ -6,7 +6,7 @@
 #include <complex>
 #include <numeric>
 
-#include "braid/layers/channels/swiglu/swiglu_ref.h"
+#include "braid/layers/channels/swiglu_ref.h"
 
 namespace braid {
 

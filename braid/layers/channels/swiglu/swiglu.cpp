@@ -1,6 +1,6 @@
 #include "braid/base/format.h"
 #include "braid/layers/channel.h"
-#include "braid/layers/channels/swiglu/swiglu_ref.h"
+#include "braid/layers/channels/swiglu_ref.h"
 #include "braid/ops/elementwise.h"
 #include "braid/ops/linear.h"
 

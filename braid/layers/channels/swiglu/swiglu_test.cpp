@@ -1,7 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "braid/layers/channel.h"
-#include "braid/layers/channels/swiglu/swiglu_ref.h"
+#include "braid/layers/channels/swiglu_ref.h"
 #include "braid/ops/tape.h"
 #include "braid/testing/numeric.h"
 
