@@ -306,6 +306,7 @@ void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<
     if (saved.states) unpack_state(t.state, saved.states[first / chunk_]);
     const int64_t end = std::min(first + chunk_, steps);
     Ahead ahead(h, end, std::min(end + chunk_, steps));
+    ahead.output(DeltaRows<const float>{o.data, o.stride}, first, end);
     forward_chunk(h, first, end - first, t, o, saved.written, ahead);
   }
   unpack_state(t.state, state);

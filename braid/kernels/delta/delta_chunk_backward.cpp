@@ -191,7 +191,7 @@ void DeltaChunkPlan::vector_key_gradients(const Tiles& t, const BackTiles& b) co
 void DeltaChunkPlan::decay_gradients(const Tiles& t, const BackTiles& b) const {
   const int64_t padded = t.n * kDeltaBlock;
   float* kept = b.dots + 4 * chunk_;
-  delta_row_dots(kp_, vp_, t.state, b.carry, kept);
+  delta_row_dots(kp_, vp_, b.state, b.carry, kept);
   if (vector_) {
     for (int64_t d = 0; d < kp_; ++d) kept[d] *= t.whole[d];
     delta_vector_decay_gradient(padded, kp_, pre_, t.rq + t.q_row * kp_, b.d_rq + t.q_row * kp_,
@@ -315,7 +315,7 @@ void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, in
   }
   value_gradients(t, b, ahead);
   score_gradients(t, b);
-  delta_transpose(kp_, vp_, t.state, vp_, b.transposed, kp_);
+  delta_transpose(kp_, vp_, b.state, vp_, b.transposed, kp_);
   unread_rows(t.rows, b.d_values, b.transposed, b.d_rq, ahead);
   delta_transpose(kp_, vp_, b.carry, vp_, b.transposed, kp_);
   unread_rows(padded, t.u, b.transposed, b.dk_state, ahead);
@@ -339,9 +339,14 @@ void DeltaChunkPlan::backward(const DeltaHead<float>& h, const DeltaSaved<const 
   const int64_t steps = h.tokens * h.micro_steps;
   for (int64_t chunk = chunks(steps) - 1; chunk >= 0; --chunk) {
     const int64_t first = chunk * chunk_;
-    pack_state(saved.states[chunk], t.state);
+    b.state = saved.states[chunk];
+    if (kp_ != key_dim_ || vp_ != value_dim_) {
+      pack_state(saved.states[chunk], t.state);
+      b.state = t.state;
+    }
     Ahead ahead(h, std::max<int64_t>(first - chunk_, 0), first);
     ahead.also(d_o);
+    ahead.output(grads, first, std::min(first + chunk_, steps));
     if (chunk > 0) ahead.also(saved.states[chunk - 1], key_dim_ * value_dim_);
     backward_chunk(h, first, std::min(chunk_, steps - first), t, b, saved.written, d_o, grads, add,
                    ahead);

@@ -41,7 +41,8 @@ struct DeltaChunkPlan::Tiles {
 };
 
 struct DeltaChunkPlan::BackTiles {
-  float* carry;     // [kp, vp] D: gradient of the state after the chunk, then before it
+  const float* state;  // [kp, vp] S0, the state before the chunk
+  float* carry;        // [kp, vp] D: gradient of the state after the chunk, then before it
   float* d_values;  // [2C, vp] gradients: -dX in the rows of r, dO in the rows of q (without delta
                     // rule dX aside)
   float* d_x;       // [C, vp] -dX with delta rule (rows of d_values), dX without
@@ -80,10 +81,21 @@ class DeltaChunkPlan::Carver {
 // Rows of a head lie far apart in memory, where the machine does not guess what comes next.
 class DeltaChunkPlan::Ahead {
  public:
-  // Steps [first, end) of h. extra, out, out_keys, out_values: further rows, by token or step; may
-  // be absent.
+  // Operands of the steps [first, end) of h.
   Ahead(const DeltaHead<float>& h, int64_t first, int64_t end) : h_(h), step_(first), end_(end) {}
-  void also(DeltaRows<const float> by_token) { by_token_ = by_token; }
+  // Further rows of as many elements for the same tokens.
+  void also(DeltaRows<const float> values_by_token) { by_token_ = values_by_token; }
+  // Rows that the steps [first, end) will write.
+  void output(DeltaRows<const float> by_token, int64_t first, int64_t end) {
+    out_ = by_token;
+    out_step_ = first;
+    out_end_ = end;
+  }
+  void output(const DeltaHeadGrads<float>& grads, int64_t first, int64_t end) {
+    grads_ = &grads;
+    out_step_ = first;
+    out_end_ = end;
+  }
   // A dense block, fetched evenly over the calls of next().
   void also(const float* block, int64_t count) {
     block_ = block;
@@ -92,6 +104,7 @@ class DeltaChunkPlan::Ahead {
   void next() {
     constexpr int64_t kRows = 3, kBlock = 1024;
     for (int64_t i = 0; i < kRows && step_ < end_; ++i, ++step_) row();
+    for (int64_t i = 0; i < kRows && out_step_ < out_end_; ++i, ++out_step_) output_row();
     if (block_ == nullptr) return;
     const int64_t count = block_end_ - block_ < kBlock ? block_end_ - block_ : kBlock;
     fetch(block_, count);
@@ -116,9 +129,24 @@ class DeltaChunkPlan::Ahead {
     if (by_token_) fetch(by_token_[token], h_.value_dim);
   }
 
+  void output_row() const {
+    const int64_t token = out_step_ / h_.micro_steps;
+    if (out_) fetch(out_[token], h_.value_dim);
+    if (grads_ == nullptr) return;
+    if (grads_->k) fetch(grads_->k[out_step_], h_.key_dim);
+    if (grads_->v) fetch(grads_->v[out_step_], h_.value_dim);
+    if (grads_->b) fetch(grads_->b[out_step_], h_.key_dim);
+    if (grads_->w) fetch(grads_->w[out_step_], h_.value_dim);
+    if (grads_->q) fetch(grads_->q[token], h_.key_dim);
+    if (grads_->g && h_.decay == DeltaDecay::kVector) fetch(grads_->g[token], h_.key_dim);
+  }
+
   const DeltaHead<float>& h_;
   int64_t step_, end_;
   DeltaRows<const float> by_token_;
+  DeltaRows<const float> out_;
+  const DeltaHeadGrads<float>* grads_ = nullptr;
+  int64_t out_step_ = 0, out_end_ = 0;
   const float* block_ = nullptr;
   const float* block_end_ = nullptr;
 };
