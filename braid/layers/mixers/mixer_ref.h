@@ -60,6 +60,13 @@ std::vector<T> linear(std::span<const T> x, const std::vector<T>& w, int64_t in)
   return y;
 }
 
+// x [T, n] + bias [n]
+template <typename T>
+std::vector<T> add_bias(std::vector<T> x, const std::vector<T>& bias) {
+  for (size_t i = 0; i < x.size(); ++i) x[i] += bias[i % bias.size()];
+  return x;
+}
+
 // x [T, C] through filter w [C, 1, Kc], causal, and silu.
 template <typename T>
 std::vector<T> conv_silu(const std::vector<T>& x, const std::vector<T>& w, int64_t channels) {
