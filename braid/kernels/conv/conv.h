@@ -8,7 +8,7 @@
 namespace braid {
 
 constexpr int kMaxConvTaps = 16;
-constexpr int64_t kConvBackwardBlock = 64;  // channels of one call of the backward kernel
+constexpr int64_t kConvBackwardBlock = 256;  // channels of one call of the backward kernel
 
 // Rows [begin, end) of a sequence that has `length` rows. Row pointers below are of the sequence's
 // first row.

@@ -104,7 +104,8 @@ HWY_INLINE void backward_vector(D d, const ConvFilter& f, const TapRows& r, int6
   }
   hn::StoreU(g, d, dz + c);  // the buffer holds whole vectors
   if (!add_dw) return;
-  for (int j = r.missing; j < f.taps; ++j) {
+  const int taps = kTaps > 0 ? kTaps : f.taps;
+  for (int j = kTaps > 0 ? 0 : r.missing; j < taps; ++j) {
     float* into = dw + j * lddw + c;
     const V sum = hn::MulAdd(g, load(r.row[j] + c), load(into));
     if constexpr (kPart) {
@@ -131,29 +132,45 @@ void backward_row(const ConvFilter& f, const TapRows& r, int64_t channels, const
   }
 }
 
-// dx_u = sum_j w_j dz_{u + taps - 1 - j}; dz[i] is the row u + i.
+// dx_u = sum_j w_j dz_{u + taps - 1 - j}; dz[i] is the row u + i, readable up to a whole vector.
+template <int kTaps, bool kPart>
+HWY_INLINE V input_gradient(D d, const ConvFilter& f, const float* const* dz, int64_t c,
+                            hn::Mask<D> part) {
+  const int taps = kTaps > 0 ? kTaps : f.taps;
+  V sum = hn::Zero(d);
+  for (int j = 0; j < taps; ++j) {
+    const float* w = f.w + j * f.ldw + c;
+    const V weight = kPart ? hn::MaskedLoad(part, d, w) : hn::LoadU(d, w);
+    sum = hn::MulAdd(weight, hn::LoadU(d, dz[taps - 1 - j] + c), sum);
+  }
+  return sum;
+}
+
+template <int kTaps>
 void input_gradient_row(const ConvFilter& f, const float* const* dz, int64_t channels, float* dx) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t c = 0; c < channels; c += lanes) {
-    const auto part = hn::FirstN(d, static_cast<size_t>(std::min<int64_t>(lanes, channels - c)));
-    V sum = hn::Zero(d);
-    for (int j = 0; j < f.taps; ++j) {
-      sum = hn::MulAdd(hn::MaskedLoad(part, d, f.w + j * f.ldw + c),
-                       hn::LoadU(d, dz[f.taps - 1 - j] + c), sum);
-    }
-    hn::BlendedStore(sum, part, d, dx + c);
+  const auto whole = hn::FirstN(d, static_cast<size_t>(lanes));
+  int64_t c = 0;
+  for (; c + lanes <= channels; c += lanes) {
+    hn::StoreU(input_gradient<kTaps, false>(d, f, dz, c, whole), d, dx + c);
+  }
+  if (c < channels) {
+    const auto part = hn::FirstN(d, static_cast<size_t>(channels - c));
+    hn::BlendedStore(input_gradient<kTaps, true>(d, f, dz, c, part), part, d, dx + c);
   }
 }
 
 void backward(const ConvFilter& f, ConvRows rows, int64_t channels, const float* x, int64_t ldx,
               const float* dy, int64_t ldy, float* dx, int64_t lddx, float* dw, int64_t lddw) {
-  // dz of the last `taps` rows; row t lives in slot t mod taps. Room for a vector past the block's
+  // dz of the last `taps` rows, the newest in slot `newest`; room for a vector past the block's
   // end.
   HWY_ALIGN float ring[kMaxConvTaps][kConvBackwardBlock + 16];
   const int taps = f.taps;
+  int newest = taps - 1;
   for (int64_t t = rows.begin; t < rows.end + taps - 1; ++t) {
-    float* dz = ring[t % taps];
+    newest = newest + 1 == taps ? 0 : newest + 1;
+    float* dz = ring[newest];
     if (t < rows.length) {
       const TapRows r = tap_rows(taps, t, x, ldx, nullptr, 0);
       if (taps == 4 && r.missing == 0) {
@@ -166,9 +183,16 @@ void backward(const ConvFilter& f, ConvRows rows, int64_t channels, const float*
     }
     const int64_t u = t - (taps - 1);
     if (u < rows.begin) continue;
-    const float* ahead[kMaxConvTaps];
-    for (int i = 0; i < taps; ++i) ahead[i] = ring[(u + i) % taps];
-    input_gradient_row(f, ahead, channels, dx + u * lddx);
+    const float* ahead[kMaxConvTaps];  // row u + i
+    for (int i = 0, slot = newest; i < taps; ++i) {
+      slot = slot + 1 == taps ? 0 : slot + 1;
+      ahead[i] = ring[slot];
+    }
+    if (taps == 4) {
+      input_gradient_row<4>(f, ahead, channels, dx + u * lddx);
+    } else {
+      input_gradient_row<0>(f, ahead, channels, dx + u * lddx);
+    }
   }
 }
 

@@ -19,7 +19,7 @@ struct AttnresConfig {
 };
 
 // Below this many completed sources the shared pass costs more than it saves (README).
-constexpr size_t kTwoPhaseSources = 3;
+constexpr size_t kTwoPhaseSources = 8;
 constexpr int64_t kTwoPhaseTokens = 64;
 
 struct Attnres {
