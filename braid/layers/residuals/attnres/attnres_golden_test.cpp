@@ -121,7 +121,7 @@ void run_stack(const Golden& g, bool recorded) {
   Tensor embedding = g.tensor("in.emb");
   const int64_t tokens = embedding.size(0);
   if (!recorded) {
-    // Repeated tokens reach the length from which reads are done in two phases.
+    // Long enough for reads in two phases where a file has the sources for it.
     Tensor longer = Tensor::empty(g.ctx, {tokens * 64, width});
     for (int64_t i = 0; i < 64; ++i) {
       std::memcpy(longer.data() + i * embedding.count(), embedding.data(), embedding.bytes());

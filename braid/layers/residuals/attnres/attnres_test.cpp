@@ -122,8 +122,10 @@ TEST_CASE("depth softmax equals its definition, values and gradients, odd widths
 }
 
 TEST_CASE("attnres equals its definition") {
-  Toy toy(12, 7);
-  for (const int64_t block : {1, 3, 7, 20}) {
+  // Blocks of 2 have the sources, and 80 tokens the length, from which reads are done in two
+  // phases.
+  Toy toy(12, 18);
+  for (const int64_t block : {1, 2, 4, 18, 30}) {
     ParameterSet set;
     const auto residual = make(toy.ctx, set, "attnres", toy.width, toy.sublayers, block);
     CHECK(residual->options().str() == (block == 1 ? "" : format("block_sublayers={}", block)));
@@ -157,7 +159,9 @@ TEST_CASE("attnres equals its definition") {
                                  query.data(), norm.data(), 1e-6, 1.0, f);
       want.insert(want.end(), h.begin(), h.end());
     }
-    CHECK(worst_error(got, want) <= 1e-5);
+    // Rounding grows through 18 sub-layers; the worst token reaches 1.1e-5, by single reads as
+    // well.
+    CHECK(worst_error(got, want) <= 3e-5);
   }
 }
 
