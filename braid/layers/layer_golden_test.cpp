@@ -11,14 +11,10 @@
 namespace braid {
 
 TEST_CASE("layers agree with every golden file") {
-  // Layers that another issue brings.
-  const std::set<std::string> later = {
-      "kimi_linear MLA (NoPE)",
-      "kimi_linear MoE (sigmoid router, bias used for selection only)",
-      "qwen3_next sparse MoE block",
-      "MiniMax-01 decoder layer (postnorm, lightning, MoE)",
-      "MiniMax-01 lightning attention",
-      "qwen3_next linear_attn (Gated DeltaNet)"};
+  // MLA comes with another issue; moe_golden_test.cpp runs the expert layers.
+  const std::set<std::string> elsewhere = {
+      "kimi_linear MLA (NoPE)", "kimi_linear MoE (sigmoid router, bias used for selection only)",
+      "qwen3_next sparse MoE block"};
   int seen = 0;
   for (const std::string& path : testing::golden_files("recurrence")) {
     const std::string name = std::filesystem::path(path).stem().string();
@@ -33,8 +29,8 @@ TEST_CASE("layers agree with every golden file") {
         INFO(path);
         test->second(golden);
       } else {
-        CHECK_MESSAGE(later.count(kind) > 0, "nothing runs ", kind);
-        MESSAGE(name, " is not run: ", kind);
+        CHECK_MESSAGE(elsewhere.count(kind) > 0, "nothing runs ", kind);
+        MESSAGE(name, " is not run here: ", kind);
       }
     }
   }
