@@ -16,8 +16,7 @@ namespace {
 // A sample is as many runs as fill this, so that the clock and the start of threads do not count.
 constexpr double kSampleSeconds = 5e-3;
 constexpr double kShotSeconds = 8e-3;  // of LimitProbe::measure
-constexpr int kMinSamples = 5;
-constexpr int kMaxSamples = 200;
+constexpr double kLongRunSeconds = 2;
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
@@ -58,12 +57,13 @@ double Bench::product_flops(FunctionRef<void()> run) {
 BenchResult Bench::measure(const BenchCase& c) {
   if (!wants(c.name)) return {};
   ++measured_;
-  // The first run makes kernels and faults pages in; the second tells how long one takes.
-  c.run();
-  const double once = seconds_of(c.run, 1);
+  // The first run makes kernels and faults pages in; where that is little beside the run itself,
+  // it also tells how long one takes.
+  double once = seconds_of(c.run, 1);
+  if (once < kLongRunSeconds) once = seconds_of(c.run, 1);
   const int runs = static_cast<int>(std::clamp(std::ceil(kSampleSeconds / once), 1.0, 1e5));
   const int samples = static_cast<int>(
-      std::clamp(options_.min_seconds / (once * runs), double{kMinSamples}, double{kMaxSamples}));
+      std::clamp(options_.min_seconds / (once * runs), once < kLongRunSeconds ? 5.0 : 3.0, 200.0));
 
   // As long as half a sample, so that both see the same share of a busy machine.
   const int shots = static_cast<int>(std::clamp(once * runs / 2 / kShotSeconds, 1.0, 25.0));

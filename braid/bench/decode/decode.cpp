@@ -1,9 +1,11 @@
 // Decoding one sequence, token by token, with untrained weights.
 
 #include "braid/base/format.h"
+#include "braid/bench/decode_cost.h"
 #include "braid/bench/harness.h"
 #include "braid/bench/model.h"
 #include "braid/infer/generate.h"
+#include "braid/stack/model.h"
 
 namespace braid {
 namespace {
@@ -24,8 +26,7 @@ void bench_f32(Bench& bench) {
   const char* stack = "2 x (3 x (kda, swiglu), gqa, swiglu)";
   constexpr int64_t kWidth = 1024, kContext = 1024;
   Model model(ctx, bench_settings(stack, "attnres", kWidth));
-  SequenceState sequence = model.new_sequence(ctx);
-  pretend_context(ctx, sequence, kContext);
+  SequenceState sequence = synthetic_sequence(ctx, model, kContext);
   const double bytes = bytes_per_token(model, kContext);
   bench.measure({.name = "decode/f32",
                  .shape = format("{:.0f} MB read per token, width={} {} + attnres", bytes * 1e-6,
@@ -45,8 +46,8 @@ void bench_linear_context(Bench& bench) {
   constexpr int64_t kWidth = 512;
   Model model(ctx, bench_settings(stack, "prenorm", kWidth));
   for (const int64_t context : {int64_t{0}, int64_t{65536}, int64_t{1} << 20}) {
-    SequenceState fresh = model.new_sequence(ctx), there = model.new_sequence(ctx);
-    pretend_context(ctx, there, context);
+    SequenceState fresh = model.new_sequence(ctx);
+    SequenceState there = synthetic_sequence(ctx, model, context);
     bench.measure({.name = "decode/linear-context",
                    .shape = format("context={} state={} bytes width={} {}", context,
                                    model.state_bytes(context), kWidth, stack),

@@ -7,6 +7,7 @@
 #include "braid/bench/harness.h"
 #include "braid/bench/model.h"
 #include "braid/ops/tape.h"
+#include "braid/stack/model.h"
 #include "braid/train/optim.h"
 
 namespace braid {
