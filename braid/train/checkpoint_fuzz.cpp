@@ -51,7 +51,9 @@ class Run {
 
  private:
   Context ctx_;
-  std::string folder_ = format("/tmp/braid-checkpoint-fuzz-{}", ::getpid());
+  // In memory where possible: on a disk, fsync would be all that is tested.
+  std::string folder_ = format("{}/braid-checkpoint-fuzz-{}",
+                               ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", ::getpid());
   std::string step_ = join_path(folder_, "checkpoints/step-1");
   ParameterSet parameters_;
   std::optional<Optimizer> optimizer_;
