@@ -91,6 +91,9 @@ constexpr int64_t kShortestChunk = 16;
 
 constexpr int64_t kStepRanges = 8;
 
+// Below a block of steps the chunk form would pad. A backward pass needs chunks throughout.
+bool chunked(int64_t steps, bool saved) { return saved || steps >= kShortestChunk; }
+
 // Rows of `t` from `row` on for value head j: its own head, or its group's when t has fewer heads.
 template <typename T>
 DeltaRows<T> rows(const Tensor& t, int64_t row, int64_t j, int64_t value_heads) {
@@ -142,9 +145,8 @@ DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, 
   return h;
 }
 
-DeltaChunkPlan plan_of(const RecurrenceConfig& c, const Sizes& s) {
-  return DeltaChunkPlan(s.key_dim, s.value_dim, kernel_decay(c.decay), kernel_erase(c.erase),
-                        c.chunk);
+DeltaChunkPlan plan_of(const RecurrenceConfig& c, int64_t key_dim, int64_t value_dim) {
+  return DeltaChunkPlan(key_dim, value_dim, kernel_decay(c.decay), kernel_erase(c.erase), c.chunk);
 }
 
 // Scratch of the calling thread, kept between calls.
@@ -182,38 +184,49 @@ Tensor grad_like(const Context& ctx, const Tensor& t, const Sizes& s) {
 
 }  // namespace
 
+double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t value_heads,
+                                int64_t key_dim, int64_t value_dim, bool saved) {
+  const int64_t steps = tokens * config.micro_steps;
+  const double each = chunked(steps, saved)
+                          ? plan_of(config, key_dim, value_dim).forward_flops(steps)
+                          : static_cast<double>(steps) *
+                                delta_step_flops(key_dim, value_dim, kernel_erase(config.erase));
+  return static_cast<double>(value_heads) * each;
+}
+
+double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens,
+                                 int64_t value_heads, int64_t key_dim, int64_t value_dim) {
+  return static_cast<double>(value_heads) *
+         plan_of(config, key_dim, value_dim).backward_flops(tokens * config.micro_steps);
+}
+
 Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
                           const RecurrenceInputs& in, std::span<const int64_t> seq_starts,
                           std::span<float* const> states, RecurrenceSaved* saved) {
   const Sizes s = check_all(config, in, seq_starts);
   BRAID_CHECK(states.empty() || static_cast<int64_t>(states.size()) == s.sequences);
   Tensor out = Tensor::empty(ctx, {s.tokens, s.value_heads, s.value_dim});
-  // Below a block of steps the chunk form would pad. A backward pass needs chunks throughout.
   const auto steps_of = [&](int64_t seq) {
     return (seq_starts[seq + 1] - seq_starts[seq]) * s.micro_steps;
   };
-  const auto in_chunks = [&](int64_t seq) {
-    return saved != nullptr || steps_of(seq) >= kShortestChunk;
-  };
+  const auto in_chunks = [&](int64_t seq) { return chunked(steps_of(seq), saved != nullptr); };
   std::optional<DeltaChunkPlan> plan;
   for (int64_t i = 0; i < s.sequences && !plan; ++i) {
-    if (in_chunks(i)) plan = plan_of(config, s);
+    if (in_chunks(i)) plan = plan_of(config, s.key_dim, s.value_dim);
   }
   std::vector<int64_t> chunks;
   if (saved != nullptr) {
-    if (!plan) plan = plan_of(config, s);
+    if (!plan) plan = plan_of(config, s.key_dim, s.value_dim);
     chunks = chunk_starts(*plan, s, seq_starts);
     saved->states = Tensor::empty(ctx, {chunks.back(), s.value_heads, s.key_dim, s.value_dim});
     if (config.erase != Erase::kNone) {
       saved->written = Tensor::empty(ctx, {s.tokens * s.micro_steps, s.value_heads, s.value_dim});
     }
   }
-  for (int64_t i = 0; i < s.sequences; ++i) {
-    const double flops =
-        in_chunks(i) ? plan->forward_flops(steps_of(i))
-                     : static_cast<double>(steps_of(i)) *
-                           delta_step_flops(s.key_dim, s.value_dim, kernel_erase(config.erase));
-    ctx.count_product(static_cast<double>(s.value_heads) * flops);
+  for (int64_t i = 0; i < s.sequences && ctx.counters != nullptr; ++i) {
+    ctx.count_product(recurrence_forward_flops(config, seq_starts[i + 1] - seq_starts[i],
+                                               s.value_heads, s.key_dim, s.value_dim,
+                                               saved != nullptr));
   }
   const int64_t needed =
       std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
@@ -253,12 +266,12 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
       grad_like(ctx, in.q, s), grad_like(ctx, in.k, s),    grad_like(ctx, in.v, s),
       grad_like(ctx, in.g, s), grad_like(ctx, in.beta, s), grad_like(ctx, in.b, s),
       grad_like(ctx, in.w, s), grad_like(ctx, in.p, s),    {}};
-  const DeltaChunkPlan plan = plan_of(config, s);
+  const DeltaChunkPlan plan = plan_of(config, s.key_dim, s.value_dim);
   const std::vector<int64_t> chunks = chunk_starts(plan, s, seq_starts);
   BRAID_CHECK(saved.states.defined() && saved.states.size(0) == chunks.back());
-  for (int64_t i = 0; i < s.sequences; ++i) {
-    const int64_t steps = (seq_starts[i + 1] - seq_starts[i]) * s.micro_steps;
-    ctx.count_product(static_cast<double>(s.value_heads) * plan.backward_flops(steps));
+  for (int64_t i = 0; i < s.sequences && ctx.counters != nullptr; ++i) {
+    ctx.count_product(recurrence_backward_flops(config, seq_starts[i + 1] - seq_starts[i],
+                                                s.value_heads, s.key_dim, s.value_dim));
   }
   const Shape state_shape{s.sequences, s.value_heads, s.key_dim, s.value_dim};
   grads.initial_states = Tensor::empty(ctx, state_shape);
