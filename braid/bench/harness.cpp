@@ -108,13 +108,13 @@ void Bench::print(const BenchCase& c, const BenchResult& r) {
     std::puts(line.dump().c_str());
   } else {
     if (measured_ == 1) {
-      std::puts(format("{}: {}\n{:<30} {:>10} {:>16}  {:>6}  {:<30} {}", suite_, cpu_name(), "name",
-                       "ms", "rate", "share", "of the limit measured beside it", "shape")
+      std::puts(format("{}: {}\n{:<26} {:>10} {:>16}  {:>6}  {:<17} {:>16}  {}", suite_, cpu_name(),
+                       "name", "ms", "rate", "share", "of the limit", "beside it", "shape")
                     .c_str());
     }
-    std::puts(format("{:<30} {:>10} {:>8.1f} {:<7}  {:>5.1f}%  {:<18} {:>8.1f} {:<3}  {}", c.name,
+    std::puts(format("{:<26} {:>10} {:>8.1f} {:<7}  {:>5.1f}%  {:<17} {:>8.1f} {:<7}  {}", c.name,
                      milliseconds(r.ms), r.rate, limit_unit(c.limit), r.share * 100, limit, r.limit,
-                     "", c.shape)
+                     limit_unit(c.limit), c.shape)
                   .c_str());
   }
   std::fflush(stdout);
