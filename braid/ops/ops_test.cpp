@@ -5,9 +5,11 @@
 #include <vector>
 
 #include "braid/base/rng.h"
+#include "braid/ops/bias.h"
 #include "braid/ops/cross_entropy.h"
 #include "braid/ops/elementwise.h"
 #include "braid/ops/embedding.h"
+#include "braid/ops/l2_norm.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/norm.h"
 #include "braid/ops/view.h"
@@ -84,6 +86,24 @@ TEST_CASE("gradients of the basic ops agree with central differences") {
   check_gradient(random(ctx, {5, 8}, "x"), [](const Context& c, const Tensor& x) {
     std::vector<Tensor> parts = split_columns(c, x, {3, 2, 3});
     return silu_mul(c, parts[0], sigmoid_mul(c, parts[2], silu(c, parts[0])));
+  });
+  // One input through several weights, one of which gets no gradient.
+  Parameter other{"other", ParamRole::kMatrix, random(ctx, {9, 5}, "other"), {}, {}};
+  check_gradient(
+      random(ctx, {7, 5}, "x"),
+      [&](const Context& c, const Tensor& x) {
+        Parameter* const weights[] = {&other, &w, &other};
+        const std::vector<Tensor> y = linear_many(c, x, weights);
+        return mul(c, y[0], y[1]);
+      },
+      &w);
+  Parameter bias{"bias", ParamRole::kVector, random(ctx, {6}, "bias"), {}, {}};
+  check_gradient(
+      random(ctx, {4, 6}, "x"),
+      [&](const Context& c, const Tensor& x) { return silu(c, add_bias(c, x, bias)); }, &bias);
+  check_gradient(random(ctx, {3, 2, 6}, "x"), [](const Context& c, const Tensor& x) {
+    const std::vector<Tensor> parts = split_columns(c, x, {4, 2});
+    return silu(c, l2_norm(c, parts[0]));
   });
   check_gradient(random(ctx, {3, 4}, "x"), [](const Context& c, const Tensor& x) {
     return add(c, mul(c, x, sigmoid(c, x)), scale(c, x, 0.5f));
