@@ -1,0 +1,116 @@
+#include "braid/stack/model.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+
+#include "braid/ops/tape.h"
+
+namespace braid {
+namespace {
+
+ModelSettings tiny(const char* stack, const char* residual = "prenorm") {
+  ModelSettings s;
+  s.stack = parse_stack(stack, known_layers());
+  s.width = 32;
+  s.heads = 2;
+  s.vocab = 40;
+  s.residual = parse_named(residual, "residual");
+  return s;
+}
+
+std::vector<int32_t> some_ids(int64_t n) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < n; ++i) ids.push_back(static_cast<int32_t>((i * i * 7 + i) % 40));
+  return ids;
+}
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  REQUIRE(a.count() == b.count());
+  double worst = 0, largest = 0;
+  for (int64_t i = 0; i < a.count(); ++i) {
+    worst = std::max<double>(worst, std::abs(a.data()[i] - b.data()[i]));
+    largest = std::max<double>(largest, std::abs(b.data()[i]));
+  }
+  return worst / largest;
+}
+
+}  // namespace
+
+TEST_CASE("prefill and single steps with states give what one pass gives") {
+  Context ctx;
+  for (const char* residual : {"prenorm", "attnres{block_sublayers=2}"}) {
+    Model model(ctx, tiny("2 x (kda, swiglu), gqa, swiglu, loop 2 x (gdn, moe{experts=4,top_k=2})", residual));
+    const std::vector<int32_t> ids = some_ids(37);
+    const Tensor whole = model.hidden(ctx, ids, Batch::uniform(1, 37));
+    SequenceState seq = model.new_sequence(ctx);
+    SequenceState* const one[] = {&seq};
+    Tensor last;
+    int64_t at = 0;
+    for (const int64_t n : {20, 1, 1, 15}) {
+      Batch b;
+      b.seq_starts = {0, n};
+      b.offsets = {at};
+      last = model.hidden(ctx, std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(n)), b, one);
+      CHECK(largest_difference(last, whole.narrow(0, at, n)) < 2e-5);
+      at += n;
+    }
+    CHECK(seq.tokens == ids);
+    CHECK(seq.layers.size() == 10);
+  }
+}
+
+TEST_CASE("recomputation changes no bit of the gradients") {
+  Context ctx;
+  Model model(ctx, tiny("kda, swiglu, gqa, swiglu", "attnres"));
+  model.parameters().allocate_grads(ctx);
+  const std::vector<int32_t> ids = some_ids(33);
+  const auto grads = [&](bool recompute) {
+    model.set_recompute(recompute);
+    model.parameters().zero_grads(ctx);
+    Tape tape;
+    Context train = ctx;
+    train.tape = &tape;
+    const LossResult loss = model.loss(train, std::span(ids).first(32), std::span(ids).last(32), Batch::uniform(2, 16));
+    tape.backward(ctx, loss.loss);
+    std::vector<float> all;
+    for (const Parameter& p : model.parameters()) {
+      if (p.grad.defined()) all.insert(all.end(), p.grad.data(), p.grad.data() + p.grad.count());
+    }
+    return all;
+  };
+  const std::vector<float> kept = grads(false), again = grads(true);
+  CHECK(std::memcmp(kept.data(), again.data(), kept.size() * sizeof(float)) == 0);
+}
+
+TEST_CASE("a dry run counts the same FLOPs and bytes and touches nothing") {
+  Context real, dry;
+  dry.arena = Arena::create(Arena::Mode::kDry);
+  Counters counted, planned;
+  real.counters = &counted;
+  dry.counters = &planned;
+  size_t peak[2];
+  int i = 0;
+  for (Context* c : {&real, &dry}) {
+    Model model(*c, tiny("kda, swiglu, gqa, moe{experts=4,top_k=2}"));
+    model.parameters().allocate_grads(*c);
+    Tape tape;
+    Context train = *c;
+    train.tape = &tape;
+    const std::vector<int32_t> ids = some_ids(65);
+    const LossResult loss = model.loss(train, std::span(ids).first(64), std::span(ids).last(64), Batch::uniform(1, 64));
+    tape.backward(*c, loss.loss);
+    peak[i++] = c->arena->stats().peak;
+  }
+  CHECK(counted.product_flops > 0);
+  CHECK(planned.product_flops == counted.product_flops);
+  CHECK(static_cast<double>(peak[1]) == doctest::Approx(static_cast<double>(peak[0])).epsilon(0.02));
+}
+
+TEST_CASE("the canonical expression carries only what differs from the defaults") {
+  Context ctx;
+  Model model(ctx, tiny("2x(gqa{ rope = true },swiglu),gqa{window=8}|kda"));
+  CHECK(model.canonical_stack() == "2 x (gqa, swiglu), gqa{window=8} | kda");
+}
+
+}  // namespace braid
