@@ -1,10 +1,10 @@
 #pragma once
-// What a run writes about itself: RUN/log.jsonl, one object a line, and TensorBoard scalars.
+// What a run writes about itself: RUN/log.jsonl, one object a line, and RUN/events.out.tfevents.*, for TensorBoard.
+// Lines of steps after the resumed one are cut off, for they are run again.
 
-#include <memory>
 #include <string>
 
-#include "braid/base/file.h"
+#include "braid/train/events.h"
 #include "braid/train/trainer.h"
 
 namespace braid {
@@ -13,14 +13,13 @@ struct RunProgress;
 
 class RunLog {
  public:
-  // Continues the log of an earlier session: lines of steps after `resumed_step` are cut off, for
-  // they will be run again.
   RunLog(const std::string& run_folder, int64_t resumed_step);
   void step(const RunProgress& progress, double seconds, int64_t targets);
   void evaluation(const RunProgress& progress, const Evaluation& evaluation);
 
  private:
-  AppendFile file_;
+  JsonLog lines_;
+  EventLog events_;
 };
 
 }  // namespace braid
