@@ -25,20 +25,21 @@ constexpr int kSentinel = 0xA5;
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
-// Few distinct sizes, at most 1/8 lost, so that a freed block fits the next request of nearly its
+// Few distinct sizes, at most 1/16 lost, so that a freed block fits the next request of nearly its
 // size.
 size_t size_class(size_t bytes) {
   const size_t n = bytes + kSentinelBytes;
   if (n <= 1024) return round_up(n > 0 ? n : 1, kAlign);
   size_t step = kAlign;
-  while (step * 16 < n) step *= 2;
+  while (step * 32 < n) step *= 2;
   return round_up(n, step);
 }
 
 std::byte* system_allocate(size_t bytes) {
   if (bytes < kHuge) return static_cast<std::byte*>(std::aligned_alloc(kAlign, bytes));
   void* p = std::aligned_alloc(kHuge, round_up(bytes, kHuge));
-  if (p != nullptr) madvise(p, round_up(bytes, kHuge), MADV_HUGEPAGE);
+  // Not the tail: a huge page there would make memory resident that nobody asked for.
+  if (p != nullptr) madvise(p, bytes / kHuge * kHuge, MADV_HUGEPAGE);
   return static_cast<std::byte*>(p);
 }
 
@@ -50,7 +51,6 @@ struct Arena::Impl {
   ArenaStats stats;
   std::map<size_t, std::vector<std::byte*>> kept;
   mutable std::mutex mutex;
-  std::byte* dry_base = nullptr;
 };
 
 Storage::Storage(std::shared_ptr<Arena> arena, std::byte* data, size_t bytes, size_t reserved)
