@@ -28,6 +28,8 @@ class MappedFile {
   const std::byte* data() const { return data_; }
   size_t size() const { return size_; }
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  // Gives the pages read so far back to the system; the next use pages them in again.
+  void release_pages() const;
 
  private:
   MappedFile(std::string path, const std::byte* data, size_t size)
