@@ -12,7 +12,7 @@ namespace {
 
 // What a training process holds beside tensors: code, the libraries' kernels and packing buffers, thread stacks.
 // Measured: resident memory minus tensor bytes of runs from 40 MB to 2 GB (docs/log.md).
-constexpr size_t kProcessBytes = size_t{48} << 20;
+constexpr size_t kProcessBytes = size_t{30} << 20;
 
 Context dry_context(Counters* counters) {
   Context ctx;

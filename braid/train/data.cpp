@@ -116,6 +116,7 @@ TrainData TrainData::open(const DataOptions& options) {
   data.document_ends_ = std::move(cache->document_ends);
   data.digest_ = std::move(cache->digest);
   data.choose_held_out(options);
+  data.bytes_->release_pages();  // all of it was read to check its digest
   return data;
 }
 

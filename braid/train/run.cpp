@@ -70,7 +70,7 @@ class Run {
       if (due(config_.save_every)) save_and_look(log);
     }
     if (!summary.interrupted) {
-      summary.validation = evaluate(ctx_, model_, data_.held_out(config_.batch, config_.seq_len));
+      summary.validation = evaluate_held_out(INT64_MAX);
       log_evaluation(log, summary.validation);
     }
     save();
@@ -152,10 +152,16 @@ class Run {
 
   void save_and_look(RunLog& log) {
     save();
-    const Evaluation e =
-        evaluate(ctx_, model_, data_.held_out(config_.batch, config_.seq_len, config_.eval_tokens));
-    log_evaluation(log, e);
+    log_evaluation(log, evaluate_held_out(config_.eval_tokens));
     if (watcher_.on_sample) watcher_.on_sample(model_, at_);
+    ctx_.arena->trim();
+  }
+
+  // Blocks kept for the training step are given back first, and evaluation's afterwards: resident memory is the larger
+  // of the two, not their sum.
+  Evaluation evaluate_held_out(int64_t tokens) {
+    ctx_.arena->trim();
+    return evaluate(ctx_, model_, data_.held_out(config_.batch, config_.seq_len, tokens));
   }
 
   void log_evaluation(RunLog& log, const Evaluation& e) {
