@@ -93,7 +93,7 @@ void parallel_for(const Context& ctx, int64_t n, int64_t grain,
     }
     inside_range = outer;
   };
-  if (inside_range) {
+  if (inside_range || threads == 1) {
     work();
     error.rethrow();
     return;

@@ -8,8 +8,7 @@
 namespace braid {
 namespace {
 
-constexpr int64_t kGemvRows = 4;    // up to here reading W once per row beats packing it
-constexpr int64_t kGemvGrain = 32;  // outputs per range: 32 rows of W are about a page of work
+constexpr int64_t kGemvRows = 4;  // up to here reading W once per row beats packing it
 constexpr int64_t kMaxTileRows = 512;
 constexpr double kMinTileFlops = 8e6;
 
@@ -46,7 +45,7 @@ void product(const Context& ctx, bool trans_a, bool trans_b, int64_t m, int64_t 
   if (m == 0 || n == 0) return;
   ctx.count_product(2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
   if (m <= kGemvRows && !trans_a && trans_b && beta == 0) {
-    parallel_for(ctx, n, kGemvGrain, [&](int64_t begin, int64_t end) {
+    parallel_for(ctx, n, grain_for(n, 16), [&](int64_t begin, int64_t end) {
       for (int64_t i = 0; i < m; ++i) gemv_f32(b, ldb, k, a + i * lda, c + i * ldc, begin, end);
     });
     return;
