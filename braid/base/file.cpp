@@ -332,6 +332,10 @@ void make_folders(const std::string& path) {
   const std::string parent = parent_path(path);
   if (parent != path) make_folders(parent);
   if ((fails_now() || ::mkdir(path.c_str(), 0755) != 0) && !(errno == EEXIST && is_folder(path))) {
+    if (errno == EEXIST) {
+      throw Error(ErrorKind::kBadInput,
+                  format("cannot make folder {}: a file of that name is in the way", path));
+    }
     fail("make folder", path);
   }
 }

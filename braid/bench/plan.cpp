@@ -102,6 +102,12 @@ void plan_training(const ModelSettings& settings, const PlanOptions& options, Pl
 
 }  // namespace
 
+size_t training_bytes(const ModelSettings& settings, const PlanOptions& options) {
+  Plan plan;
+  plan_training(settings, options, plan);
+  return plan.train_bytes;
+}
+
 Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
                const MachineLimits& limits) {
   Plan plan;

@@ -54,6 +54,9 @@ struct Plan {
 
 Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
                const MachineLimits& limits);
+// Bytes of tensors that one training step holds at most: weights, gradients, optimizer state and
+// activations.
+size_t training_bytes(const ModelSettings& settings, const PlanOptions& options);
 Json plan_json(const Plan& plan, const PlanOptions& options);
 std::string plan_text(const Plan& plan, const PlanOptions& options);
 

@@ -40,10 +40,23 @@ void CommonFlags::add(CLI::App& app) {
 }
 
 Context CommonFlags::context() const {
-  Context ctx;
-  ctx.threads = threads;
+  Context ctx = probe_context();
   if (!mem.empty()) ctx.arena = Arena::create(Arena::Mode::kReal, parse_bytes(mem, "--mem"));
   return ctx;
+}
+
+Context CommonFlags::probe_context() const {
+  Context ctx;
+  ctx.threads = threads;
+  return ctx;
+}
+
+void CommonFlags::require_memory(size_t needed, const std::string& what, const char* remedy) const {
+  if (mem.empty()) return;
+  const size_t allowed = parse_bytes(mem, "--mem");
+  if (needed <= allowed) return;
+  throw Error(ErrorKind::kBudget, format("--mem {} is {} bytes, but {} needs {} bytes: {}", mem,
+                                         allowed, what, needed, remedy));
 }
 
 size_t parse_bytes(const std::string& text, const char* flag) {

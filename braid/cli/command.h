@@ -28,6 +28,11 @@ struct CommonFlags {
   void add(CLI::App& app);
   // A context with these threads and the --mem budget.
   Context context() const;
+  // The same without the budget: for measuring the machine, whose buffer is given back at once.
+  Context probe_context() const;
+  // Throws Error(kBudget) when `needed` bytes are more than --mem, saying what needs them and what
+  // to do.
+  void require_memory(size_t needed, const std::string& what, const char* remedy) const;
 };
 
 // "4G", "512M", "1000000" -> bytes (binary units). Throws Error(kUsage) naming the flag.

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
@@ -33,28 +35,72 @@ void name_environment(CLI::App& app) {
   }
 }
 
-// CLI11 names what it did not understand; this adds the nearest thing that exists.
-std::string usage_hint(const CLI::App& app, int argc, char** argv) {
-  std::vector<std::string> known;
+// The first word that no flag (or, before a command, no command) is called.
+std::string unknown_word(const std::vector<std::string>& known, bool in_command, int argc,
+                         char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    const bool flag = word.starts_with("--") && word.size() > 2;
+    if (flag) word = word.substr(0, word.find('='));
+    if (!flag && (in_command || word.starts_with('-'))) continue;
+    if (std::find(known.begin(), known.end(), word) == known.end()) return word;
+  }
+  return {};
+}
+
+// "--width is "x"; it must be a whole number"
+std::string conversion_message(const CLI::App& command, const std::string& text) {
+  const size_t name = text.find("--"), equal = text.find(" = ", name);
+  const CLI::Option* option = name == std::string::npos || equal == std::string::npos
+                                  ? nullptr
+                                  : command.get_option_no_throw(text.substr(name, equal - name));
+  if (option == nullptr) return text;
+  const std::string type = option->get_type_name();
+  const char* wanted = type.starts_with("UINT")      ? "a whole number of 0 or more"
+                       : type.starts_with("INT")     ? "a whole number"
+                       : type.starts_with("FLOAT")   ? "a number"
+                       : type.starts_with("BOOLEAN") ? "true or false"
+                                                     : "of another form";
+  return format("{} is \"{}\"; it must be {}", text.substr(name, equal - name),
+                text.substr(equal + 3), wanted);
+}
+
+// One line for what CLI11 did not understand, with the nearest thing that exists.
+std::string usage_message(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
   const CLI::App* command = &app;
   for (const CLI::App* sub : app.get_subcommands()) command = sub;
+  const bool in_command = command != &app;
+  const std::string help = format("braid {}--help", in_command ? command->get_name() + " " : "");
+  std::vector<std::string> known;
   for (const CLI::Option* o : command->get_options()) {
     for (const std::string& l : o->get_lnames()) known.push_back("--" + l);
   }
-  if (command == &app) {
+  if (!in_command) {
     for (const Command& c : kCommands) known.push_back(c.name);
   }
-  for (int i = 1; i < argc; ++i) {
-    std::string word = argv[i];
-    word = word.substr(0, word.find('='));
-    if (word.empty() || (command != &app && word[0] != '-')) continue;
-    if (std::find(known.begin(), known.end(), word) != known.end()) continue;
-    if (word[0] == '-' && (word.size() < 3 || word[1] != '-')) continue;
-    const std::string_view near =
-        nearest_name(word, std::vector<std::string_view>(known.begin(), known.end()));
-    if (!near.empty()) return format(" (did you mean {}?)", near);
+  const auto kind = static_cast<CLI::ExitCodes>(e.get_exit_code());
+  if (kind == CLI::ExitCodes::ExtrasError || kind == CLI::ExitCodes::RequiredError) {
+    const std::string word = unknown_word(known, in_command, argc, argv);
+    if (!word.empty()) {
+      const std::string_view near =
+          nearest_name(word, std::vector<std::string_view>(known.begin(), known.end()));
+      return format("unknown {} {}{}", word.starts_with('-') ? "flag" : "command", word,
+                    near.empty() ? format("; see {}", help) : format("; did you mean {}?", near));
+    }
   }
-  return format(" (see braid {}--help)", command == &app ? "" : command->get_name() + " ");
+  if (kind == CLI::ExitCodes::ExtrasError) return format("{}; see {}", e.what(), help);
+  if (!in_command) return format("no command given; see {}", help);
+  if (kind == CLI::ExitCodes::ConversionError) return conversion_message(*command, e.what());
+  return format("{}; see {}", e.what(), help);
+}
+
+// Results that did not reach their file are an error, not a success.
+void flush_results() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  throw Error(ErrorKind::kBadInput,
+              format("cannot write standard output: {}",
+                     errno != 0 ? std::strerror(errno) : "an earlier write failed"));
 }
 
 int run(int argc, char** argv) {
@@ -77,10 +123,12 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "braid: %s%s\n", e.what(), usage_hint(app, argc, argv).c_str());
+    std::fprintf(stderr, "braid: %s\n", usage_message(app, e, argc, argv).c_str());
     return static_cast<int>(ErrorKind::kUsage);
   }
-  return chosen();
+  const int code = chosen();
+  flush_results();
+  return code;
 }
 
 }  // namespace

@@ -12,12 +12,19 @@ void ModelFlags::add(CLI::App& app) {
       ->group("Model");
   app.add_option("--model", model, "model.toml, or a folder that holds one; flags override it")
       ->group("Model");
-  app.add_option("--width", width, "Hidden size (default 256)")->group("Model");
-  app.add_option("--heads", heads, "Heads per mixer (default width / head-dim)")->group("Model");
+  app.add_option("--width", width, "Hidden size (default 256)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->group("Model");
+  app.add_option("--heads", heads, "Heads per mixer (default width / head-dim)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->group("Model");
   app.add_option("--head-dim", head_dim,
                  "Size of a head (default 64, 32 or 16, the first that divides the width)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->group("Model");
-  app.add_option("--vocab", vocab, "Vocabulary (default 256: bytes)")->group("Model");
+  app.add_option("--vocab", vocab, "Vocabulary (default 256: bytes)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->group("Model");
   app.add_option("--residual", residual,
                  "Residual scheme: prenorm or attnres{block_sublayers=4} (default prenorm)")
       ->group("Model");

@@ -12,16 +12,17 @@ namespace braid {
 
 std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder) {
   const std::string path = checkpoint_folder(folder);
+  check_checkpoint_model(path);
   auto model = std::make_unique<Model>(ctx, load_model_toml(path));
   load_weights(ctx, SafetensorsFile::open(join_path(path, "weights.safetensors")),
                model->parameters());
   return model;
 }
 
-void require_bytes(const Model& model) {
-  if (model.settings().vocab == 256) return;
-  throw Error(ErrorKind::kUsage, format("the model has a vocabulary of {}; text as bytes needs 256",
-                                        model.settings().vocab));
+void require_bytes(const ModelSettings& model) {
+  if (model.vocab == 256) return;
+  throw Error(ErrorKind::kUsage,
+              format("the model has a vocabulary of {}; text as bytes needs 256", model.vocab));
 }
 
 void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence) {

@@ -13,7 +13,7 @@ namespace braid {
 std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder);
 
 // Text goes in and out as bytes: throws Error(kUsage) for a model with another vocabulary.
-void require_bytes(const Model& model);
+void require_bytes(const ModelSettings& model);
 
 void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence);
 // Throws Error(kBadInput) for a state of another stack.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <span>
 #include <vector>
 
 #include "braid/base/file.h"
@@ -17,6 +18,7 @@ constexpr const char* kManifest = "manifest.json";
 constexpr size_t kManifestBytes = size_t{1} << 20;
 constexpr const char* kFiles[] = {"model.toml", "weights.safetensors",
                                   "train/optimizer.safetensors", "train/state.json"};
+constexpr size_t kModelFiles = 2;  // the first of them
 
 std::string checkpoints_folder(const std::string& run) { return join_path(run, "checkpoints"); }
 
@@ -131,6 +133,26 @@ void refuse_other_version(const std::string& path) {
   }
 }
 
+void check_files(const std::string& path, std::span<const char* const> names) {
+  const Json manifest = read_json(join_path(path, kManifest), kManifestBytes);
+  try {
+    check_version(manifest);
+    for (const char* name : names) {
+      const Json& want = manifest.at("files").at(name);
+      const Sum have = sum_of(join_path(path, name));
+      if (have.bytes != want.at("bytes").as_uint() ||
+          have.digest != want.at("digest").as_string()) {
+        throw Error(
+            ErrorKind::kBadInput,
+            format("{} has {} bytes and digest {}, but {} and {} were written", name, have.bytes,
+                   have.digest, want.at("bytes").as_uint(), want.at("digest").as_string()));
+      }
+    }
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
+}
+
 }  // namespace
 
 void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSettings& model,
@@ -154,24 +176,11 @@ void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSet
   remove_old(run_folder, step, keep);
 }
 
-void check_checkpoint(const std::string& path) {
-  const Json manifest = read_json(join_path(path, kManifest), kManifestBytes);
-  try {
-    check_version(manifest);
-    for (const char* name : kFiles) {
-      const Json& want = manifest.at("files").at(name);
-      const Sum have = sum_of(join_path(path, name));
-      if (have.bytes != want.at("bytes").as_uint() ||
-          have.digest != want.at("digest").as_string()) {
-        throw Error(
-            ErrorKind::kBadInput,
-            format("{} has {} bytes and digest {}, but {} and {} were written", name, have.bytes,
-                   have.digest, want.at("bytes").as_uint(), want.at("digest").as_string()));
-      }
-    }
-  } catch (Error& e) {
-    throw e.add_context(path);
-  }
+void check_checkpoint(const std::string& path) { check_files(path, kFiles); }
+
+void check_checkpoint_model(const std::string& path) {
+  if (!path_exists(join_path(path, kManifest))) return;
+  check_files(path, std::span(kFiles).first<kModelFiles>());
 }
 
 std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
@@ -192,11 +201,15 @@ std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
               format("{}: no checkpoint can be used: {}", run_folder, problems));
 }
 
+Json checkpoint_state(const Checkpoint& checkpoint) {
+  return read_json(join_path(checkpoint.path, kFiles[3]), size_t{1} << 24);
+}
+
 Json load_checkpoint(const Context& ctx, const Checkpoint& checkpoint, ParameterSet& parameters,
                      Optimizer& optimizer) {
   load_weights(ctx, SafetensorsFile::open(join_path(checkpoint.path, kFiles[1])), parameters);
   optimizer.load(SafetensorsFile::open(join_path(checkpoint.path, kFiles[2])));
-  return read_json(join_path(checkpoint.path, kFiles[3]), size_t{1} << 24);
+  return checkpoint_state(checkpoint);
 }
 
 std::string checkpoint_folder(const std::string& folder) {

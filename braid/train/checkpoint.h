@@ -40,6 +40,13 @@ std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
 // or another version.
 void check_checkpoint(const std::string& path);
 
+// The same of model.toml and weights alone, which is what inference reads; a folder without a
+// manifest passes.
+void check_checkpoint_model(const std::string& path);
+
+// The `state` that was saved.
+Json checkpoint_state(const Checkpoint& checkpoint);
+
 // Fills weights and optimizer; returns the `state` that was saved.
 Json load_checkpoint(const Context& ctx, const Checkpoint& checkpoint, ParameterSet& parameters,
                      Optimizer& optimizer);

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "braid/base/clock.h"
+#include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/train/checkpoint.h"
@@ -15,6 +16,10 @@ namespace braid {
 namespace {
 
 constexpr double kSmoothing = 0.95;
+
+const char* optimizer_name(const RunConfig& config) {
+  return config.optim.use_muon ? "muon" : "adamw";
+}
 
 // What a checkpoint stores beside weights and optimizer.
 Json position_json(const RunConfig& config, const RunProgress& p, const Trainer& trainer,
@@ -32,7 +37,28 @@ Json position_json(const RunConfig& config, const RunProgress& p, const Trainer&
                        {"data_binary", config.data_binary},
                        {"batch", config.batch},
                        {"seq_len", config.seq_len},
+                       {"accumulate", config.accumulate},
+                       {"optimizer", optimizer_name(config)},
+                       {"command", config.command},
                        {"data", data.cursor(p.step)}});
+}
+
+// The cursor counts steps: with other steps the run would see other data than if it had never
+// stopped.
+void check_same_run(const Json& state, const RunConfig& config) {
+  const auto check = [&](const char* key, const char* flag, const Json& now) {
+    const Json& begun = state.at(key);
+    if (begun == now) return;
+    throw Error(
+        ErrorKind::kUsage,
+        format("{} holds a run begun with {} {}, but now it is {}: resume with the same, or use "
+               "another --out",
+               config.out, flag, begun.dump(), now.dump()));
+  };
+  check("batch", "--batch", config.batch);
+  check("seq_len", "--seq-len", config.seq_len);
+  check("accumulate", "--accumulate", config.accumulate);
+  check("optimizer", "--optimizer", optimizer_name(config));
 }
 
 void read_position(const Json& json, const TrainData& data, RunProgress& p, Trainer& trainer) {
@@ -43,6 +69,36 @@ void read_position(const Json& json, const TrainData& data, RunProgress& p, Trai
   std::vector<double> norms;
   for (const Json& n : json.at("recent_norms").elements()) norms.push_back(n.as_real());
   trainer.set_recent_norms(std::move(norms));
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+
+// Both are resolved, so that they print the same keys.
+void check_same_settings(const std::string& out, const ModelSettings& saved,
+                         const ModelSettings& wanted) {
+  const std::vector<std::string> had = lines_of(print_settings(saved));
+  const std::vector<std::string> want = lines_of(print_settings(wanted));
+  BRAID_CHECK(had.size() == want.size());
+  std::string there, here;
+  for (size_t i = 0; i < had.size(); ++i) {
+    if (had[i] == want[i]) continue;
+    there += (there.empty() ? "" : ", ") + had[i];
+    here += (here.empty() ? "" : ", ") + want[i];
+  }
+  if (here.empty()) return;
+  throw Error(
+      ErrorKind::kUsage,
+      format("{} holds a run of another model: it has {}, but {} was asked for; use another --out "
+             "or the same model",
+             out, there, here));
 }
 
 class Run {
@@ -92,6 +148,7 @@ class Run {
     const std::optional<Checkpoint> found = find_checkpoint(config_.out, watcher_.on_message);
     if (!found) return false;
     check_same_model(*found);
+    check_same_run(checkpoint_state(*found), config_);
     const Json state = load_checkpoint(ctx_, *found, model_.parameters(), trainer_.optimizer());
     read_position(state, data_, at_, trainer_);
     saved_seconds_ = at_.seconds;
@@ -105,14 +162,9 @@ class Run {
 
   void check_same_model(const Checkpoint& c) const {
     const std::string path = join_path(c.path, "model.toml");
-    const std::string had =
-        print_settings(resolved(parse_settings(read_file(path, size_t{1} << 20), path)));
-    const std::string want = print_settings(model_.settings());
-    if (had == want) return;
-    throw Error(ErrorKind::kUsage,
-                format("{} holds a run of another model; use another --out, or these settings:\n{}"
-                       "instead of:\n{}",
-                       config_.out, had, want));
+    check_same_settings(config_.out,
+                        resolved(parse_settings(read_file(path, size_t{1} << 20), path)),
+                        model_.settings());
   }
 
   void one_step(RunLog& log) {

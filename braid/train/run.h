@@ -33,6 +33,8 @@ struct RunConfig {
   double save_seconds = 60;
   int64_t keep = 3;             // checkpoints kept
   int64_t eval_tokens = 65536;  // of the held-out text, evaluated at every save
+  Json command =
+      Json::object();  // stored in train/state.json as it is, for whoever resumes the run
 };
 
 struct RunProgress {

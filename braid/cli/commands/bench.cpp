@@ -14,9 +14,11 @@ std::function<int()> setup_bench(CLI::App& app) {
                "One JSON object a line: name, shape, ms, gflops or gbs, limit, share");
   app.add_option("--filter", f->options.filter, "Only benchmarks whose name contains this");
   app.add_option("--min-time", f->options.min_seconds, "Seconds measured per case")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 3600.0));
   app.add_option("-t,--threads", f->options.threads, "Threads (0 = all cores)")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
   app.footer("Example: braid bench kernels --filter recurrence/kda");
   return [f] { return run_bench(f->suites, f->options); };
 }

@@ -24,7 +24,7 @@ struct Flags {
 int run(const Flags& f) {
   const Context ctx = f.common.context();
   const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
-  require_bytes(*model);
+  require_bytes(model->settings());
   DataOptions options;
   options.path = f.data;
   options.allow_binary = f.binary;
@@ -69,7 +69,8 @@ std::function<int()> setup_eval(CLI::App& app) {
       ->check(positive);
   app.add_option("--batch", f->batch, "Windows at once")->capture_default_str()->check(positive);
   app.add_option("--tokens", f->tokens, "Only the first so many bytes (0 = all)")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 60));
   app.add_flag("--compare", f->compare, "Also what gzip -9 and xz -9 make of the same text");
   f->common.add(app);
   app.footer("Example: braid eval -m demo/run --data book.txt --compare");

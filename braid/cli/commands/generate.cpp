@@ -31,7 +31,7 @@ std::string prompt_text(const Flags& f) {
   return f.prompt_file.empty() ? f.prompt : read_file(f.prompt_file, size_t{1} << 30);
 }
 
-void report(const Flags& f, const GenerateResult& r, const SequenceState& seq) {
+void report(const Flags& f, const GenerateResult& r, const SequenceState& seq, int64_t reused) {
   const double prefill_rate =
       static_cast<double>(r.prompt_tokens) / std::max(1e-9, r.prefill_seconds);
   const double decode_rate =
@@ -40,6 +40,7 @@ void report(const Flags& f, const GenerateResult& r, const SequenceState& seq) {
     const Json out = Json::object({{"text", r.text},
                                    {"finish", r.finish},
                                    {"prompt_tokens", r.prompt_tokens},
+                                   {"reused_tokens", reused},
                                    {"generated_tokens", std::ssize(r.tokens)},
                                    {"prefill_seconds", r.prefill_seconds},
                                    {"prefill_tokens_per_second", prefill_rate},
@@ -60,13 +61,14 @@ int run(Flags& f) {
   check_sampling(f.config.sampling);
   const Context ctx = f.common.context();
   const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
-  require_bytes(*model);
+  require_bytes(model->settings());
   SequenceState seq = model->new_sequence(ctx);
   if (!f.load_state.empty()) {
     load_sequence(ctx, f.load_state, *model, seq);
     std::fprintf(stderr, "[state %s: %zd tokens reused]\n", f.load_state.c_str(),
                  std::ssize(seq.tokens));
   }
+  const int64_t reused = std::ssize(seq.tokens);
   const std::string prompt = prompt_text(f);
   const bool stream = !f.common.json;
   if (stream) {
@@ -83,7 +85,7 @@ int run(Flags& f) {
         return !interrupted();
       });
   if (stream) std::fputc('\n', stdout);
-  report(f, r, seq);
+  report(f, r, seq, reused);
   if (!f.save_state.empty()) save_sequence(f.save_state, *model, seq);
   return r.finish == "interrupted" ? static_cast<int>(ErrorKind::kInterrupted) : 0;
 }
@@ -113,7 +115,8 @@ std::function<int()> setup_generate(CLI::App& app) {
   app.add_option("--repeat-window", s.repetition_window, "Last tokens that count as seen; 0 is all")
       ->capture_default_str();
   app.add_option("-s,--seed", s.seed, "Seed of the sampler")->capture_default_str();
-  app.add_option("--stop", f->config.stops, "Stop before this text (may be repeated)");
+  app.add_option("--stop", f->config.stops, "Stop before this text (may be repeated)")
+      ->allow_extra_args(false);
   app.add_option("--load-state", f->load_state, "Continue a sequence saved by --save-state");
   app.add_option("--save-state", f->save_state,
                  "Save the whole sequence, to be continued bit for bit");

@@ -4,6 +4,7 @@
 
 #include "braid/base/error.h"
 #include "braid/base/file.h"
+#include "braid/base/format.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
 
@@ -22,6 +23,7 @@ std::function<int()> setup_plan(CLI::App& app) {
   f->common.add(app);
   app.add_option("--contexts", f->options.contexts, "Context lengths")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   app.add_option("--prefill", f->options.prefill, "Prompt tokens whose prefill is predicted")
       ->capture_default_str()
@@ -47,11 +49,16 @@ std::function<int()> setup_plan(CLI::App& app) {
     for (const int64_t c : f->options.contexts) {
       if (c < 1) throw Error(ErrorKind::kUsage, "--contexts must be whole numbers of at least 1");
     }
-    const Context ctx = f->common.context();
-    const Plan plan = make_plan(f->model.settings(), f->options, probe_limits(ctx));
+    if (!f->common.mem.empty()) parse_bytes(f->common.mem, "--mem");
+    const Plan plan =
+        make_plan(f->model.settings(), f->options, probe_limits(f->common.probe_context()));
     const std::string out =
         f->common.json ? plan_json(plan, f->options).dump() + "\n" : plan_text(plan, f->options);
     std::fputs(out.c_str(), stdout);
+    f->common.require_memory(
+        plan.train_bytes,
+        format("a training step of {} x {} tokens", f->options.batch, f->options.seq_len),
+        "lower --batch or --seq-len, or use --recompute");
     return 0;
   };
 }

@@ -85,12 +85,12 @@ int run(const Flags& f) {
   check_sampling(f.sampling);
   const Context ctx = f.common.context();
   const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
-  require_bytes(*model);
+  require_bytes(model->settings());
   const Json state = Json::parse(
       read_file(join_path(checkpoint_folder(f.model), "train/state.json"), size_t{1} << 24));
   ProgressLine line;
   line.show("measuring the machine");
-  const MachineLimits limits = probe_limits(ctx);
+  const MachineLimits limits = probe_limits(f.common.probe_context());
   RunReport r;
   r.stack = model->canonical_stack();
   r.residual = print_named(model->settings().residual);
@@ -139,6 +139,7 @@ std::function<int()> setup_report(CLI::App& app) {
   app.add_option("-s,--seed", f->sampling.seed, "Seed of the sample")->capture_default_str();
   app.add_option("--contexts", f->contexts, "Context lengths of the decode cost")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   f->common.add(app);
   app.footer("Example: braid report -m demo/run");

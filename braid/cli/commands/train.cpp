@@ -1,17 +1,20 @@
-#include <unistd.h>
-
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/bench/limits.h"
+#include "braid/bench/plan.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
 #include "braid/cli/progress.h"
+#include "braid/cli/run_model.h"
 #include "braid/infer/generate.h"
+#include "braid/train/checkpoint.h"
 #include "braid/train/run.h"
 
 namespace braid {
@@ -26,7 +29,7 @@ struct Flags {
   std::string optimizer = "muon";
   std::string sample_prompt = "The ";
   int64_t sample_tokens = 80;
-  bool json = false;
+  std::vector<std::string> changes;  // of a resumed run against its first command
 };
 
 std::string progress_line(const RunConfig& c, const RunProgress& p, double peak_gflops) {
@@ -48,7 +51,6 @@ std::string one_line(std::string text) {
 }
 
 std::string write_sample(const Context& ctx, Model& model, const Flags& f) {
-  if (model.settings().vocab != 256) return {};
   GenerateConfig g;
   g.max_tokens = f.sample_tokens;
   g.sampling.temperature = 0.8;
@@ -70,11 +72,67 @@ Json step_json(const RunProgress& p, double peak_gflops) {
                        {"grad_norm", p.grad_norm}});
 }
 
-// An existing run needs no flags but its folder; where both are given they must agree
-// (train/run.cpp).
-void fill_from_run(Flags& f) {
-  const std::string saved = join_path(f.run.out, "latest/model.toml");
-  if (!f.model.any() && path_exists(saved)) f.model.model = saved;
+constexpr const char* kBudgetFlags[] = {"--steps", "--tokens", "--time"};
+
+// Flags that a resumed run has from its first command: all but those of the model, which
+// model.toml holds, and of the machine.
+std::vector<CLI::Option*> remembered(CLI::App& app) {
+  constexpr std::string_view kOther[] = {"help", "out", "seed", "threads", "mem", "json"};
+  std::vector<CLI::Option*> options;
+  for (CLI::Option* o : app.get_options()) {
+    const std::string& name = o->get_lnames().front();
+    const bool other = std::find(std::begin(kOther), std::end(kOther), name) != std::end(kOther);
+    if (!other && o->get_group() != "Model") options.push_back(o);
+  }
+  return options;
+}
+
+Json given_flags(CLI::App& app) {
+  Json flags = Json::object();
+  for (const CLI::Option* o : remembered(app)) {
+    if (o->count() > 0) flags.set("--" + o->get_lnames().front(), o->results().back());
+  }
+  return flags;
+}
+
+// Flags not given now are as they were; those given otherwise than before are named.
+void restore_flags(CLI::App& app, const Json& saved, Flags& f) {
+  const auto given = [&](const char* flag) { return app.get_option(flag)->count() > 0; };
+  const bool new_budget = std::any_of(std::begin(kBudgetFlags), std::end(kBudgetFlags), given);
+  for (CLI::Option* o : remembered(app)) {
+    const std::string flag = "--" + o->get_lnames().front();
+    const Json* value = saved.find(flag);
+    if (value == nullptr) continue;
+    const bool budget = o->get_group() == "Budget";
+    if (o->count() > 0) {
+      if (!budget && o->results().back() != value->as_string()) {
+        f.changes.push_back(format("from here on {} is {} instead of {}", flag, o->results().back(),
+                                   value->as_string()));
+      }
+      continue;
+    }
+    if (budget && new_budget) continue;
+    try {
+      o->add_result(value->as_string());
+      o->run_callback();
+    } catch (const CLI::Error& e) {
+      throw Error(ErrorKind::kBadInput, e.what());
+    }
+  }
+}
+
+// An existing run needs no flags but its folder; what makes it another run must agree where it is
+// given (train/run.cpp).
+void fill_from_run(CLI::App& app, Flags& f) {
+  if (const auto found = find_checkpoint(f.run.out, {})) {
+    if (!f.model.any()) f.model.model = found->path;
+    try {
+      restore_flags(app, checkpoint_state(*found).at("command"), f);
+    } catch (Error& e) {
+      throw e.add_context(found->path);
+    }
+  }
+  f.run.command = given_flags(app);
   f.run.model = f.model.settings();
 }
 
@@ -91,15 +149,33 @@ void check_flags(Flags& f) {
                 format("--optimizer is \"{}\"; it must be muon or adamw", f.optimizer));
   }
   f.run.optim.use_muon = f.optimizer == "muon";
+  if (f.run.data.empty()) {
+    throw Error(ErrorKind::kUsage, "no data given: use --data PATH, a file or folder of text");
+  }
+  require_bytes(f.run.model);
 }
 
-int run(Flags& f) {
-  fill_from_run(f);
+// Said before anything is written, instead of in the middle of the first step.
+void check_memory(const Flags& f) {
+  if (f.common.mem.empty()) return;
+  PlanOptions o;
+  o.batch = f.run.batch;
+  o.seq_len = f.run.seq_len;
+  o.accumulate = f.run.accumulate;
+  o.recompute = f.run.recompute;
+  o.use_muon = f.run.optim.use_muon;
+  f.common.require_memory(training_bytes(f.run.model, o),
+                          format("a training step of {} x {} tokens", o.batch, o.seq_len),
+                          "lower --batch or --seq-len, or use --recompute");
+}
+
+int run(CLI::App& app, Flags& f) {
+  fill_from_run(app, f);
   check_flags(f);
-  f.json = f.common.json;
+  check_memory(f);
   const Context ctx = f.common.context();
   make_folders(f.run.out);
-  const double peak = probe_peak_gflops(ctx);
+  const double peak = probe_peak_gflops(f.common.probe_context());
   watch_interrupt();
   ProgressLine line;
   const auto print = [](const Json& j) {
@@ -110,24 +186,25 @@ int run(Flags& f) {
   w.should_stop = interrupted;
   w.on_message = [&](const std::string& m) { line.message(m); };
   w.on_step = [&](const RunProgress& p) {
+    for (const std::string& change : std::exchange(f.changes, {})) line.message(change);
     line.show(progress_line(f.run, p, peak));
-    if (f.json) print(step_json(p, peak));
+    if (f.common.json) print(step_json(p, peak));
   };
   w.on_evaluation = [&](const RunProgress& p, const Evaluation& e) {
     line.message(format("step {}: validation {:.4f} bits per byte over {} bytes", p.step,
                         e.bits_per_target(), e.targets));
-    if (f.json)
+    if (f.common.json)
       print(
           Json::object({{"event", "validation"}, {"step", p.step}, {"bpb", e.bits_per_target()}}));
   };
   w.on_sample = [&](Model& model, const RunProgress& p) {
     const std::string text = write_sample(ctx, model, f);
-    if (!text.empty()) line.message("  sample: " + one_line(text));
-    if (f.json) print(Json::object({{"event", "sample"}, {"step", p.step}, {"text", text}}));
+    line.message("  sample: " + one_line(text));
+    if (f.common.json) print(Json::object({{"event", "sample"}, {"step", p.step}, {"text", text}}));
   };
   const RunSummary s = run_training(ctx, f.run, w);
   line.finish();
-  if (f.json) {
+  if (f.common.json) {
     print(Json::object({{"event", s.interrupted ? "interrupted" : "done"},
                         {"step", s.last.step},
                         {"tokens", s.last.tokens},
@@ -135,6 +212,10 @@ int run(Flags& f) {
                         {"loss", s.last.smooth_loss},
                         {"validation_bpb", s.validation.bits_per_target()},
                         {"out", f.run.out}}));
+  }
+  if (s.interrupted && s.last.step == 0) {
+    std::fputs("interrupted before the first step; there is nothing to save\n", stderr);
+    return static_cast<int>(ErrorKind::kInterrupted);
   }
   if (s.interrupted) {
     std::fprintf(stderr, "interrupted at step %zd, saved in %s; the same command resumes\n",
@@ -147,8 +228,8 @@ int run(Flags& f) {
 void add_flags(CLI::App& app, Flags& f) {
   const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 40);
   const auto count = CLI::Range(int64_t{0}, int64_t{1} << 60);
-  app.add_option("--data", f.run.data, "Text: a file, a folder, .gz, .zst, .dz or .jsonl")
-      ->required();
+  app.add_option("--data", f.run.data,
+                 "Text: a file, a folder, .gz, .zst, .dz or .jsonl (a resumed run knows its own)");
   app.add_flag("--data-binary", f.run.data_binary, "Accept files that are not text");
   app.add_option("--out", f.run.out, "The run's folder; resumes when it holds a run")->required();
   f.model.add(app);
@@ -225,7 +306,7 @@ std::function<int()> setup_train(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   f->run.schedule.warmup_steps = 20;
   add_flags(app, *f);
-  return [f] { return run(*f); };
+  return [f, &app] { return run(app, *f); };
 }
 
 }  // namespace braid
