@@ -15,7 +15,7 @@ namespace braid {
 struct PlanOptions {
   std::vector<int64_t> contexts = {1024, 4096, 16384, 65536, 131072};
   int64_t prefill = 2048;  // tokens whose prefill speed is predicted
-  int64_t batch = 8;       // of a training step
+  int64_t batch = 16;      // of a training step, as train's default
   int64_t seq_len = 512;
   int64_t accumulate = 1;
   bool recompute = false;

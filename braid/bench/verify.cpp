@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "braid/base/format.h"
@@ -25,12 +26,13 @@ Tensor random(const Context& ctx, Shape shape, const Rng& rng, double size = 1.0
 
 std::vector<double> to_double(const Tensor& t) { return {t.data(), t.data() + t.count()}; }
 
-// NaN anywhere gives NaN.
+// Largest difference over the largest wanted value; infinite where anything is not a number.
 double relative_error(std::span<const double> want, const float* got) {
   double worst = 0, largest = 0;
   for (size_t i = 0; i < want.size(); ++i) {
     const double d = std::abs(want[i] - got[i]);
-    if (!(d <= worst)) worst = d;
+    if (!std::isfinite(d)) return std::numeric_limits<double>::infinity();
+    worst = std::max(worst, d);
     largest = std::max(largest, std::abs(want[i]));
   }
   return worst / std::max(largest, 1e-30);
@@ -112,7 +114,7 @@ class LayerVerifier {
   // to the size that the gradient could give along any direction of that length.
   template <typename Loss>
   double directional_error(std::vector<double>& at, const Tensor& grad, Loss loss) {
-    if (!grad.defined()) return std::nan("");
+    if (!grad.defined()) return std::numeric_limits<double>::infinity();
     std::vector<double> v(at.size());
     double size = 0, got = 0, grad_norm = 0, v_norm = 0;
     for (size_t i = 0; i < at.size(); ++i) {
@@ -130,7 +132,9 @@ class LayerVerifier {
       return value;
     };
     const double want = (shifted(h) - shifted(-h)) / (2 * h);
-    return std::abs(want - got) / std::max({std::abs(want), std::sqrt(grad_norm), 1e-12});
+    const double error =
+        std::abs(want - got) / std::max({std::abs(want), std::sqrt(grad_norm), 1e-12});
+    return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
   }
 
   // Two sequences end to end give what each gives alone.

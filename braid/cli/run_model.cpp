@@ -1,6 +1,7 @@
 #include "braid/cli/run_model.h"
 
 #include "braid/base/error.h"
+#include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/cli/model_flags.h"
 #include "braid/formats/safetensors.h"
@@ -25,9 +26,23 @@ void require_bytes(const ModelSettings& model) {
               format("the model has a vocabulary of {}; text as bytes needs 256", model.vocab));
 }
 
+namespace {
+
+// What a state belongs to: the settings and the very weights that made it.
+std::string model_identity(const Model& model) {
+  FileDigest digest;
+  const std::string settings = print_settings(model.settings());
+  digest.add(settings.data(), settings.size());
+  for (const Parameter& p : model.parameters()) digest.add(p.value.data(), p.value.bytes());
+  return format("{:016x}", digest.value());
+}
+
+}  // namespace
+
 void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence) {
   StateFileWriter out;
   out.text("stack", model.canonical_stack());
+  out.text("model", model_identity(model));
   sequence.save(out);
   out.write(path);
 }
@@ -38,6 +53,13 @@ void load_sequence(const Context& ctx, const std::string& path, const Model& mod
   if (in.text("stack") != model.canonical_stack()) {
     throw Error(ErrorKind::kBadInput, format("{} is a state of \"{}\", the model is \"{}\"", path,
                                              in.text("stack"), model.canonical_stack()));
+  }
+  if (const std::string id = model_identity(model); in.text("model") != id) {
+    throw Error(
+        ErrorKind::kBadInput,
+        format("{} is a state of other weights or settings of the same stack (digest {}, the "
+               "model's is {})",
+               path, in.text("model"), id));
   }
   sequence.load(in);
 }

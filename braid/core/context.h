@@ -21,7 +21,7 @@ struct Context {
   int threads = 0;               // 0 = all cores of the machine
   Tape* tape = nullptr;          // records operations for backward; null outside training
   Counters* counters = nullptr;  // null = not counted
-  bool recomputing = false;  // inside activation recomputation: statistics are not counted again
+  double loss_share = 1;         // of the step's loss that this pass makes up (micro-batches)
 
   // Only shapes, bytes and FLOPs are wanted; kernels do not run and data must not be touched.
   bool dry() const { return arena->dry(); }

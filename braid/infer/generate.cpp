@@ -36,6 +36,7 @@ GenerateResult generate(const Context& ctx, Model& model, SequenceState& sequenc
                         std::span<const int32_t> prompt, const GenerateConfig& config,
                         FunctionRef<bool(std::string_view)> on_text) {
   check_sampling(config.sampling);
+  sequence.seed = config.sampling.seed;
   if (prompt.empty() && !sequence.logits.defined()) {
     throw Error(ErrorKind::kUsage,
                 "the prompt is empty and there is no saved state to continue from");

@@ -12,8 +12,8 @@
 namespace braid {
 
 // Feeds tokens to a sequence and leaves the logits after the last one in sequence.logits. Long
-// inputs run in chunks that end at fixed absolute positions, so that the cuts do not depend on how
-// the prompt arrived.
+// inputs run in chunks that end at fixed absolute positions. A prompt that arrives in pieces is cut
+// at its pieces too: the results then agree to rounding, not bit for bit (docs/numerics.md).
 void advance(const Context& ctx, Model& model, SequenceState& sequence,
              std::span<const int32_t> tokens);
 

@@ -34,7 +34,7 @@ AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& con
                                   const Tensor& out, const Tensor& lse, const Tensor& d_out,
                                   std::span<const int64_t> seq_starts);
 
-// Products of q k^T and p v that one head does for `tokens` new queries after `past` earlier ones:
+// Products of q k^T and p v of all heads for `tokens` new queries after `past` earlier ones:
 // 4 d per visible pair.
 double attention_flops(const AttentionConfig& config, int64_t past, int64_t tokens);
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "braid/base/rng.h"
@@ -79,7 +80,8 @@ double distance(const Tensor& got, const std::vector<double>& want) {
   double worst = 0, largest = 0.1;
   for (size_t i = 0; i < want.size(); ++i) {
     const double difference = std::abs(got.data()[i] - want[i]);
-    worst = difference <= worst ? worst : difference;  // NaN becomes the worst
+    if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
+    worst = std::max(worst, difference);
     largest = std::max(largest, std::abs(want[i]));
   }
   return worst / largest;

@@ -13,7 +13,6 @@ Tensor checkpoint(const Context& ctx, const Tensor& x,
     Tape inner;
     Context again = t.context();
     again.tape = &inner;
-    again.recomputing = true;
     again.counters = nullptr;
     Tensor leaf = x;
     inner.watch(leaf);

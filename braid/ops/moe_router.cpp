@@ -120,7 +120,7 @@ Tensor route_backward(const Context& ctx, const Tensor& scores, const Tensor& ch
   std::vector<float> dshare(static_cast<size_t>(experts), 0.0f);
   const double t2 = static_cast<double>(tokens) * static_cast<double>(tokens);
   for (size_t e = 0; e < dshare.size(); ++e) {
-    dshare[e] = static_cast<float>(config.aux_coef * static_cast<double>(experts) *
+    dshare[e] = static_cast<float>(ctx.loss_share * config.aux_coef * static_cast<double>(experts) *
                                    static_cast<double>(loads[e]) / t2);
   }
   parallel_for(ctx, tokens, token_grain(tokens, experts), [&](int64_t begin, int64_t end) {

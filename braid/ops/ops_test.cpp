@@ -55,6 +55,7 @@ void check_gradient(Tensor x, const std::function<Tensor(const Context&, const T
       const double minus = weighted_sum(f(ctx, x), up);
       at.data()[i] = keep;
       const double want = (plus - minus) / (2 * h);
+      REQUIRE(std::isfinite(got.data()[i]));
       worst = std::max(worst, std::abs(want - got.data()[i]));
       largest = std::max(largest, std::abs(want));
     }

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "braid/ops/tape.h"
@@ -29,6 +30,7 @@ double largest_difference(const Tensor& a, const Tensor& b) {
   REQUIRE(a.count() == b.count());
   double worst = 0, largest = 0;
   for (int64_t i = 0; i < a.count(); ++i) {
+    REQUIRE(std::isfinite(a.data()[i]));
     worst = std::max<double>(worst, std::abs(a.data()[i] - b.data()[i]));
     largest = std::max<double>(largest, std::abs(b.data()[i]));
   }
@@ -40,7 +42,8 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 TEST_CASE("prefill and single steps with states give what one pass gives") {
   Context ctx;
   for (const char* residual : {"prenorm", "attnres{block_sublayers=2}"}) {
-    Model model(ctx, tiny("2 x (kda, swiglu), gqa, swiglu, loop 2 x (gdn, moe{experts=4,top_k=2})", residual));
+    Model model(ctx, tiny("2 x (kda, swiglu), gqa, swiglu, loop 2 x (gdn, moe{experts=4,top_k=2})",
+                          residual));
     const std::vector<int32_t> ids = some_ids(37);
     const Tensor whole = model.hidden(ctx, ids, Batch::uniform(1, 37));
     SequenceState seq = model.new_sequence(ctx);
@@ -51,7 +54,8 @@ TEST_CASE("prefill and single steps with states give what one pass gives") {
       Batch b;
       b.seq_starts = {0, n};
       b.offsets = {at};
-      last = model.hidden(ctx, std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(n)), b, one);
+      last = model.hidden(
+          ctx, std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(n)), b, one);
       CHECK(largest_difference(last, whole.narrow(0, at, n)) < 2e-5);
       at += n;
     }
@@ -71,7 +75,8 @@ TEST_CASE("recomputation changes no bit of the gradients") {
     Tape tape;
     Context train = ctx;
     train.tape = &tape;
-    const LossResult loss = model.loss(train, std::span(ids).first(32), std::span(ids).last(32), Batch::uniform(2, 16));
+    const LossResult loss =
+        model.loss(train, std::span(ids).first(32), std::span(ids).last(32), Batch::uniform(2, 16));
     tape.backward(ctx, loss.loss);
     std::vector<float> all;
     for (const Parameter& p : model.parameters()) {
@@ -98,13 +103,15 @@ TEST_CASE("a dry run counts the same FLOPs and bytes and touches nothing") {
     Context train = *c;
     train.tape = &tape;
     const std::vector<int32_t> ids = some_ids(65);
-    const LossResult loss = model.loss(train, std::span(ids).first(64), std::span(ids).last(64), Batch::uniform(1, 64));
+    const LossResult loss =
+        model.loss(train, std::span(ids).first(64), std::span(ids).last(64), Batch::uniform(1, 64));
     tape.backward(*c, loss.loss);
     peak[i++] = c->arena->stats().peak;
   }
   CHECK(counted.product_flops > 0);
   CHECK(planned.product_flops == counted.product_flops);
-  CHECK(static_cast<double>(peak[1]) == doctest::Approx(static_cast<double>(peak[0])).epsilon(0.02));
+  CHECK(static_cast<double>(peak[1]) ==
+        doctest::Approx(static_cast<double>(peak[0])).epsilon(0.02));
 }
 
 TEST_CASE("the canonical expression carries only what differs from the defaults") {

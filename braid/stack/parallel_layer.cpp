@@ -14,15 +14,10 @@ ParallelLayer::ParallelLayer(std::vector<std::unique_ptr<Layer>> branches,
                              ParamBuilder& params)
     : branches_(std::move(branches)), scopes_(std::move(scopes)), eps_(env.norm_eps) {
   for (size_t i = 0; i < branches_.size(); ++i) {
+    has_state_.push_back(branches_[i]->make_state(params.context()) != nullptr);
     gains_.push_back(&params.vector(format("branch_norm.{}.weight", i), {env.width}, Init::ones()));
   }
 }
-
-namespace {
-
-bool has_state(const Layer& layer, const Context& ctx) { return layer.make_state(ctx) != nullptr; }
-
-}  // namespace
 
 Tensor ParallelLayer::forward(const Context& ctx, const Tensor& x, const Batch& batch,
                               States states) {
@@ -31,7 +26,7 @@ Tensor ParallelLayer::forward(const Context& ctx, const Tensor& x, const Batch& 
   std::vector<LayerState*> own(states.size());
   for (size_t b = 0; b < branches_.size(); ++b) {
     States branch_states;
-    if (!states.empty() && has_state(*branches_[b], ctx)) {
+    if (!states.empty() && has_state_[b]) {
       for (size_t s = 0; s < states.size(); ++s) {
         own[s] = &static_cast<GroupState&>(*states[s]).member(member);
       }

@@ -28,6 +28,7 @@ class ParallelLayer final : public Layer {
   std::vector<std::unique_ptr<Layer>> branches_;
   std::vector<std::string> scopes_;  // "0.gqa.": where each branch's parameters are
   std::vector<Parameter*> gains_;
+  std::vector<bool> has_state_;
   double eps_;
 };
 

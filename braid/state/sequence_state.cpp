@@ -22,6 +22,7 @@ SequenceState SequenceState::snapshot() const {
   for (const auto& l : layers) copy.layers.push_back(l ? l->snapshot() : nullptr);
   copy.tokens = tokens;
   copy.logits = logits;  // never written in place
+  copy.seed = seed;
   copy.draws = draws;
   return copy;
 }
@@ -34,12 +35,14 @@ void SequenceState::restore(const SequenceState& other) {
   }
   tokens = other.tokens;
   logits = other.logits;
+  seed = other.seed;
   draws = other.draws;
 }
 
 void SequenceState::save(StateWriter& out) const {
   out.integer("layers", static_cast<int64_t>(layers.size()));
   out.integer("tokens.count", static_cast<int64_t>(tokens.size()));
+  out.integer("seed", static_cast<int64_t>(seed));
   out.integer("draws", static_cast<int64_t>(draws));
   Context ctx;
   Tensor ids = Tensor::empty(ctx, {static_cast<int64_t>(tokens.size())}, DType::kI32);
@@ -61,6 +64,7 @@ void SequenceState::load(StateReader& in) {
   }
   const Tensor ids = in.tensor("tokens", {in.integer("tokens.count")}, DType::kI32);
   tokens.assign(ids.data<int32_t>(), ids.data<int32_t>() + ids.count());
+  seed = static_cast<uint64_t>(in.integer("seed"));
   draws = static_cast<uint64_t>(in.integer("draws"));
   const int64_t vocab = in.integer("logits.count");
   logits = vocab > 0 ? in.tensor("logits", {vocab}) : Tensor();

@@ -15,6 +15,7 @@ struct SequenceState {
       layers;                   // by executed sub-layer; null where it remembers nothing
   std::vector<int32_t> tokens;  // what the layers have seen, in order
   Tensor logits;                // [vocab] after the last token; undefined when fresh
+  uint64_t seed = 0;            // of the sampler
   uint64_t draws = 0;           // random numbers the sampler has used
 
   size_t bytes() const;

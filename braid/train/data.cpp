@@ -43,10 +43,12 @@ std::optional<Cache> open_cache(const std::string& bytes_path, const std::string
     const SafetensorsFile index = SafetensorsFile::open(index_path);
     Cache cache{MappedFile::open(bytes_path), index.to_i64("document_ends"),
                 index.metadata("digest")};
-    const bool whole = !cache.document_ends.empty() &&
-                       std::is_sorted(cache.document_ends.begin(), cache.document_ends.end()) &&
-                       cache.document_ends.front() > 0 &&
-                       cache.document_ends.back() == static_cast<int64_t>(cache.bytes->size());
+    const bool whole =
+        !cache.document_ends.empty() &&
+        std::is_sorted(cache.document_ends.begin(), cache.document_ends.end()) &&
+        cache.document_ends.front() > 0 &&
+        cache.document_ends.back() == static_cast<int64_t>(cache.bytes->size()) &&
+        digest_text(digest_of(cache.bytes->text()), cache.document_ends) == cache.digest;
     if (whole) return cache;
   } catch (const Error&) {
     // A damaged cache is made again from the sources.

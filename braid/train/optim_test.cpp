@@ -168,6 +168,7 @@ TEST_CASE(
       const std::vector<double> reference = direction_f64(rows, cols, grad.data(), 0.95f);
       double difference = 0, most = 0;
       for (size_t i = 0; i < reference.size(); ++i) {
+        REQUIRE(std::isfinite(o[i]));
         difference = std::max(difference, std::fabs(o[i] - reference[i]));
         most = std::max(most, std::fabs(reference[i]));
       }

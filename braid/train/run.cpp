@@ -118,23 +118,26 @@ class Run {
     summary.resumed = resume();
     RunLog log(config_.out, at_.step);
     while (!config_.budget.spent(at_.step, at_.tokens, at_.seconds)) {
-      if (watcher_.should_stop && watcher_.should_stop()) {
+      if (stop_wanted()) {
         summary.interrupted = true;
         break;
       }
       one_step(log);
       if (due(config_.save_every)) save_and_look(log);
     }
+    save();
     if (!summary.interrupted) {
       summary.validation = evaluate_held_out(INT64_MAX);
-      log_evaluation(log, summary.validation);
+      summary.interrupted = stop_wanted();
+      if (!summary.interrupted) log_evaluation(log, summary.validation);
     }
-    save();
     summary.last = at_;
     return summary;
   }
 
  private:
+  bool stop_wanted() const { return watcher_.should_stop && watcher_.should_stop(); }
+
   Context with_counters(Context ctx) {
     ctx.counters = &counters_;
     return ctx;
@@ -185,8 +188,10 @@ class Run {
     at_.loss = r.loss;
     at_.grad_norm = r.grad_norm;
     at_.applied = r.applied;
-    at_.smooth_loss =
-        at_.step == 1 ? r.loss : kSmoothing * at_.smooth_loss + (1 - kSmoothing) * r.loss;
+    if (r.applied) {  // the loss of a step left out may be NaN, which would stay for ever
+      at_.smooth_loss =
+          at_.smooth_loss == 0 ? r.loss : kSmoothing * at_.smooth_loss + (1 - kSmoothing) * r.loss;
+    }
     at_.tokens_per_second = static_cast<double>(r.targets) / took;
     at_.gflops = counters_.product_flops / took * 1e-9;
     log.step(at_, took, r.targets);
@@ -209,11 +214,18 @@ class Run {
     ctx_.arena->trim();
   }
 
-  // Blocks kept for the training step are given back first, and evaluation's afterwards: resident memory is the larger
-  // of the two, not their sum.
+  // Blocks kept for the training step are given back first, and evaluation's afterwards: resident
+  // memory is the larger of the two, not their sum.
   Evaluation evaluate_held_out(int64_t tokens) {
     ctx_.arena->trim();
-    return evaluate(ctx_, model_, data_.held_out(config_.batch, config_.seq_len, tokens));
+    Evaluation sum;
+    for (const TrainBatch& window : data_.held_out(config_.batch, config_.seq_len, tokens)) {
+      if (stop_wanted()) break;
+      const Evaluation e = evaluate(ctx_, model_, {&window, 1});
+      sum.nats += e.nats;
+      sum.targets += e.targets;
+    }
+    return sum;
   }
 
   void log_evaluation(RunLog& log, const Evaluation& e) {

@@ -4,9 +4,12 @@
 #include <cmath>
 #include <limits>
 
+#include "braid/base/format.h"
+
 namespace braid {
 namespace {
 
+constexpr int64_t kMostLeftOut = 32;      // in a row: what follows would be left out too
 constexpr size_t kNormsBeforeGuard = 16;  // a median of fewer says little
 
 Batch layout(const TrainBatch& b) {
@@ -51,11 +54,13 @@ StepResult Trainer::step(const Context& ctx, std::span<const TrainBatch> micro_b
     Tape tape;
     Context recorded = ctx;
     recorded.tape = &tape;
+    recorded.loss_share = static_cast<double>(count_targets({&b, 1})) /
+                          static_cast<double>(std::max<int64_t>(1, result.targets));
     LossConfig config;
     config.divisor = result.targets;
     const LossResult loss = model_.loss(recorded, b.inputs, b.targets, layout(b), config);
     nll += loss.nll_sum;
-    tape.backward(ctx, loss.loss);
+    tape.backward(recorded, loss.loss);
   }
   result.loss = nll / static_cast<double>(std::max<int64_t>(1, result.targets));
   const double limit = std::isfinite(result.loss) ? norm_limit() : -1.0;
@@ -64,15 +69,26 @@ StepResult Trainer::step(const Context& ctx, std::span<const TrainBatch> micro_b
   const OptimStep done = optimizer_.step(uncounted, lr_scale, limit);
   result.grad_norm = done.grad_norm;
   result.applied = done.applied;
+  // Also after a step that was left out: its statistics must not leak into the next one.
+  model_.after_step(ctx);
+  left_out_ = done.applied ? 0 : left_out_ + 1;
+  if (left_out_ >= kMostLeftOut) {
+    throw Error(
+        ErrorKind::kBadInput,
+        format("training has diverged: {} steps in a row left out, the last with loss {:.4g} "
+               "and gradient norm {:.4g} (limit {:.4g}); resume from an earlier checkpoint "
+               "with a lower --lr, or raise --guard",
+               left_out_, result.loss, done.grad_norm, limit));
+  }
   if (!done.applied) return result;
   norms_.push_back(done.grad_norm);
   if (std::ssize(norms_) > guard_.window) norms_.erase(norms_.begin());
-  model_.after_step(ctx);
   return result;
 }
 
 double Evaluation::bits_per_target() const {
-  return targets > 0 ? nats / (std::log(2.0) * static_cast<double>(targets)) : 0.0;
+  if (targets == 0) return std::numeric_limits<double>::quiet_NaN();  // null in JSON
+  return nats / (std::log(2.0) * static_cast<double>(targets));
 }
 
 Evaluation evaluate(const Context& ctx, Model& model, std::span<const TrainBatch> windows) {

@@ -30,8 +30,9 @@ class Trainer {
   // Allocates gradients and optimizer state. `model` must outlive it.
   Trainer(const Context& ctx, Model& model, const OptimConfig& optim,
           const GuardConfig& guard = {});
-  // Gradients are summed over the micro-batches and divided by the number of targets of all of
-  // them.
+  // Throws Error(kBadInput) when the guard has left out so many steps in a row that the run has
+  // diverged. Gradients are summed over the micro-batches and divided by the number of targets of
+  // all of them.
   StepResult step(const Context& ctx, std::span<const TrainBatch> micro_batches, double lr_scale);
   Optimizer& optimizer() { return optimizer_; }
   // The guard's memory is part of a checkpoint: a resumed run leaves out the same steps.
@@ -44,13 +45,14 @@ class Trainer {
   Optimizer optimizer_;
   GuardConfig guard_;
   std::vector<double> norms_;  // of applied steps, oldest first
+  int64_t left_out_ = 0;       // steps in a row
 };
 
 // Mean next-token loss over windows of held-out tokens.
 struct Evaluation {
   double nats = 0;  // summed over targets
   int64_t targets = 0;
-  double bits_per_target() const;  // bits per byte for a byte vocabulary
+  double bits_per_target() const;  // bits per byte for a byte vocabulary; NaN without targets
 };
 Evaluation evaluate(const Context& ctx, Model& model, std::span<const TrainBatch> windows);
 

@@ -1,5 +1,8 @@
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 #include "braid/base/clock.h"
 #include "braid/base/error.h"
@@ -21,6 +24,21 @@ struct Flags {
   CommonFlags common;
 };
 
+// Holds the unpacked text while it is evaluated.
+struct TemporaryFolder {
+  TemporaryFolder() {
+    const char* base = std::getenv("TMPDIR");
+    path = join_path(base != nullptr ? base : "/tmp", format("braid-eval-{}", getpid()));
+  }
+  ~TemporaryFolder() {
+    try {
+      remove_folder(path);
+    } catch (const Error&) {  // left behind: the result matters more
+    }
+  }
+  std::string path;
+};
+
 int run(const Flags& f) {
   const Context ctx = f.common.context();
   const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
@@ -28,7 +46,8 @@ int run(const Flags& f) {
   DataOptions options;
   options.path = f.data;
   options.allow_binary = f.binary;
-  options.cache_folder = join_path(f.model, "data/eval");
+  const TemporaryFolder scratch;
+  options.cache_folder = scratch.path;
   options.held_out_share = 1.0;  // all of it
   options.held_out_most = INT64_MAX;
   const TrainData data = TrainData::open(options);
@@ -36,6 +55,10 @@ int run(const Flags& f) {
   const Evaluation e =
       evaluate(ctx, *model, data.held_out(f.batch, f.seq_len, f.tokens > 0 ? f.tokens : INT64_MAX));
   const double took = now_seconds() - start;
+  if (e.targets == 0) {
+    throw Error(ErrorKind::kBadInput, format("{} holds {} bytes of text; at least 2 are needed",
+                                             f.data, data.held_out_text().size()));
+  }
   Json out = Json::object(
       {{"bpb", e.bits_per_target()},
        {"nats_per_token", e.nats / static_cast<double>(std::max<int64_t>(1, e.targets))},

@@ -20,6 +20,7 @@ struct Flags {
   std::string prompt_file;
   std::string load_state, save_state;
   GenerateConfig config;
+  std::function<bool()> seed_given;
   bool greedy = false;
   CommonFlags common;
 };
@@ -69,6 +70,7 @@ int run(Flags& f) {
                  std::ssize(seq.tokens));
   }
   const int64_t reused = std::ssize(seq.tokens);
+  if (reused > 0 && !f.seed_given()) f.config.sampling.seed = seq.seed;
   const std::string prompt = prompt_text(f);
   const bool stream = !f.common.json;
   if (stream) {
@@ -114,7 +116,9 @@ std::function<int()> setup_generate(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--repeat-window", s.repetition_window, "Last tokens that count as seen; 0 is all")
       ->capture_default_str();
-  app.add_option("-s,--seed", s.seed, "Seed of the sampler")->capture_default_str();
+  CLI::Option* seed =
+      app.add_option("-s,--seed", s.seed, "Seed of the sampler (default 0, or the loaded state's)");
+  f->seed_given = [seed] { return seed->count() > 0; };
   app.add_option("--stop", f->config.stops, "Stop before this text (may be repeated)")
       ->allow_extra_args(false);
   app.add_option("--load-state", f->load_state, "Continue a sequence saved by --save-state");

@@ -38,6 +38,7 @@ void read_log(const std::string& run_folder, RunReport& r) {
     const size_t end = std::min(text.find('\n', at), text.size());
     const Json line = Json::parse(std::string_view(text).substr(at, end - at));
     at = end + 1;
+    if (line.at("bpb").is_null()) continue;  // a step with a NaN loss, left out
     const LossPoint point{line.at("step").as_int(), line.at("bpb").as_real()};
     if (line.at("event").as_string() != "step") {
       r.validation.push_back(point);

@@ -191,6 +191,8 @@ int run(CLI::App& app, Flags& f) {
     if (f.common.json) print(step_json(p, peak));
   };
   w.on_evaluation = [&](const RunProgress& p, const Evaluation& e) {
+    if (e.targets == 0)
+      return line.message("no validation: the held-out slice of this data is empty");
     line.message(format("step {}: validation {:.4f} bits per byte over {} bytes", p.step,
                         e.bits_per_target(), e.targets));
     if (f.common.json)

@@ -60,6 +60,7 @@ std::function<int()> setup_verify(CLI::App& app) {
     const int64_t failed = std::count_if(checks.begin(), checks.end(),
                                          [](const VerifyCheck& c) { return !c.passed(); });
     f->common.json ? print_json(checks) : print_table(checks);
+    std::fflush(stdout);
     std::fprintf(stderr, "%zd checks, %zd failed, %.1f s\n", std::ssize(checks),
                  static_cast<ssize_t>(failed), now_seconds() - start);
     return failed == 0 ? 0 : static_cast<int>(ErrorKind::kInternal);
