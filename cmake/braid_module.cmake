@@ -10,6 +10,7 @@ function(braid_add_test name labels)
   target_link_libraries(${name} PRIVATE braid_testing ${ARG_DEPS} doctest_main)
   set(environment "BRAID_DEFAULT_GOLDEN=${CMAKE_SOURCE_DIR}/tests/golden"
     "BRAID_BINARY=${CMAKE_BINARY_DIR}/braid"
+    BRAID_POISON=1
     OMP_WAIT_POLICY=passive)  # spinning threads make tests crawl on a machine that is shared
   if(BRAID_STD_THREADS)
     list(APPEND environment OMP_NUM_THREADS=1)

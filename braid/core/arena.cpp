@@ -16,19 +16,27 @@ namespace {
 
 constexpr size_t kAlign = 64;
 constexpr size_t kHuge = size_t{2} << 20;
-#ifdef BRAID_CHECKS
-constexpr size_t kSentinelBytes = 64;
-#else
-constexpr size_t kSentinelBytes = 0;
-#endif
 constexpr int kSentinel = 0xA5;
+
+// Fresh memory is NaN and guarded behind its end: in builds with checks, and in every test (ctest
+// sets BRAID_POISON).
+bool poisoned() {
+#ifdef BRAID_CHECKS
+  return true;
+#else
+  static const bool on = std::getenv("BRAID_POISON") != nullptr;
+  return on;
+#endif
+}
+
+size_t sentinel_bytes() { return poisoned() ? 64 : 0; }
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 // Few distinct sizes, at most 1/16 lost, so that a freed block fits the next request of nearly its
 // size.
 size_t size_class(size_t bytes) {
-  const size_t n = bytes + kSentinelBytes;
+  const size_t n = bytes + sentinel_bytes();
   if (n <= 1024) return round_up(n > 0 ? n : 1, kAlign);
   size_t step = kAlign;
   while (step * 32 < n) step *= 2;
@@ -101,19 +109,17 @@ std::shared_ptr<Storage> Arena::allocate(size_t bytes) {
   }
   a.stats.in_use += reserved;
   a.stats.peak = std::max(a.stats.peak, a.stats.in_use);
-#ifdef BRAID_CHECKS
-  if (!dry()) {
+  if (poisoned() && !dry()) {
     std::memset(data, 0xFF, bytes);  // every f32 and bf16 of it is a NaN
-    std::memset(data + bytes, kSentinel, kSentinelBytes);
+    std::memset(data + bytes, kSentinel, sentinel_bytes());
   }
-#endif
   return std::make_shared<Storage>(shared_from_this(), data, bytes, reserved);
 }
 
 void Arena::release(std::byte* data, size_t bytes, size_t reserved) {
   const std::lock_guard lock(impl_->mutex);
   if (!dry()) {
-    for (size_t i = 0; i < kSentinelBytes; ++i) {
+    for (size_t i = 0; i < sentinel_bytes(); ++i) {
       if (data[bytes + i] != std::byte{kSentinel}) {
         std::fputs("braid: a kernel wrote past the end of a tensor\n", stderr);
         std::abort();  // called from a destructor, where nothing may be thrown
