@@ -1,9 +1,11 @@
 #include "braid/cli/command.h"
 
+#include <atomic>
 #include <cctype>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
+#include <thread>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
@@ -11,12 +13,16 @@
 namespace braid {
 namespace {
 
-volatile std::sig_atomic_t interrupts = 0;
+std::atomic<int> interrupts{0};
+std::atomic<bool> watching{false};
 
-void on_signal(int signal) {
-  interrupts = interrupts + 1;
-  if (interrupts > 1) {
+void wait_for_signals(sigset_t signals) {
+  for (;;) {
+    int signal = 0;
+    if (sigwait(&signals, &signal) != 0) continue;
+    if (watching && interrupts.fetch_add(1) == 0) continue;
     std::signal(signal, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
     std::raise(signal);
   }
 }
@@ -108,10 +114,16 @@ double parse_seconds(const std::string& text, const char* flag) {
   return total;
 }
 
-void watch_interrupt() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+void start_signal_thread() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread(wait_for_signals, signals).detach();
 }
+
+void watch_interrupt() { watching = true; }
 
 bool interrupted() { return interrupts > 0; }
 

@@ -40,6 +40,12 @@ size_t parse_bytes(const std::string& text, const char* flag);
 // "180s", "3m", "1h30m", "90" -> seconds.
 double parse_seconds(const std::string& text, const char* flag);
 
+// SIGINT and SIGTERM are taken by one thread that does nothing else, never by a handler on a
+// computing thread: just-in-time kernels keep data below the stack pointer, where a handler's frame
+// would land. Called by main before any other thread exists. Until watch_interrupt() a signal ends
+// the process.
+void start_signal_thread();
+
 // True after Ctrl+C (SIGINT) or SIGTERM, once watch_interrupt() has been called. A second Ctrl+C
 // ends the process.
 void watch_interrupt();

@@ -135,6 +135,7 @@ int run(int argc, char** argv) {
 }  // namespace braid
 
 int main(int argc, char** argv) {
+  braid::start_signal_thread();
   try {
     return braid::run(argc, argv);
   } catch (const braid::Error& e) {
