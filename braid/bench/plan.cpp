@@ -10,8 +10,9 @@
 namespace braid {
 namespace {
 
-// What a training process holds beside tensors: code, the libraries' kernels and packing buffers, thread stacks.
-// Measured: resident memory minus tensor bytes of runs from 40 MB to 2 GB (docs/log.md).
+// What a training process holds beside tensors: code, the libraries' kernels and packing buffers,
+// thread stacks. Measured: resident memory minus tensor bytes of runs from 40 MB to 2 GB
+// (docs/log.md).
 constexpr size_t kProcessBytes = size_t{30} << 20;
 
 Context dry_context(Counters* counters) {
@@ -33,6 +34,11 @@ void count_parameters(const Model& model, Plan& plan) {
   }
   plan.parameters = model.parameters().trained_count();
   plan.active_parameters = plan.parameters - model.idle_parameters();
+  // An embedding that is not the head as well is read by one row a token.
+  const int64_t rows_only =
+      model.settings().tie_embeddings ? 0 : model.settings().vocab * model.settings().width;
+  plan.token_weight_bytes = static_cast<size_t>(plan.active_parameters - rows_only) * sizeof(float);
+  plan.recurrent_bytes = model.state_bytes(0);
 }
 
 // One decoded token after `tokens` others, whose states are only sized, never computed.
@@ -71,11 +77,16 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
   }
 }
 
-void predict_decode(Plan& plan, double token_weight_bytes) {
+void predict_decode(Plan& plan) {
   for (PlanContext& c : plan.contexts) {
-    const double bytes = token_weight_bytes + static_cast<double>(c.state_bytes);
-    c.decode_seconds = std::max(bytes / (plan.limits.read_gbs * 1e9),
-                                c.decode_flops / (plan.limits.peak_gflops * 1e9));
+    // What does not grow with the context is recurrent: read and written back. The rest is only
+    // read.
+    const double recurrent = static_cast<double>(std::min(plan.recurrent_bytes, c.state_bytes));
+    const double read = static_cast<double>(plan.token_weight_bytes) +
+                        static_cast<double>(c.state_bytes) - recurrent;
+    const double memory =
+        read / (plan.limits.read_gbs * 1e9) + 2 * recurrent / (plan.limits.read_write_gbs * 1e9);
+    c.decode_seconds = std::max(memory, c.decode_flops / (plan.limits.peak_gflops * 1e9));
   }
 }
 
@@ -113,7 +124,7 @@ Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
   Plan plan;
   plan.limits = limits;
   plan_inference(settings, options, plan);
-  predict_decode(plan, static_cast<double>(plan.active_parameters) * sizeof(float));
+  predict_decode(plan);
   plan_training(settings, options, plan);
   return plan;
 }

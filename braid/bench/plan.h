@@ -40,6 +40,8 @@ struct Plan {
   int64_t parameters = 0;
   int64_t active_parameters = 0;  // read for one token: experts counted top_k of all
   size_t weight_bytes = 0;
+  size_t token_weight_bytes = 0;  // read for one decoded token
+  size_t recurrent_bytes = 0;     // state that does not grow with the context
   std::vector<PlanLayer> layers;
   double prefill_flops = 0;    // products of `prefill` tokens
   double prefill_seconds = 0;  // at the f32 peak

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "braid/core/context.h"
-#include "braid/stack/settings.h"
+#include "braid/stack/model.h"
 
 namespace braid {
 
@@ -24,10 +24,14 @@ struct VerifyOptions {
   uint64_t seed = 0;
 };
 
+// Adds noise to the model's small parameters, so that gains of 1, biases of 0 and zero queries do
+// not hide a mistake.
+void perturb_small_parameters(Model& model, uint64_t seed);
+
 // Every distinct layer of the stack against its reference, forward and gradients, then chunked =
 // step = packed = restored, for each layer and for the whole model. Gradients are compared along
 // random directions with central differences of the double-precision reference.
-std::vector<VerifyCheck> verify_stack(const Context& ctx, const ModelSettings& settings,
+std::vector<VerifyCheck> verify_stack(const Context& ctx, Model& model,
                                       const VerifyOptions& options);
 
 }  // namespace braid

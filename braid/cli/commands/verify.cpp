@@ -11,6 +11,7 @@
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
+#include "braid/cli/run_model.h"
 
 namespace braid {
 namespace {
@@ -31,6 +32,17 @@ void print_table(const std::vector<VerifyCheck>& checks) {
     std::printf("%-4s  %-14s %-40s %9.2e  (bound %.0e)\n", c.passed() ? "ok" : "FAIL",
                 c.layer.c_str(), c.what.c_str(), c.error, c.bound);
   }
+}
+
+// A checkpoint with its own weights, anything else with fresh ones.
+std::unique_ptr<Model> model_to_verify(const Context& ctx, const ModelFlags& flags) {
+  if (is_folder(flags.model) && (path_exists(join_path(flags.model, "weights.safetensors")) ||
+                                 path_exists(join_path(flags.model, "latest")))) {
+    return load_run_model(ctx, flags.model);
+  }
+  auto model = std::make_unique<Model>(ctx, flags.settings());
+  perturb_small_parameters(*model, model->settings().seed);
+  return model;
 }
 
 }  // namespace
@@ -55,8 +67,9 @@ std::function<int()> setup_verify(CLI::App& app) {
     const bool small = f->model.model.empty() && !f->model.width;
     if (small) f->model.width = 64;  // the reference is slow on purpose
     const double start = now_seconds();
-    const std::vector<VerifyCheck> checks =
-        verify_stack(f->common.context(), f->model.settings(), f->options);
+    const Context ctx = f->common.context();
+    const std::unique_ptr<Model> model = model_to_verify(ctx, f->model);
+    const std::vector<VerifyCheck> checks = verify_stack(ctx, *model, f->options);
     const int64_t failed = std::count_if(checks.begin(), checks.end(),
                                          [](const VerifyCheck& c) { return !c.passed(); });
     f->common.json ? print_json(checks) : print_table(checks);
