@@ -69,9 +69,8 @@ std::string plan_text(const Plan& plan, const PlanOptions& options) {
   for (const PlanLayer& l : plan.layers) {
     if (l.parameters > 0) out += format("  {:<12} {:<16} {:>12}\n", l.path, l.name, l.parameters);
   }
-  out += format(
-      "machine     {} ({} threads): f32 peak {:.0f} GFLOP/s, read {:.1f} GB/s, measured now\n",
-      plan.limits.cpu, plan.limits.threads, plan.limits.peak_gflops, plan.limits.read_gbs);
+  out += format("machine     {}: f32 peak {:.0f} GFLOP/s, read {:.1f} GB/s, measured now\n",
+                plan.limits.cpu, plan.limits.peak_gflops, plan.limits.read_gbs);
   out += format(
       "prefill     {} tokens: {}FLOP ({}FLOP a token), at the limit {:.3f} s = {} tokens/s\n",
       options.prefill, count_text(plan.prefill_flops),

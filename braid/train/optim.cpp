@@ -26,7 +26,9 @@ void check_range(const char* name, double value, double low, double high) {
   }
 }
 
-void check(const OptimConfig& c) {
+}  // namespace
+
+void check_optim(const OptimConfig& c) {
   const double large = 1e6;
   check_range("lr", c.lr, 0, large);
   check_range("embedding lr ratio", c.embedding_lr_ratio, 0, large);
@@ -38,6 +40,8 @@ void check(const OptimConfig& c) {
   check_range("Muon's momentum", c.muon.beta, 0, 1);
   check_range("Muon's beta2", c.muon.beta2, 0, 1);
 }
+
+namespace {
 
 // Hands out one of a few equal blocks of scratch to whoever asks from a parallel range.
 class ScratchPool {
@@ -67,7 +71,7 @@ class ScratchPool {
 
 Optimizer::Optimizer(const Context& ctx, ParameterSet& parameters, const OptimConfig& config)
     : config_(config) {
-  check(config);
+  check_optim(config);
   for (Parameter& p : parameters) {
     if (p.role == ParamRole::kBuffer) continue;
     BRAID_CHECK(p.value.contiguous() && p.value.dtype() == DType::kF32);

@@ -27,6 +27,9 @@ struct OptimConfig {
   double clip_norm = 1.0;     // of the gradients of all parameters together; 0 = no clipping
 };
 
+// Throws Error(kUsage) for a setting out of its range.
+void check_optim(const OptimConfig& config);
+
 struct OptimStep {
   double grad_norm = 0;  // before clipping
   bool applied =

@@ -100,7 +100,7 @@ int run(const Flags& f) {
   r.steps = state.at("step").as_int();
   r.tokens = state.at("tokens").as_int();
   r.seconds = state.at("seconds").as_real();
-  r.machine = format("{} ({} threads)", limits.cpu, limits.threads);
+  r.machine = limits.cpu;
   r.peak_gflops = limits.peak_gflops;
   r.read_gbs = limits.read_gbs;
   read_log(f.model, r);

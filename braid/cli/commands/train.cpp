@@ -144,6 +144,7 @@ void check_flags(Flags& f) {
   }
   f.run.schedule.kind = parse_schedule(f.schedule);
   check_schedule(f.run.schedule);
+  check_optim(f.run.optim);
   if (f.optimizer != "muon" && f.optimizer != "adamw") {
     throw Error(ErrorKind::kUsage,
                 format("--optimizer is \"{}\"; it must be muon or adamw", f.optimizer));

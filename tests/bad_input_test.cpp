@@ -1,0 +1,309 @@
+// What people and disks do wrong: exit code, and one line that names what, where and what would be
+// right. Nothing that was written before is lost.
+
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "braid/base/json.h"
+#include "tests/braid_process.h"
+
+namespace braid::e2e {
+namespace {
+
+struct Case {
+  const char* name;
+  Args args;
+  int code;
+  std::vector<std::string> words;  // all of them are in the message
+};
+
+// `more` lines may follow the message: a stack expression and the mark below it.
+void check_refused(const Outcome& o, int code, const std::vector<std::string>& words,
+                   size_t more = 0) {
+  INFO(o.all());
+  CHECK(o.code == code);
+  const std::vector<std::string> err = lines(o.err);
+  REQUIRE(err.size() >= 1);
+  CHECK(err.size() <= 1 + more);
+  CHECK(err[0].starts_with("braid: "));
+  CHECK(err[0].find("internal error") == std::string::npos);
+  for (const std::string& word : words) {
+    INFO(word);
+    CHECK(o.err.find(word) != std::string::npos);
+  }
+}
+
+Args train(const std::string& data, const std::string& out, const Args& more = {}) {
+  return Args{"train",
+              "--stack",
+              "kda, swiglu, gqa, swiglu",
+              "--width",
+              "32",
+              "--batch",
+              "2",
+              "--seq-len",
+              "32",
+              "--steps",
+              "4",
+              "--save-every",
+              "2",
+              "--eval-tokens",
+              "64",
+              "-t",
+              "1",
+              "--data",
+              data,
+              "--out",
+              out} +
+         more;
+}
+
+// A trained run that tests copy and break.
+struct World {
+  Folder folder;
+  std::string text = folder / "text.txt";
+  std::string run = folder / "run";
+  World() {
+    write_file(text, some_text(6000));
+    const Outcome o = braid(train(text, run));
+    INFO(o.all());
+    REQUIRE(o.code == 0);
+  }
+};
+
+World& world() {
+  static World w;
+  return w;
+}
+
+void copy_folder(const std::string& from, const std::string& to) {
+  for (const std::string& file : list_files_below(from)) {
+    const std::string target = to + file.substr(from.size());
+    make_folders(parent_path(target));
+    write_file(target, read_file(file));
+  }
+}
+
+// A run folder with the checkpoints of world().run, or only its newest.
+void copy_run(const std::string& to, bool newest_only) {
+  const std::string& run = world().run;
+  for (const std::string& step : list_folder(join_path(run, "checkpoints"))) {
+    if (newest_only && step != "step-4") continue;
+    copy_folder(join_path(run, "checkpoints/" + step), join_path(to, "checkpoints/" + step));
+  }
+  make_link("checkpoints/step-4", join_path(to, "latest"));
+}
+
+}  // namespace
+
+TEST_CASE("command lines") {
+  const Folder f;
+  const std::string out = f / "out", text = world().text, run = world().run;
+  const std::vector<Case> cases = {
+      {"no command", {}, 2, {"no command", "braid --help"}},
+      {"misspelt command", {"trian"}, 2, {"trian", "did you mean train?"}},
+      {"misspelt flag",
+       train(text, out, {"--stpes", "3"}),
+       2,
+       {"--stpes", "did you mean --steps?"}},
+      {"misspelt flag before a required one", {"train", "--otu", "x"}, 2, {"--otu", "--out"}},
+      {"no folder", {"train", "--data", text}, 2, {"--out", "required"}},
+      {"no data", {"train", "--stack", "gqa", "--out", out, "--steps", "1"}, 2, {"--data"}},
+      {"no model", {"train", "--data", text, "--out", out, "--steps", "1"}, 2, {"--stack"}},
+      {"no budget",
+       {"train", "--stack", "gqa", "--data", text, "--out", out},
+       2,
+       {"--steps", "--tokens", "--time"}},
+      {"bad time", train(text, out, {"--time", "3x"}), 2, {"--time", "3x", "180s"}},
+      {"a word for a number", {"plan", "gqa", "--norm-eps", "x"}, 2, {"--norm-eps", "x"}},
+      {"negative steps", {"train", "--out", out, "--steps", "-1"}, 2, {"--steps", "-1", "range"}},
+      {"zero width", {"plan", "gqa", "--width", "0"}, 2, {"--width", "0", "1 to"}},
+      {"bad threads", {"plan", "gqa", "-t", "-2"}, 2, {"--threads", "-2", "0 to 1024"}},
+      {"bad memory", {"plan", "gqa", "--mem", "lots"}, 2, {"--mem", "lots", "4G"}},
+      {"bad schedule", train(text, out, {"--schedule", "linear"}), 2, {"linear", "cosine"}},
+      {"bad optimizer", train(text, out, {"--optimizer", "sgd"}), 2, {"sgd", "muon", "adamw"}},
+      {"learning rate", train(text, out, {"--lr", "-1"}), 2, {"lr", "-1"}},
+      {"heads that do not divide",
+       {"plan", "gqa", "--width", "48", "--heads", "5"},
+       2,
+       {"5 heads", "width 48"}},
+      {"unknown option of a layer", {"plan", "kda{foo=1}"}, 2, {"kda", "foo", "head_dim"}},
+      {"another vocabulary", train(text, out, {"--vocab", "300"}), 2, {"300", "256"}},
+      {"no prompt", {"generate", "-m", run}, 2, {"prompt", "empty"}},
+      {"temperature", {"generate", "-m", run, "-p", "x", "--temp", "-1"}, 2, {"--temp", "-1"}},
+      {"no run", {"generate", "-m", f / "none", "-p", "x"}, 3, {"none", "weights.safetensors"}},
+      {"no state",
+       {"generate", "-m", run, "-p", "x", "--load-state", f / "none"},
+       3,
+       {"none", "No such file"}},
+      {"no suite", {"bench", "speed"}, 2, {"speed", "kernels", "decode"}},
+      {"memory of training",
+       train(text, out, {"--mem", "100K"}),
+       4,
+       {"--mem 100K", "102400", "2 x 32"}},
+      {"memory of a plan", {"plan", "gqa", "--mem", "1M"}, 4, {"--mem 1M", "1048576"}},
+      {"memory of generating",
+       {"generate", "-m", run, "-p", "x", "--mem", "10K"},
+       4,
+       {"--mem", "10240"}},
+      {"another stack", train(text, run, {"--width", "64"}), 2, {"--width"}},
+  };
+  for (const Case& c : cases) {
+    INFO(c.name);
+    check_refused(braid(c.args), c.code, c.words);
+  }
+  CHECK_FALSE(path_exists(out));
+}
+
+TEST_CASE("stack expressions show the place") {
+  const std::vector<Case> cases = {
+      {"unknown layer", {"plan", "kdaa, swiglu"}, 2, {"kdaa", "did you mean 'kda'?", "\n  ^"}},
+      {"open bracket", {"plan", "3 x (kda"}, 2, {"never closed", "\n      ^"}},
+  };
+  for (const Case& c : cases) {
+    INFO(c.name);
+    check_refused(braid(c.args), c.code, c.words, 2);
+  }
+}
+
+TEST_CASE("a folder that holds another run") {
+  const std::string &text = world().text, &run = world().run;
+  const auto begun = [&](const Args& more) {
+    return braid(Args{"train", "--data", text, "--out", run, "--steps", "6"} + more);
+  };
+  check_refused(begun({"--stack", "gqa"}), 2, {"another model", "kda", "\"gqa\"", "--out"});
+  check_refused(begun({"--width", "64"}), 2, {"another model", "width = 32", "width = 64"});
+  check_refused(begun({"--seed", "7"}), 2, {"seed = 0", "seed = 7"});
+  check_refused(begun({"--batch", "3"}), 2, {"--batch 2", "3"});
+  check_refused(begun({"--optimizer", "adamw"}), 2, {"--optimizer", "muon", "adamw"});
+  const Folder f;
+  write_file(f / "other.txt", some_text(9000));
+  check_refused(braid({"train", "--data", f / "other.txt", "--out", run, "--steps", "6"}), 3,
+                {"other.txt", "resume with the same data"});
+}
+
+TEST_CASE("data") {
+  const Folder f;
+  write_file(f / "empty", "");
+  write_file(f / "binary", std::string("text\0text", 9) + std::string(100, '\1'));
+  write_file(f / "cut.txt.gz", std::string("\x1f\x8b\x08\0\0\0\0\0\0\3", 10));
+  write_file(f / "not.gz", some_text(100));
+  write_file(f / "bad.jsonl", "{\"text\": \"fine\"}\n{\"words\": 1}\n");
+  write_file(f / "short.txt", "too short");
+  make_folders(f / "nothing");
+  const std::vector<Case> cases = {
+      {"none", {"missing.txt"}, 3, {"missing.txt", "no such file"}},
+      {"empty", {f / "empty"}, 3, {"empty", "no text"}},
+      {"binary", {f / "binary"}, 3, {"binary", "byte 4 is NUL", "--data-binary"}},
+      {"cut gzip", {f / "cut.txt.gz"}, 3, {"cut.txt.gz", "ends early", "10 bytes"}},
+      {"no gzip", {f / "not.gz"}, 3, {"not.gz", "gzip"}},
+      {"jsonl", {f / "bad.jsonl"}, 3, {"bad.jsonl", "line 2", "\"text\""}},
+      {"short", {f / "short.txt"}, 3, {"short.txt", "9 bytes", "33", "--seq-len 32"}},
+      {"empty folder", {f / "nothing"}, 3, {"nothing", "no files"}},
+  };
+  for (const Case& c : cases) {
+    INFO(c.name);
+    check_refused(braid(train(c.args[0], f / "out")), c.code, c.words);
+  }
+}
+
+TEST_CASE(
+    "a checkpoint cut anywhere is refused by generate, and by train when it is the only one") {
+  for (const char* file : {"weights.safetensors", "model.toml", "manifest.json",
+                           "train/optimizer.safetensors", "train/state.json"}) {
+    const bool inference = !std::string_view(file).starts_with("train/");
+    for (const double share : {0.0, 0.01, 0.5, 0.999}) {
+      INFO(file << " cut to " << share);
+      const Folder f;
+      copy_run(f / "run", true);
+      const std::string path = join_path(f / "run", join_path("checkpoints/step-4", file));
+      std::string bytes = read_file(path);
+      bytes.resize(static_cast<size_t>(share * static_cast<double>(bytes.size() - 1)));
+      write_file(path, bytes);
+      const Args resume = {"train", "--data", world().text, "--out", f / "run", "--steps", "6"};
+      check_refused(braid(resume), 3, {"step-4"});
+      if (inference) check_refused(braid({"generate", "-m", f / "run", "-p", "x"}), 3, {"run"});
+    }
+  }
+}
+
+TEST_CASE("a checkpoint of another version") {
+  const Folder f;
+  copy_run(f / "run", false);
+  const std::string path = f / "run/checkpoints/step-4/manifest.json";
+  Json manifest = Json::parse(read_file(path));
+  manifest.set("braid_checkpoint_version", 99);
+  write_file(path, manifest.dump());
+  const Args resume = {"train", "--data", world().text, "--out", f / "run", "--steps", "6"};
+  check_refused(braid(resume), 3, {"step-4", "version 99", "reads version 1"});
+  check_refused(braid({"generate", "-m", f / "run", "-p", "x"}), 3, {"version 99"});
+}
+
+TEST_CASE("a damaged state file") {
+  const Folder f;
+  const std::string state = f / "state";
+  REQUIRE(
+      braid({"generate", "-m", world().run, "-p", "The", "-n", "4", "--save-state", state}).code ==
+      0);
+  const std::string whole = read_file(state);
+  const auto load = [&] {
+    return braid({"generate", "-m", world().run, "-p", "x", "--load-state", state});
+  };
+  for (const size_t cut : {size_t{0}, size_t{7}, whole.size() / 2, whole.size() - 1}) {
+    write_file(state, whole.substr(0, cut));
+    check_refused(load(), 3, {state});
+  }
+  std::string flipped = whole;
+  flipped[whole.size() - 5] ^= 1;
+  write_file(state, flipped);
+  check_refused(load(), 3, {state, "damaged"});
+}
+
+TEST_CASE("a file in place of a folder") {
+  const Folder f;
+  write_file(f / "file", "x");
+  check_refused(braid(train(world().text, f / "file")), 3, {"file", "in the way"});
+  check_refused(braid(train(world().text, f / "file/run")), 3, {"file", "in the way"});
+  const Outcome o = braid(
+      {"generate", "-m", world().run, "-p", "x", "-n", "1", "--save-state", f / "file/state"});
+  INFO(o.all());
+  CHECK(o.code == 3);
+  CHECK(o.err.find("cannot write " + (f / "file/state")) != std::string::npos);
+}
+
+TEST_CASE("results that cannot be written are an error") {
+  Setting full;
+  full.stdout_path = "/dev/full";
+  check_refused(braid({"plan", "gqa"}, full), 3, {"standard output", "No space left"});
+}
+
+TEST_CASE("a write that fails in a checkpoint leaves the earlier ones whole") {
+  const Folder f;
+  copy_run(f / "run", false);
+  Setting limited;
+  limited.most_file_bytes = 20000;  // weights are larger, the log is not
+  const Args resume = {"train", "--data", world().text, "--out", f / "run", "--steps", "6"};
+  const Outcome o = braid(resume, limited);
+  INFO(o.all());
+  CHECK(o.code == 3);
+  CHECK(o.err.find("File too large") != std::string::npos);
+  CHECK(braid({"generate", "-m", f / "run", "-p", "x", "-n", "1"}).code == 0);
+  CHECK(braid(resume).code == 0);
+}
+
+TEST_CASE("a full disk (needs the right to mount)") {
+  const Folder f;
+  make_folders(f / "disk");
+  if (::mount("tmpfs", (f / "disk").c_str(), "tmpfs", 0, "size=300k") != 0) {
+    MESSAGE("NOT RUN: mounting a small tmpfs needs root; the failing write above stands for it");
+    return;
+  }
+  const Outcome o = braid(train(world().text, f / "disk/run"));
+  ::umount2((f / "disk").c_str(), MNT_DETACH);
+  INFO(o.all());
+  CHECK(o.code == 3);
+  CHECK(o.err.find("No space left on device") != std::string::npos);
+  CHECK(lines(o.err).back().starts_with("braid: cannot write"));
+}
+
+}  // namespace braid::e2e

@@ -1,0 +1,168 @@
+// The commands as a person or a script meets them: help, streams, JSON, environment, sampling,
+// states.
+#include <cstdlib>
+
+#include "braid/base/json.h"
+#include "tests/braid_process.h"
+
+namespace braid::e2e {
+namespace {
+
+// One tiny trained run for all cases.
+struct Trained {
+  Trained() {
+    std::string text;
+    for (int i = 0; i < 400; ++i)
+      text += format("line {} of a text that says {} again\n", i, i * i % 17);
+    write_file(folder / "text.txt", text);
+    const Outcome o = braid({"train", "--stack", "kda, swiglu, gqa, swiglu", "--width", "32",
+                             "--heads", "2", "--data", folder / "text.txt", "--steps", "6",
+                             "--batch", "2", "--seq-len", "64", "--out", run, "--json"});
+    REQUIRE_MESSAGE(o.code == 0, o.all());
+    train_output = o;
+  }
+  Folder folder;
+  std::string run = folder / "run";
+  Outcome train_output;
+};
+
+const Trained& trained() {
+  static const Trained t;
+  return t;
+}
+
+std::vector<Json> json_lines(const std::string& text) {
+  std::vector<Json> lines;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = text.find('\n', at);
+    REQUIRE(end != std::string::npos);
+    lines.push_back(Json::parse(std::string_view(text).substr(at, end - at)));
+    at = end + 1;
+  }
+  return lines;
+}
+
+std::string generated(const Args& more) {
+  Args args = {"generate", "-m", trained().run, "--json"};
+  args.insert(args.end(), more.begin(), more.end());
+  const Outcome o = braid(args);
+  REQUIRE_MESSAGE(o.code == 0, o.all());
+  return Json::parse(o.out).at("text").as_string();
+}
+
+}  // namespace
+
+TEST_CASE("every command has help with an example, on stdout") {
+  for (const char* command : {"train", "eval", "generate", "plan", "bench", "verify", "report"}) {
+    INFO(command);
+    const Outcome o = braid({command, "--help"});
+    CHECK(o.code == 0);
+    CHECK(o.out.find("Example: braid ") != std::string::npos);
+    CHECK(o.err.empty());
+  }
+  const Outcome version = braid({"--version"});
+  CHECK(version.code == 0);
+  CHECK(version.out.rfind("braid ", 0) == 0);
+}
+
+TEST_CASE("results are JSON on stdout, progress is on stderr") {
+  const Outcome& t = trained().train_output;
+  const std::vector<Json> lines = json_lines(t.out);
+  CHECK(lines.size() >= 8);  // six steps, a validation, done
+  CHECK(lines.back().at("event").as_string() == "done");
+  CHECK(lines.back().at("step").as_int() == 6);
+  CHECK(t.err.find("bpb") != std::string::npos);
+  CHECK(t.err.find('\x1b') == std::string::npos);  // no terminal, no escapes
+
+  const Outcome plan = braid({"plan", trained().run, "--json", "--contexts", "64,128"});
+  CHECK(plan.code == 0);
+  const Json p = Json::parse(plan.out);
+  CHECK(p.at("parameters").as_int() > 0);
+  CHECK(p.at("contexts").size() == 2);
+
+  const Outcome eval =
+      braid({"eval", "-m", trained().run, "--data", trained().folder / "text.txt", "--json"});
+  CHECK(eval.code == 0);
+  CHECK(Json::parse(eval.out).at("bpb").as_real() > 0);
+
+  const Outcome verify =
+      braid({"verify", "kda, swiglu, gqa, moe{experts=4,top_k=2}", "--width", "32", "--json"});
+  CHECK(verify.code == 0);
+  for (const Json& line : json_lines(verify.out)) CHECK(line.at("passed").as_bool());
+}
+
+TEST_CASE("a flag is also an environment variable, and the flag wins") {
+  Setting with;
+  with.environment = {"BRAID_WIDTH=48"};
+  const auto parameters = [&](const Args& more, const Setting& s) {
+    Args args = {"plan", "swiglu", "--json", "--contexts", "8"};
+    args.insert(args.end(), more.begin(), more.end());
+    return Json::parse(braid(args, s).out).at("parameters").as_int();
+  };
+  CHECK(parameters({}, with) == parameters({"--width", "48"}, {}));
+  CHECK(parameters({"--width", "32"}, with) == parameters({"--width", "32"}, {}));
+}
+
+TEST_CASE("greedy and seeded generation repeat; stop strings end it") {
+  CHECK(generated({"-p", "line ", "-n", "24", "--greedy"}) ==
+        generated({"-p", "line ", "-n", "24", "--temp", "0"}));
+  const std::string text = generated({"-p", "line ", "-n", "24", "-s", "3"});
+  CHECK(text == generated({"-p", "line ", "-n", "24", "-s", "3", "-t", "1"}));
+  CHECK(text != generated({"-p", "line ", "-n", "24", "-s", "4"}));
+  // A printable character somewhere inside: six steps of training write few whole words.
+  size_t at = 3;
+  while (at < text.size() && (text[at] <= ' ' || text[at] > '~')) ++at;
+  REQUIRE(at < text.size());
+  const std::string stop = text.substr(at, 1);
+  CHECK(generated({"-p", "line ", "-n", "24", "-s", "3", "--stop", stop}) ==
+        text.substr(0, text.find(stop)));
+}
+
+TEST_CASE("a saved sequence continues as if it had never stopped") {
+  const std::string state = trained().folder / "state";
+  const std::string whole = generated({"-p", "line ", "-n", "30", "-s", "5"});
+  const std::string first =
+      generated({"-p", "line ", "-n", "12", "-s", "5", "--save-state", state});
+  const Outcome rest =
+      braid({"generate", "-m", trained().run, "--json", "-n", "18", "--load-state", state});
+  CHECK(rest.code == 0);
+  CHECK(first + Json::parse(rest.out).at("text").as_string() == whole);
+  CHECK(Json::parse(rest.out).at("reused_tokens").as_int() == 5 + 12);
+  CHECK(rest.err.find("17 tokens reused") != std::string::npos);
+}
+
+TEST_CASE("the report is written whole: table, JSON and a page that needs nothing else") {
+  const Outcome o = braid({"report", "-m", trained().run, "--contexts", "64,256", "-n", "20"});
+  CHECK_MESSAGE(o.code == 0, o.all());
+  CHECK(o.out.find("gzip -9") != std::string::npos);
+  const Json report = Json::parse(read_file(join_path(trained().run, "report.json")));
+  CHECK(report.is_object());
+  const std::string page = read_file(join_path(trained().run, "report.html"));
+  CHECK(page.find("<svg") != std::string::npos);
+  CHECK(page.find("http://") == page.find("http://www.w3.org"));  // namespaces only
+  CHECK(page.find("https://") == std::string::npos);
+}
+
+TEST_CASE("what plan says a training step holds is what it holds, within a tenth") {
+  const Args model = {"--stack",    "2 x (3 x (kda, swiglu), gqa, swiglu)",
+                      "--residual", "attnres",
+                      "--width",    "128",
+                      "--batch",    "8",
+                      "--seq-len",  "256"};
+  Args plan = {"plan", "--json", "--contexts", "64"};
+  plan.insert(plan.end(), model.begin(), model.end());
+  const double planned = Json::parse(braid(plan).out).at("train").at("resident_bytes").as_real();
+  Args train = {"train", "--data", trained().folder / "text.txt", "--steps",
+                "2",     "--out",  trained().folder / "big"};
+  train.insert(train.end(), model.begin(), model.end());
+  rusage before{}, after{};
+  ::getrusage(RUSAGE_CHILDREN, &before);
+  CHECK(braid(train).code == 0);
+  ::getrusage(RUSAGE_CHILDREN, &after);
+  const double resident = static_cast<double>(after.ru_maxrss) * 1024;  // the largest child so far
+  REQUIRE(after.ru_maxrss > before.ru_maxrss);
+  CHECK(resident > 0.9 * planned);
+  CHECK(resident < 1.1 * planned);
+}
+
+}  // namespace braid::e2e
