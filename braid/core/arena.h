@@ -48,8 +48,9 @@ class Arena : public std::enable_shared_from_this<Arena> {
   static std::shared_ptr<Arena> create(Mode mode = Mode::kReal, size_t budget_bytes = SIZE_MAX);
   ~Arena();
 
-  // 64-byte aligned; NaN-filled under test (BRAID_POISON, or a build with checks). Throws Error(kBudget) past the budget,
-  // naming the bytes asked for, in use and allowed. Safe to call from one thread only.
+  // 64-byte aligned; NaN-filled under test (BRAID_POISON, or a build with checks). Throws
+  // Error(kBudget) past the budget, naming the bytes asked for, in use and allowed. Safe to call
+  // from one thread only.
   std::shared_ptr<Storage> allocate(size_t bytes);
   ArenaStats stats() const;
   void reset_peak();

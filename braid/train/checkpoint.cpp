@@ -53,7 +53,8 @@ struct Sum {
 
 Sum sum_of(const std::string& path) {
   const auto file = MappedFile::open(path);
-  constexpr size_t kPiece = size_t{16} << 20;  // so that a check does not make the whole file resident
+  constexpr size_t kPiece = size_t{16}
+                            << 20;  // so that a check does not make the whole file resident
   FileDigest digest;
   for (size_t at = 0; at < file->size(); at += kPiece) {
     digest.add(file->data() + at, std::min(kPiece, file->size() - at));

@@ -33,8 +33,8 @@ void RunLog::step(const RunProgress& p, double seconds, int64_t targets) {
 
 void RunLog::evaluation(const RunProgress& p, const Evaluation& e) {
   const double bpb = e.bits_per_target();
-  lines_.write(
-      Json::object({{"event", "validation"}, {"step", p.step}, {"bpb", bpb}, {"tokens", e.targets}}));
+  lines_.write(Json::object(
+      {{"event", "validation"}, {"step", p.step}, {"bpb", bpb}, {"tokens", e.targets}}));
   const Scalar scalars[] = {{"bpb/validation", bpb}};
   events_.write(p.step, scalars);
 }

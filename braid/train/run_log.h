@@ -1,6 +1,6 @@
 #pragma once
-// What a run writes about itself: RUN/log.jsonl, one object a line, and RUN/events.out.tfevents.*, for TensorBoard.
-// Lines of steps after the resumed one are cut off, for they are run again.
+// What a run writes about itself: RUN/log.jsonl, one object a line, and RUN/events.out.tfevents.*,
+// for TensorBoard. Lines of steps after the resumed one are cut off, for they are run again.
 
 #include <string>
 
