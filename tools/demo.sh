@@ -44,8 +44,8 @@ fi
 step() { printf '\n== %s\n' "$*"; }
 
 step "Training $stack with AttnRes residuals for $time on $data"
-"$braid" train --stack "$stack" --residual attnres --width 192 --data "$data" --time "$time" \
-  --out "$out"
+"$braid" train --stack "$stack" --residual attnres --width 192 --batch 8 --lr 4e-3 --data "$data" \
+  --time "$time" --out "$out"
 
 step "What it writes"
 "$braid" generate -m "$out" --prompt "$prompt" -n 400 --temp 0.8 --seed 1
