@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "braid/kernels/delta/delta.h"
+#include "braid/kernels/delta/delta_rows.h"
 #include "braid/kernels/gemm/small.h"
 
 namespace braid {
@@ -69,7 +70,7 @@ class DeltaChunkPlan {
                      DeltaRows<float> o, DeltaRows<float> written, Ahead& ahead) const;
   void backward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
                       BackTiles& b, DeltaRows<const float> written, DeltaRows<const float> d_o,
-                      const DeltaHeadGrads<float>& grads, bool add, Ahead& ahead) const;
+                      const DeltaHeadGrads<float>& grads, DeltaPut put, Ahead& ahead) const;
   void read_rows(int64_t rows, const float* keys, const float* state, float* y, Ahead& ahead) const;
   void unread_rows(int64_t rows, const float* values, const float* state_t, float* to,
                    Ahead& ahead) const;
@@ -79,7 +80,7 @@ class DeltaChunkPlan {
   void vector_key_gradients(const Tiles& t, const BackTiles& b) const;
   void decay_gradients(const Tiles& t, const BackTiles& b) const;
   void emit(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
-            const BackTiles& b, const DeltaHeadGrads<float>& grads, bool add) const;
+            const BackTiles& b, const DeltaHeadGrads<float>& grads, DeltaPut put) const;
   void carry_back(const Tiles& t, const BackTiles& b, Ahead& ahead) const;
 
   int64_t key_dim_, value_dim_, kp_, vp_, chunk_;

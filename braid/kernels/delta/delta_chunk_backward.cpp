@@ -11,35 +11,6 @@ namespace {
 
 void zero(int64_t count, float* to) { std::fill_n(to, count, 0.0f); }
 
-// to = factor * from, or to += it.
-void put(int64_t count, bool add, float factor, const float* __restrict__ from,
-         float* __restrict__ to) {
-  if (add) {
-    for (int64_t i = 0; i < count; ++i) to[i] += factor * from[i];
-  } else {
-    for (int64_t i = 0; i < count; ++i) to[i] = factor * from[i];
-  }
-}
-
-void put_product(int64_t count, bool add, float factor, const float* __restrict__ a,
-                 const float* __restrict__ b, float* __restrict__ to) {
-  if (add) {
-    for (int64_t i = 0; i < count; ++i) to[i] += factor * a[i] * b[i];
-  } else {
-    for (int64_t i = 0; i < count; ++i) to[i] = factor * a[i] * b[i];
-  }
-}
-
-void add_product(int64_t count, const float* __restrict__ a, const float* __restrict__ b,
-                 float* __restrict__ to) {
-  for (int64_t i = 0; i < count; ++i) to[i] += a[i] * b[i];
-}
-
-void add_scaled(int64_t count, float factor, const float* __restrict__ from,
-                float* __restrict__ to) {
-  for (int64_t i = 0; i < count; ++i) to[i] += factor * from[i];
-}
-
 }  // namespace
 
 DeltaChunkPlan::BackTiles DeltaChunkPlan::carve_backward(Carver& c) const {
@@ -225,58 +196,52 @@ void DeltaChunkPlan::decay_gradients(const Tiles& t, const BackTiles& b) const {
 
 // Chain rules of r and w, and the diagonal of dP; into the caller's rows.
 void DeltaChunkPlan::emit(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
-                          const BackTiles& b, const DeltaHeadGrads<float>& grads, bool add) const {
-  const int64_t steps = h.micro_steps, kd = key_dim_, vd = value_dim_;
+                          const BackTiles& b, const DeltaHeadGrads<float>& grads,
+                          DeltaPut put) const {
+  const int64_t steps = h.micro_steps;
   const float sign = delta_ ? -1.0f : 1.0f;  // of d_x
-  float* from_r = b.dots;
-  float* from_x = b.dots + chunk_;
-  if (delta_ && grads.beta) {
-    const bool of_p = h.erase == DeltaErase::kKey;
-    for (int64_t i = 0; i < rows && of_p; ++i) {
-      float dot = 0;
-      for (int64_t d = 0; d < kd; ++d) dot += h.p[first + i][d] * b.d_rq[i * kp_ + d];
-      from_r[i] = dot;
-    }
-    if (h.erase == DeltaErase::kBeta) delta_row_dots(rows, kp_, t.k, b.d_rq, from_r);
-  }
+  const bool decays = h.decay != DeltaDecay::kNone;
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t step = first + i, token = steps == 1 ? step : step / steps;
     const bool opens = token * steps == step, closes = token * steps + steps - 1 == step;
     const float beta = h.beta ? h.beta[step][0] : 1.0f;
-    const float* dr = b.d_rq + i * kp_;
-    float* dq = b.d_rq + (t.q_row + i) * kp_;
-    float* dk = b.dk + i * kp_;
-    const float* dx = b.d_x + i * vp_;
-    add_scaled(kd, b.d_diagonal[i], t.rq + (t.q_row + i) * kp_, dk);
-    add_scaled(kd, 1.0f, b.dk_state + i * kp_, dk);
-    add_scaled(kd, b.d_diagonal[i], t.k + i * kp_, dq);
-    if (h.erase == DeltaErase::kBeta) add_scaled(kd, beta, dr, dk);
-    if (h.erase == DeltaErase::kVector) {
-      add_product(kd, h.b[step], dr, dk);
-      if (grads.b) put_product(kd, add, 1.0f, h.k[step], dr, grads.b[step]);
-    }
-    if (h.erase == DeltaErase::kKey && grads.p) put(kd, add, beta, dr, grads.p[step]);
-    if (grads.k) put(kd, add, 1.0f, dk, grads.k[step]);
-    if (grads.q && closes) put(kd, add, h.scale, dq, grads.q[token]);
-    if (h.w) {
-      if (grads.v) put_product(vd, add, sign, h.w[step], dx, grads.v[step]);
-      if (grads.w) put_product(vd, add, sign, h.v[step], dx, grads.w[step]);
-    } else if (grads.v) {
-      put(vd, add, sign * beta, dx, grads.v[step]);
-    }
+    DeltaKeyRow key{};
+    key.q = t.rq + (t.q_row + i) * kp_;
+    key.k = t.k + i * kp_;
+    key.dq = b.d_rq + (t.q_row + i) * kp_;
+    key.dk = b.dk + i * kp_;
+    key.dk_state = b.dk_state + i * kp_;
+    key.diagonal = b.d_diagonal[i];
+    key.scale = h.scale;
+    if (delta_) key.dr = b.d_rq + i * kp_;
+    if (h.erase == DeltaErase::kBeta) key.beta = beta;
+    if (h.erase == DeltaErase::kBeta && grads.beta) key.dot = key.k;
+    if (h.erase == DeltaErase::kVector) key.b = h.b[step];
+    if (h.erase == DeltaErase::kVector && grads.b) key.to_b = grads.b[step];
+    if (h.erase == DeltaErase::kKey && grads.beta) key.dot = h.p[step];
+    if (h.erase == DeltaErase::kKey && grads.p) key.to_p = grads.p[step];
+    key.beta_p = beta;
+    if (grads.k) key.to_k = grads.k[step];
+    if (grads.q && closes) key.to_q = grads.q[token];
+    float d_beta = delta_put_keys(key_dim_, key, put);
+
+    DeltaValueRow value{};
+    value.dx = b.d_x + i * vp_;
+    value.v = h.v[step];
+    value.factor = h.w ? sign : sign * beta;
+    if (h.w) value.w = h.w[step];
+    if (grads.v) value.to_v = grads.v[step];
+    if (h.w && grads.w) value.to_w = grads.w[step];
+    const float dot = delta_put_values(value_dim_, value, put);
     if (h.beta && grads.beta) {
-      float d_beta = h.erase == DeltaErase::kBeta || h.erase == DeltaErase::kKey ? from_r[i] : 0.0f;
-      if (!h.w) {
-        float dot = 0;
-        for (int64_t e = 0; e < vd; ++e) dot += h.v[step][e] * dx[e];
-        from_x[i] = sign * dot;
-        d_beta += from_x[i];
-      }
-      put(1, add, 1.0f, &d_beta, grads.beta[step]);
+      if (!h.w) d_beta += sign * dot;
+      float* to = grads.beta[step];
+      to[0] = put == DeltaPut::kAdd ? to[0] + d_beta : d_beta;
     }
-    if (grads.g && opens && h.decay != DeltaDecay::kNone) {
-      put(vector_ ? kd : 1, add || grads.g.stride == 0, 1.0f, b.dg + i * (vector_ ? kp_ : 1),
-          grads.g[token]);
+    if (grads.g && opens && decays) {
+      const bool constant = grads.g.stride == 0;
+      delta_put_row(vector_ ? key_dim_ : 1, b.dg + i * (vector_ ? kp_ : 1), grads.g[token],
+                    constant ? DeltaPut::kAdd : put);
     }
   }
 }
@@ -296,7 +261,7 @@ void DeltaChunkPlan::carry_back(const Tiles& t, const BackTiles& b, Ahead& ahead
 void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, int64_t rows,
                                     Tiles& t, BackTiles& b, DeltaRows<const float> written,
                                     DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads,
-                                    bool add, Ahead& ahead) const {
+                                    DeltaPut put, Ahead& ahead) const {
   prepare(h, first, rows, t, written);
   const int64_t padded = t.n * kDeltaBlock;
   for (int64_t i = 0; i < padded; ++i) {
@@ -325,7 +290,7 @@ void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, in
     scalar_key_gradients(t, b);
   }
   if (grads.g && h.decay != DeltaDecay::kNone) decay_gradients(t, b);
-  emit(h, first, rows, t, b, grads, add);
+  emit(h, first, rows, t, b, grads, put);
   carry_back(t, b, ahead);
 }
 
@@ -336,6 +301,12 @@ void DeltaChunkPlan::backward(const DeltaHead<float>& h, const DeltaSaved<const 
   Tiles t = carve_forward(carver);
   BackTiles b = carve_backward(carver);
   pack_state(carry, b.carry);
+  // Rows as far apart as those of other heads evict each other from the caches: better not to
+  // bring in what is only written, once the array is too large to be found there anyway.
+  constexpr int64_t kLarge = int64_t{1} << 18;
+  const DeltaPut put = add                              ? DeltaPut::kAdd
+                       : h.tokens * h.v.stride > kLarge ? DeltaPut::kStream
+                                                        : DeltaPut::kStore;
   const int64_t steps = h.tokens * h.micro_steps;
   for (int64_t chunk = chunks(steps) - 1; chunk >= 0; --chunk) {
     const int64_t first = chunk * chunk_;
@@ -346,11 +317,11 @@ void DeltaChunkPlan::backward(const DeltaHead<float>& h, const DeltaSaved<const 
     }
     Ahead ahead(h, std::max<int64_t>(first - chunk_, 0), first);
     ahead.also(d_o);
-    ahead.output(grads, first, std::min(first + chunk_, steps));
     if (chunk > 0) ahead.also(saved.states[chunk - 1], key_dim_ * value_dim_);
-    backward_chunk(h, first, std::min(chunk_, steps - first), t, b, saved.written, d_o, grads, add,
+    backward_chunk(h, first, std::min(chunk_, steps - first), t, b, saved.written, d_o, grads, put,
                    ahead);
   }
+  delta_rows_done();
   unpack_state(b.carry, carry);
 }
 

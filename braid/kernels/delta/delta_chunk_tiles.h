@@ -91,11 +91,6 @@ class DeltaChunkPlan::Ahead {
     out_step_ = first;
     out_end_ = end;
   }
-  void output(const DeltaHeadGrads<float>& grads, int64_t first, int64_t end) {
-    grads_ = &grads;
-    out_step_ = first;
-    out_end_ = end;
-  }
   // A dense block, fetched evenly over the calls of next().
   void also(const float* block, int64_t count) {
     block_ = block;
@@ -132,20 +127,12 @@ class DeltaChunkPlan::Ahead {
   void output_row() const {
     const int64_t token = out_step_ / h_.micro_steps;
     if (out_) fetch(out_[token], h_.value_dim);
-    if (grads_ == nullptr) return;
-    if (grads_->k) fetch(grads_->k[out_step_], h_.key_dim);
-    if (grads_->v) fetch(grads_->v[out_step_], h_.value_dim);
-    if (grads_->b) fetch(grads_->b[out_step_], h_.key_dim);
-    if (grads_->w) fetch(grads_->w[out_step_], h_.value_dim);
-    if (grads_->q) fetch(grads_->q[token], h_.key_dim);
-    if (grads_->g && h_.decay == DeltaDecay::kVector) fetch(grads_->g[token], h_.key_dim);
   }
 
   const DeltaHead<float>& h_;
   int64_t step_, end_;
   DeltaRows<const float> by_token_;
   DeltaRows<const float> out_;
-  const DeltaHeadGrads<float>* grads_ = nullptr;
   int64_t out_step_ = 0, out_end_ = 0;
   const float* block_ = nullptr;
   const float* block_end_ = nullptr;
