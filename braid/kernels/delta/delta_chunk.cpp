@@ -61,6 +61,7 @@ DeltaChunkPlan::DeltaChunkPlan(int64_t key_dim, int64_t value_dim, DeltaDecay de
     score_[i] = SmallGemm(kDeltaBlock, w, kp_, kp_, c, c, false);
     mix_values_[i] = SmallGemm(kDeltaBlock, vp_, w, c, vp_, vp_, true);
     d_score_[i] = SmallGemm(kDeltaBlock, w, vp_, vp_, c, c, false);
+    unread_t_[i] = SmallGemm(kDeltaBlock, w, vp_, vp_, c, c, false);
     mix_keys_[i] = SmallGemm(kDeltaBlock, kp_, w, c, kp_, kp_, true);
     spread_[i] = SmallGemm(w, kp_, kDeltaBlock, c, kp_, kp_, true);
   }
@@ -306,7 +307,8 @@ void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<
     if (saved.states) unpack_state(t.state, saved.states[first / chunk_]);
     const int64_t end = std::min(first + chunk_, steps);
     Ahead ahead(h, end, std::min(end + chunk_, steps));
-    ahead.output(DeltaRows<const float>{o.data, o.stride}, first, end);
+    ahead.current(DeltaRows<const float>{o.data, o.stride}, first / h.micro_steps,
+                  end / h.micro_steps);
     forward_chunk(h, first, end - first, t, o, saved.written, ahead);
   }
   unpack_state(t.state, state);

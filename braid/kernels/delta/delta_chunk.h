@@ -74,6 +74,8 @@ class DeltaChunkPlan {
   void read_rows(int64_t rows, const float* keys, const float* state, float* y, Ahead& ahead) const;
   void unread_rows(int64_t rows, const float* values, const float* state_t, float* to,
                    Ahead& ahead) const;
+  void unread_transposed(int64_t rows, const float* values_t, const float* state, float* result_t,
+                         float* to, Ahead& ahead) const;
   void value_gradients(const Tiles& t, const BackTiles& b, Ahead& ahead) const;
   void score_gradients(const Tiles& t, const BackTiles& b) const;
   void scalar_key_gradients(const Tiles& t, const BackTiles& b) const;
@@ -91,6 +93,7 @@ class DeltaChunkPlan {
   SmallGemm mix_values_[kMaxBlocks];  // [16, vp, w] += scores or keys^T times values
   SmallGemm d_score_[kMaxBlocks];     // [16, w, vp] = rows of values times values^T
   SmallGemm unread_;                  // [16, kp, vp] = rows of values times state^T
+  SmallGemm unread_t_[kMaxBlocks];    // [16, w, vp] = rows of the state times values^T
   SmallGemm mix_keys_[kMaxBlocks];    // [16, kp, w] += score gradients times keys
   SmallGemm spread_[kMaxBlocks];      // [w, kp, 16] += score gradients^T times a block of rows
   SmallGemm carry_[2 * kMaxBlocks];   // [16, vp, w] += rows^T times value gradients

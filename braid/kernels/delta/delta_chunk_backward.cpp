@@ -24,6 +24,7 @@ DeltaChunkPlan::BackTiles DeltaChunkPlan::carve_backward(Carver& c) const {
     b.key_run = c.floats(rows * kp_);
   }
   b.transposed = c.floats(side * side);
+  b.result_t = c.floats(kp_ * rows);
   b.d_erase = c.floats(rows * rows);
   b.d_read = c.floats(rows * rows);
   b.d_diagonal = c.floats(rows);
@@ -71,6 +72,17 @@ void DeltaChunkPlan::unread_rows(int64_t rows, const float* values, const float*
   }
 }
 
+// to = values state^T, from values^T: the product's result is transposed rather than the state,
+// which is several times larger and then passes the caches once.
+void DeltaChunkPlan::unread_transposed(int64_t rows, const float* values_t, const float* state,
+                                       float* result_t, float* to, Ahead& ahead) const {
+  for (int64_t d = 0; d < kp_; d += kDeltaBlock) {
+    unread_t_[rows / kDeltaBlock - 1](state + d * vp_, values_t, result_t + d * chunk_);
+    ahead.next();
+  }
+  delta_transpose(kp_, rows, result_t, chunk_, to, kp_);
+}
+
 // dU, then dX.
 void DeltaChunkPlan::value_gradients(const Tiles& t, const BackTiles& b, Ahead& ahead) const {
   const int64_t padded = t.n * kDeltaBlock;
@@ -86,7 +98,7 @@ void DeltaChunkPlan::value_gradients(const Tiles& t, const BackTiles& b, Ahead& 
   if (delta_) delta_solve_transposed(t.n, vp_, t.erase, chunk_, b.d_x);
 }
 
-// dA and dP.
+// dA and dP. Leaves U^T in b.transposed.
 void DeltaChunkPlan::score_gradients(const Tiles& t, const BackTiles& b) const {
   const int64_t padded = t.n * kDeltaBlock;
   delta_transpose(padded, vp_, t.u, vp_, b.transposed, chunk_);
@@ -280,10 +292,14 @@ void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, in
   }
   value_gradients(t, b, ahead);
   score_gradients(t, b);
-  delta_transpose(kp_, vp_, b.state, vp_, b.transposed, kp_);
-  unread_rows(t.rows, b.d_values, b.transposed, b.d_rq, ahead);
-  delta_transpose(kp_, vp_, b.carry, vp_, b.transposed, kp_);
-  unread_rows(padded, t.u, b.transposed, b.dk_state, ahead);
+  unread_transposed(padded, b.transposed, b.carry, b.result_t, b.dk_state, ahead);
+  if (delta_) {
+    delta_transpose(kp_, vp_, b.state, vp_, b.transposed, kp_);
+    unread_rows(t.rows, b.d_values, b.transposed, b.d_rq, ahead);
+  } else {
+    delta_transpose(padded, vp_, b.d_values, vp_, b.transposed, chunk_);
+    unread_transposed(padded, b.transposed, b.state, b.result_t, b.d_rq, ahead);
+  }
   if (vector_) {
     vector_key_gradients(t, b);
   } else {
@@ -317,6 +333,8 @@ void DeltaChunkPlan::backward(const DeltaHead<float>& h, const DeltaSaved<const 
     }
     Ahead ahead(h, std::max<int64_t>(first - chunk_, 0), first);
     ahead.also(d_o);
+    if (saved.written)
+      ahead.instead_of_values(saved.written, h.v, first, std::min(first + chunk_, steps));
     if (chunk > 0) ahead.also(saved.states[chunk - 1], key_dim_ * value_dim_);
     backward_chunk(h, first, std::min(chunk_, steps - first), t, b, saved.written, d_o, grads, put,
                    ahead);

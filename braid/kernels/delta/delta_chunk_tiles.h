@@ -49,6 +49,7 @@ struct DeltaChunkPlan::BackTiles {
   float* k_end;     // [C, kp] keys decayed to the end of the chunk (vector decay)
   float* key_run;   // [C, kp] running decayed keys (vector decay)
   float* transposed;  // [max(kp, vp, 2C), max(kp, vp, 2C)] operand of a product, transposed
+  float* result_t;    // [kp, C] product before it is transposed
   float* d_erase;     // [C, C] dA
   float* d_read;      // [C, C] dP, diagonal zero
   float* d_diagonal;  // [C] diagonal of dP
@@ -82,14 +83,21 @@ class DeltaChunkPlan::Carver {
 class DeltaChunkPlan::Ahead {
  public:
   // Operands of the steps [first, end) of h.
-  Ahead(const DeltaHead<float>& h, int64_t first, int64_t end) : h_(h), step_(first), end_(end) {}
+  Ahead(const DeltaHead<float>& h, int64_t first, int64_t end)
+      : h_(h), values_(h.v), step_(first), end_(end) {}
   // Further rows of as many elements for the same tokens.
   void also(DeltaRows<const float> values_by_token) { by_token_ = values_by_token; }
-  // Rows that the steps [first, end) will write.
-  void output(DeltaRows<const float> by_token, int64_t first, int64_t end) {
-    out_ = by_token;
+  // Rows [first, end) of as many elements that this chunk needs at its end.
+  void current(DeltaRows<const float> rows, int64_t first, int64_t end) {
+    out_ = rows;
     out_step_ = first;
     out_end_ = end;
+  }
+  // What a chunk begins with is `written`; its v is needed at its end only.
+  void instead_of_values(DeltaRows<const float> written, DeltaRows<const float> v, int64_t first,
+                         int64_t end) {
+    values_ = written;
+    current(v, first, end);
   }
   // A dense block, fetched evenly over the calls of next().
   void also(const float* block, int64_t count) {
@@ -99,7 +107,8 @@ class DeltaChunkPlan::Ahead {
   void next() {
     constexpr int64_t kRows = 3, kBlock = 1024;
     for (int64_t i = 0; i < kRows && step_ < end_; ++i, ++step_) row();
-    for (int64_t i = 0; i < kRows && out_step_ < out_end_; ++i, ++out_step_) output_row();
+    for (int64_t i = 0; i < kRows && out_step_ < out_end_; ++i, ++out_step_)
+      fetch(out_[out_step_], h_.value_dim);
     if (block_ == nullptr) return;
     const int64_t count = block_end_ - block_ < kBlock ? block_end_ - block_ : kBlock;
     fetch(block_, count);
@@ -114,7 +123,7 @@ class DeltaChunkPlan::Ahead {
   void row() const {
     const int64_t token = step_ / h_.micro_steps;
     fetch(h_.k[step_], h_.key_dim);
-    fetch(h_.v[step_], h_.value_dim);
+    fetch(values_[step_], h_.value_dim);
     if (h_.b) fetch(h_.b[step_], h_.key_dim);
     if (h_.w) fetch(h_.w[step_], h_.value_dim);
     if (h_.p) fetch(h_.p[step_], h_.key_dim);
@@ -124,12 +133,8 @@ class DeltaChunkPlan::Ahead {
     if (by_token_) fetch(by_token_[token], h_.value_dim);
   }
 
-  void output_row() const {
-    const int64_t token = out_step_ / h_.micro_steps;
-    if (out_) fetch(out_[token], h_.value_dim);
-  }
-
   const DeltaHead<float>& h_;
+  DeltaRows<const float> values_;
   int64_t step_, end_;
   DeltaRows<const float> by_token_;
   DeltaRows<const float> out_;
