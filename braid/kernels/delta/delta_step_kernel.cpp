@@ -2,6 +2,7 @@
 #define HWY_TARGET_INCLUDE "braid/kernels/delta/delta_step_kernel.cpp"
 #include <hwy/foreach_target.h>
 // After foreach_target, which sets the target for what follows.
+#include <hwy/cache_control.h>
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
@@ -120,8 +121,46 @@ HWY_INLINE void decays(const float* g, bool vector, int64_t key_dim, float* alph
   }
 }
 
+// Erase and read factors of micro-step s from f.alpha; returns q . k, with q zero unless `closes`.
+HWY_INLINE float factors(const DeltaHead<float>& h, int64_t s, bool closes, const Factors& f) {
+  const int64_t kd = h.key_dim, token = s / h.micro_steps;
+  const V beta = hn::Set(D(), h.beta ? h.beta[s][0] : 1.0f);
+  V qk = hn::Zero(D());
+  for (int64_t d = 0; d < kd; d += kLanes) {
+    const auto inside = first(std::min(kd - d, kLanes));
+    const V k = hn::MaskedLoad(inside, D(), f.k + d), alpha = hn::LoadU(D(), f.alpha + d);
+    V q = hn::Zero(D());
+    if (closes) q = hn::Mul(hn::Set(D(), h.scale), hn::MaskedLoad(inside, D(), h.q[token] + d));
+    qk = hn::MulAdd(q, k, qk);
+    switch (h.erase) {
+      case DeltaErase::kNone:
+        hn::StoreU(q, D(), f.read + d);
+        continue;
+      case DeltaErase::kBeta:
+        hn::StoreU(hn::Mul(alpha, hn::Mul(beta, k)), D(), f.erase + d);
+        break;
+      case DeltaErase::kVector:
+        hn::StoreU(hn::Mul(alpha, hn::Mul(hn::MaskedLoad(inside, D(), h.b[s] + d), k)), D(),
+                   f.erase + d);
+        break;
+      case DeltaErase::kKey:
+        hn::StoreU(hn::Mul(beta, hn::MaskedLoad(inside, D(), h.p[s] + d)), D(), f.erase + d);
+        break;
+    }
+    hn::StoreU(hn::Mul(alpha, q), D(), f.read + d);
+  }
+  return hn::GetLane(hn::SumOfLanes(D(), qk));
+}
+
+// The start of a state comes from memory while the factors are made; the machine guesses the rest.
+HWY_INLINE void fetch_start(const float* state, int64_t count) {
+  constexpr int64_t kLine = 16, kLines = 64;
+  for (int64_t i = 0; i < std::min(count, kLines * kLine); i += kLine) hwy::Prefetch(state + i);
+}
+
 void step(const DeltaHead<float>& h, float* state, DeltaRows<float> o, float* scratch) {
   const int64_t kd = h.key_dim, n = h.micro_steps;
+  fetch_start(state, kd * h.value_dim);
   Factors f;
   f.alpha = scratch;
   f.erase = f.alpha + kd + 16;
@@ -133,30 +172,10 @@ void step(const DeltaHead<float>& h, float* state, DeltaRows<float> o, float* sc
     if (opens && h.decay != DeltaDecay::kNone) {
       decays(h.g[token], h.decay == DeltaDecay::kVector, kd, f.alpha);
     } else {
-      for (int64_t d = 0; d < kd; ++d) f.alpha[d] = 1.0f;
+      for (int64_t d = 0; d < kd; d += kLanes) hn::StoreU(hn::Set(D(), 1.0f), D(), f.alpha + d);
     }
     const bool delta = h.erase != DeltaErase::kNone;
-    for (int64_t d = 0; d < kd && delta; ++d) {
-      switch (h.erase) {
-        case DeltaErase::kNone:
-          break;
-        case DeltaErase::kBeta:
-          f.erase[d] = f.alpha[d] * (h.beta[s][0] * f.k[d]);
-          break;
-        case DeltaErase::kVector:
-          f.erase[d] = f.alpha[d] * (h.b[s][d] * f.k[d]);
-          break;
-        case DeltaErase::kKey:
-          f.erase[d] = h.beta[s][0] * h.p[s][d];
-          break;
-      }
-    }
-    float qk = 0;
-    for (int64_t d = 0; d < kd; ++d) {
-      const float q = closes ? h.scale * h.q[token][d] : 0.0f;
-      qk += q * f.k[d];
-      f.read[d] = delta ? f.alpha[d] * q : q;
-    }
+    const float qk = factors(h, s, closes, f);
     const float* w = h.w ? h.w[s] : nullptr;
     const float gate = h.beta ? h.beta[s][0] : 1.0f;
     float* out = closes ? o[token] : nullptr;
