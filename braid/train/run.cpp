@@ -116,6 +116,12 @@ class Run {
   RunSummary train() {
     RunSummary summary;
     summary.resumed = resume();
+    if (summary.resumed && watcher_.on_message &&
+        config_.budget.spent(at_.step, at_.tokens, at_.seconds)) {
+      watcher_.on_message(
+          "its budget is already spent, so nothing is trained; give a larger --steps, --tokens or "
+          "--time");
+    }
     RunLog log(config_.out, at_.step);
     while (!config_.budget.spent(at_.step, at_.tokens, at_.seconds)) {
       if (stop_wanted()) {
@@ -126,6 +132,12 @@ class Run {
       if (due(config_.save_every)) save_and_look(log);
     }
     save();
+    if (!summary.interrupted && at_.step <= config_.schedule.warmup_steps && watcher_.on_message) {
+      watcher_.on_message(
+          format("only {} steps were made and the first {} are warm-up (--warmup): this model "
+                 "has hardly been trained",
+                 at_.step, config_.schedule.warmup_steps));
+    }
     if (!summary.interrupted) {
       summary.validation = evaluate_held_out(INT64_MAX);
       summary.interrupted = stop_wanted();
