@@ -143,6 +143,8 @@ TEST_CASE("the report is written whole: table, JSON and a page that needs nothin
   CHECK(page.find("https://") == std::string::npos);
 }
 
+// Sanitizers hold memory of their own.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST_CASE("what plan says a training step holds is what it holds, within a tenth") {
   const Args model = {"--stack",    "2 x (3 x (kda, swiglu), gqa, swiglu)",
                       "--residual", "attnres",
@@ -164,5 +166,6 @@ TEST_CASE("what plan says a training step holds is what it holds, within a tenth
   CHECK(resident > 0.9 * planned);
   CHECK(resident < 1.1 * planned);
 }
+#endif
 
 }  // namespace braid::e2e
