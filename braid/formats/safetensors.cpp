@@ -1,7 +1,6 @@
 #include "braid/formats/safetensors.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -11,6 +10,7 @@
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/json.h"
+#include "braid/formats/quant_blocks.h"
 
 namespace braid {
 namespace {
@@ -134,17 +134,6 @@ void check_tiling(const std::vector<SafetensorsEntry>& entries, uint64_t data_by
             "the tensors take {} bytes, but the file holds {} (a file cut short or appended to?)",
             at, data_bytes));
   }
-}
-
-float half_to_f32(uint16_t h) {
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
-  const uint32_t exponent = (h >> 10) & 31, mantissa = h & 1023;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000u | (mantissa << 13));
-  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24, exact in f32
-    const float v = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -v : v;
-  }
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
 // Calls use(i, value) for each element of type T, read without alignment.
@@ -323,11 +312,9 @@ Tensor SafetensorsFile::to_f32(const Context& ctx, std::string_view name) const 
   } else if (e.dtype == "F64") {
     each<double>(in, set);
   } else if (e.dtype == "BF16") {
-    each<uint16_t>(in, [out](size_t i, uint16_t v) {
-      out[i] = std::bit_cast<float>(static_cast<uint32_t>(v) << 16);
-    });
+    each<uint16_t>(in, [out](size_t i, uint16_t v) { out[i] = bf16_to_f32(v); });
   } else if (e.dtype == "F16") {
-    each<uint16_t>(in, [out](size_t i, uint16_t v) { out[i] = half_to_f32(v); });
+    each<uint16_t>(in, [out](size_t i, uint16_t v) { out[i] = f16_to_f32(v); });
   } else if (!each_integer(e.dtype, in, set)) {
     fail(e, format("is {}, which is not converted to f32", e.dtype));
   }

@@ -1,0 +1,78 @@
+// Blocks and values that ggml, gguf-py and the gpt-oss loader wrote and read
+// (tests/golden/checkpoints/README.md, "_formats").
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/formats/quant_blocks.h"
+#include "braid/formats/safetensors.h"
+#include "braid/testing/golden.h"
+
+namespace braid {
+namespace {
+
+SafetensorsFile blocks_file() {
+  for (const std::string& path : testing::golden_files("checkpoints/_formats")) {
+    if (file_name(path) == "quant_blocks.safetensors") return SafetensorsFile::open(path);
+  }
+  throw Error(ErrorKind::kBadInput, "no quant_blocks.safetensors among the golden files");
+}
+
+bool same_bits(const float* a, const float* b, int64_t n) {
+  return std::memcmp(a, b, static_cast<size_t>(n) * sizeof(float)) == 0;
+}
+
+TEST_CASE("blocks decode bit for bit as ggml decodes them") {
+  const Context ctx;
+  const SafetensorsFile file = blocks_file();
+  const std::pair<const char*, GgmlType> types[] = {
+      {"q8_0", GgmlType::kQ8_0}, {"q4_0", GgmlType::kQ4_0}, {"q4_K", GgmlType::kQ4_K},
+      {"q5_K", GgmlType::kQ5_K}, {"q6_K", GgmlType::kQ6_K}, {"mxfp4_gguf", GgmlType::kMxfp4}};
+  for (const auto& [name, type] : types) {
+    CAPTURE(name);
+    const Tensor in = file.tensor(std::string(name) + ".blocks");
+    const Tensor want = file.to_f32(ctx, std::string(name) + ".values");
+    REQUIRE(ggml_row_bytes(type, want.count()) == in.count());
+    const Tensor got = Tensor::empty(ctx, want.shape());
+    decode_row(type, reinterpret_cast<const std::byte*>(in.data<uint8_t>()), got.count(),
+               got.data());
+    CHECK(same_bits(got.data(), want.data(), want.count()));
+  }
+}
+
+TEST_CASE("gpt-oss blocks decode bit for bit") {
+  const Context ctx;
+  const SafetensorsFile file = blocks_file();
+  const Tensor scales = file.tensor("mxfp4_hf.scales");
+  const Tensor want = file.to_f32(ctx, "mxfp4_hf.values");
+  const Tensor got = Tensor::empty(ctx, want.shape());
+  REQUIRE(scales.count() * 32 == want.count());
+  decode_mxfp4_hf(file.tensor("mxfp4_hf.blocks").data<uint8_t>(), scales.data<uint8_t>(),
+                  scales.count(), got.data());
+  CHECK(same_bits(got.data(), want.data(), want.count()));
+}
+
+TEST_CASE("fp8 with block scales") {
+  const Context ctx;
+  const SafetensorsFile file = blocks_file();
+  const Tensor bytes = file.tensor("fp8_block128.bytes");  // [200, 136]
+  const Tensor scales = file.to_f32(ctx, "fp8_block128.weight_scale_inv");
+  const Tensor want = file.to_f32(ctx, "fp8_block128.values");  // rows 0, 8, 16, ...
+  const int64_t columns = bytes.size(1);
+  std::vector<float> row(static_cast<size_t>(columns));
+  for (int64_t r = 0; r < want.size(0); ++r) {
+    const int64_t i = 8 * r;
+    decode_fp8_row(bytes.data<uint8_t>() + i * columns, columns,
+                   scales.data() + i / 128 * scales.size(1), 128, row.data());
+    CAPTURE(i);
+    CHECK(same_bits(row.data(), want.data() + r * columns, columns));
+  }
+}
+
+}  // namespace
+}  // namespace braid
