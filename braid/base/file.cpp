@@ -171,6 +171,19 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }
 
+namespace {
+void advise(const std::byte* data, size_t bytes, int advice) {
+  if (bytes == 0) return;
+  const uintptr_t page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data) / page * page;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(data) + bytes;
+  madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+}  // namespace
+
+void will_need(const std::byte* data, size_t bytes) { advise(data, bytes, MADV_WILLNEED); }
+void done_with(const std::byte* data, size_t bytes) { advise(data, bytes, MADV_DONTNEED); }
+
 void FileDigest::word(uint64_t w) {
   // Each lane is a bijection of its word, so that one damaged word always shows.
   uint64_t& lane = lanes_[(count_ / 8) & 3];

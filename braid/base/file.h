@@ -39,6 +39,12 @@ class MappedFile {
   size_t size_;
 };
 
+// Advice about bytes of a mapped file. They will be read soon, from front to back ...
+void will_need(const std::byte* data, size_t bytes);
+// ... or they have been read and may leave this process; the next use pages them in again. Never
+// for memory that is not a read-only mapping.
+void done_with(const std::byte* data, size_t bytes);
+
 // A 64-bit digest against damaged and cut files (not against attackers); equal for equal bytes
 // however they are fed.
 class FileDigest {

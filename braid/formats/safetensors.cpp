@@ -334,67 +334,82 @@ std::vector<int64_t> SafetensorsFile::to_i64(std::string_view name) const {
   return out;
 }
 
+SafetensorsItem make_safetensors_item(std::string name, std::string dtype,
+                                      std::vector<int64_t> shape) {
+  SafetensorsItem item{std::move(name), std::move(dtype), std::move(shape)};
+  item.bits = bits_of(item.dtype);
+  BRAID_CHECK(item.bits != 0);
+  const std::optional<uint64_t> bytes = bytes_of(item.shape, item.bits);
+  BRAID_CHECK(bytes.has_value());
+  item.bytes = *bytes;
+  return item;
+}
+
+bool safetensors_before(const SafetensorsItem& a, const SafetensorsItem& b) {
+  return a.bits != b.bits ? a.bits > b.bits : a.name < b.name;
+}
+
+std::string safetensors_header(const std::vector<SafetensorsItem>& items,
+                               const std::map<std::string, std::string>& metadata) {
+  Json meta = Json::object();
+  for (const auto& [key, value] : metadata) meta.set(key, value);
+  std::string text = "{\"__metadata__\":" + meta.dump();
+  uint64_t at = 0;
+  for (const SafetensorsItem& item : items) {
+    Json shape = Json::array();
+    for (const int64_t n : item.shape) shape.push(n);
+    text += format(",{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}",
+                   Json(item.name).dump(), item.dtype, shape.dump(), at, at + item.bytes);
+    at += item.bytes;
+  }
+  text += '}';
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t length = text.size();
+  return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
+}
+
 void SafetensorsWriter::add(std::string name, Tensor value) {
   BRAID_CHECK(value.defined() && value.contiguous() && names_.insert(name).second);
-  Item item{std::move(name), file_name_of(value.dtype()), dtype_size(value.dtype()), {}, {}, {}};
-  for (int i = 0; i < value.rank(); ++i) item.shape.push_back(value.size(i));
-  item.tensor = std::move(value);
-  items_.push_back(std::move(item));
+  std::vector<int64_t> shape;
+  for (int i = 0; i < value.rank(); ++i) shape.push_back(value.size(i));
+  const char* dtype = file_name_of(value.dtype());
+  items_.push_back(
+      {make_safetensors_item(std::move(name), dtype, std::move(shape)), std::move(value), {}});
 }
 
 void SafetensorsWriter::add_i64(std::string name, std::vector<int64_t> shape,
                                 std::vector<int64_t> values) {
   BRAID_CHECK(names_.insert(name).second);
-  items_.push_back(Item{std::move(name), "I64", 8, std::move(shape), {}, std::move(values)});
-  const Item& item = items_.back();
-  const std::optional<uint64_t> expected = bytes_of(item.shape, 64);
-  BRAID_CHECK(expected && *expected == item.size());
+  items_.push_back(
+      {make_safetensors_item(std::move(name), "I64", std::move(shape)), {}, std::move(values)});
+  BRAID_CHECK(items_.back().head.bytes == items_.back().values.size() * sizeof(int64_t));
 }
 
 const void* SafetensorsWriter::Item::data() const {
   if (!tensor.defined()) return values.data();
-  switch (element_bytes) {
-    case 8:
+  switch (head.bits) {
+    case 64:
       return tensor.data<int64_t>();
-    case 4:
+    case 32:
       return tensor.data<int32_t>();
-    case 2:
+    case 16:
       return tensor.data<uint16_t>();
     default:
       return tensor.data<uint8_t>();
   }
 }
 
-size_t SafetensorsWriter::Item::size() const {
-  return tensor.defined() ? tensor.bytes() : values.size() * sizeof(int64_t);
-}
-
 template <typename Sink>
 void SafetensorsWriter::emit(Sink&& sink) const {
   std::vector<const Item*> order;
   for (const Item& item : items_) order.push_back(&item);
-  std::sort(order.begin(), order.end(), [](const Item* a, const Item* b) {
-    return a->element_bytes != b->element_bytes ? a->element_bytes > b->element_bytes
-                                                : a->name < b->name;
-  });
-  Json metadata = Json::object();
-  for (const auto& [key, value] : metadata_) metadata.set(key, value);
-  std::string header = "{\"__metadata__\":" + metadata.dump();
-  uint64_t at = 0;
-  for (const Item* each_item : order) {
-    const Item& item = *each_item;
-    Json shape = Json::array();
-    for (const int64_t n : item.shape) shape.push(n);
-    header += format(",{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}",
-                     Json(item.name).dump(), item.dtype, shape.dump(), at, at + item.size());
-    at += item.size();
-  }
-  header += '}';
-  header.resize((header.size() + 7) / 8 * 8, ' ');
-  const uint64_t length = header.size();
-  sink(&length, sizeof length);
+  std::sort(order.begin(), order.end(),
+            [](const Item* a, const Item* b) { return safetensors_before(a->head, b->head); });
+  std::vector<SafetensorsItem> heads;
+  for (const Item* item : order) heads.push_back(item->head);
+  const std::string header = safetensors_header(heads, metadata_);
   sink(header.data(), header.size());
-  for (const Item* item : order) sink(item->data(), item->size());
+  for (const Item* item : order) sink(item->data(), item->head.bytes);
 }
 
 SafetensorsWriter::Written SafetensorsWriter::write(const std::string& path) const {

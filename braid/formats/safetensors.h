@@ -58,6 +58,8 @@ class SafetensorsFile {
   // Values of a BOOL, I8..I64, U8..U32 tensor; U64 too where they fit.
   std::vector<int64_t> to_i64(std::string_view name) const;
   std::span<const std::byte> bytes(const SafetensorsEntry& entry) const;
+  // Keeps the bytes of this file alive: for views made from bytes().
+  const std::shared_ptr<const void>& owner() const { return owner_; }
 
  private:
   const SafetensorsEntry& at(std::string_view name) const;
@@ -69,6 +71,23 @@ class SafetensorsFile {
   std::map<std::string, size_t, std::less<>> by_name_;
   std::map<std::string, std::string> metadata_;
 };
+
+// One tensor of a file to be written.
+struct SafetensorsItem {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+  unsigned bits = 0;  // of an element
+  uint64_t bytes = 0;
+};
+// Throws InternalError for an unknown dtype or a shape that is no whole number of bytes.
+SafetensorsItem make_safetensors_item(std::string name, std::string dtype,
+                                      std::vector<int64_t> shape);
+// The order of the reference: larger elements first, then by name.
+bool safetensors_before(const SafetensorsItem& a, const SafetensorsItem& b);
+// The file's beginning: length and padded JSON of the items in the order of their data.
+std::string safetensors_header(const std::vector<SafetensorsItem>& items,
+                               const std::map<std::string, std::string>& metadata);
 
 // Collects tensors and writes them at once. Tensors are held by handle, not copied: do not change
 // them before write().
@@ -92,14 +111,10 @@ class SafetensorsWriter {
 
  private:
   struct Item {
-    std::string name;
-    const char* dtype;
-    size_t element_bytes;
-    std::vector<int64_t> shape;
+    SafetensorsItem head;
     Tensor tensor;
     std::vector<int64_t> values;
     const void* data() const;
-    size_t size() const;
   };
   template <typename Sink>
   void emit(Sink&& sink) const;
