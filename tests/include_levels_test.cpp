@@ -65,6 +65,8 @@ const std::vector<std::pair<const char*, Names>> kHomes = {
     {"CLI/*", {"braid/cli/*"}},
     {"z*.h", {"braid/train/*.cpp", "braid/report/*.cpp"}},
     {"lzma.h", {"braid/report/*.cpp"}},
+    {"pcre2*", {"braid/text/tokenizer/regex.cpp"}},
+    {"utf8proc*", {"braid/text/tokenizer/unicode.cpp"}},
     {"doctest/*", {"braid/*_test.cpp", "braid/testing/*"}},
     // The system's own headers stay out of braid's headers.
     {"dirent.h", {"braid/*.cpp"}},
