@@ -23,7 +23,7 @@ Context dry_context(Counters* counters) {
 }
 
 void count_parameters(const Model& model, Plan& plan) {
-  plan.layers.push_back({"embedding", "embed_tokens.", 0});
+  plan.layers.push_back({"embedding", "embed_", 0});
   for (const Model::SubLayer& l : model.sublayers()) plan.layers.push_back({l.name, l.path, 0});
   plan.layers.push_back({"other", "", 0});
   for (const Parameter& p : model.parameters()) {
@@ -35,8 +35,8 @@ void count_parameters(const Model& model, Plan& plan) {
   plan.parameters = model.parameters().trained_count();
   plan.active_parameters = plan.parameters - model.idle_parameters();
   // An embedding that is not the head as well is read by one row a token.
-  const int64_t rows_only =
-      model.settings().tie_embeddings ? 0 : model.settings().vocab * model.settings().width;
+  const ModelSettings& s = model.settings();
+  const int64_t rows_only = ((s.tie_embeddings ? 0 : s.vocab) + s.positions) * s.width;
   plan.token_weight_bytes = static_cast<size_t>(plan.active_parameters - rows_only) * sizeof(float);
   plan.recurrent_bytes = model.state_bytes(0);
 }
@@ -112,6 +112,18 @@ void plan_training(const ModelSettings& settings, const PlanOptions& options, Pl
 }
 
 }  // namespace
+
+PlanOptions fitted(PlanOptions options, int64_t positions) {
+  if (positions == 0) return options;
+  const PlanOptions usual;
+  if (options.prefill == usual.prefill) options.prefill = std::min(options.prefill, positions);
+  if (options.seq_len == usual.seq_len) options.seq_len = std::min(options.seq_len, positions);
+  if (options.contexts == usual.contexts) {
+    std::erase_if(options.contexts, [&](int64_t tokens) { return tokens >= positions - 1; });
+    options.contexts.push_back(positions - 1);  // and the token that is decoded
+  }
+  return options;
+}
 
 size_t training_bytes(const ModelSettings& settings, const PlanOptions& options) {
   Plan plan;

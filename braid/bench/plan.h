@@ -54,6 +54,9 @@ struct Plan {
   MachineLimits limits;
 };
 
+// What was left at its default shrinks to what a model with learned positions can take; 0 = any
+// length.
+PlanOptions fitted(PlanOptions options, int64_t positions);
 Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
                const MachineLimits& limits);
 // Bytes of tensors that one training step holds at most: weights, gradients, optimizer state and

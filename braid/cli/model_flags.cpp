@@ -26,10 +26,26 @@ void ModelFlags::add(CLI::App& app) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
       ->group("Model");
   app.add_option("--residual", residual,
-                 "Residual scheme: prenorm or attnres{block_sublayers=4} (default prenorm)")
+                 "Residual scheme: prenorm, attnres{block_sublayers=4} or normed{alpha=2,beta=1} "
+                 "(default prenorm)")
       ->group("Model");
-  app.add_option("--norm", norm, "rms_norm or rms_norm_1p (default rms_norm)")->group("Model");
+  app.add_option("--norm", norm, "rms_norm, rms_norm_1p or layer_norm (default rms_norm)")
+      ->group("Model");
+  app.add_option("--norm-placement", norm_placement,
+                 "Norms before the layers, after them or both: pre, post or sandwich (default pre)")
+      ->group("Model");
   app.add_option("--norm-eps", norm_eps, "Epsilon of the norms (default 1e-6)")->group("Model");
+  app.add_option("--embedding-scale", embedding_scale,
+                 "Embeddings are multiplied by it (default 1)")
+      ->group("Model");
+  app.add_option("--positions", positions, "Learned absolute positions, so many (default 0: none)")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
+      ->group("Model");
+  app.add_option("--logit-scale", logit_scale, "Logits are multiplied by it (default 1)")
+      ->group("Model");
+  app.add_option("--logit-softcap", logit_softcap,
+                 "Logits become cap tanh(logit / cap) (default 0: off)")
+      ->group("Model");
   app.add_option("--init", init, "normal{std=0.02}, small or fan_in (default normal)")
       ->group("Model");
   app.add_option("--tie-embeddings", tie_embeddings,
@@ -64,7 +80,12 @@ ModelSettings ModelFlags::settings() const {
   if (vocab) s.vocab = *vocab;
   if (residual) s.residual = parse_named(*residual, "--residual");
   if (norm) s.norm = norm_kind(*norm);
+  if (norm_placement) s.norm_placement = braid::norm_placement(*norm_placement);
   if (norm_eps) s.norm_eps = *norm_eps;
+  if (embedding_scale) s.embedding_scale = *embedding_scale;
+  if (positions) s.positions = *positions;
+  if (logit_scale) s.logit_scale = *logit_scale;
+  if (logit_softcap) s.logit_softcap = *logit_softcap;
   if (init) s.init = parse_named(*init, "--init");
   if (tie_embeddings) s.tie_embeddings = *tie_embeddings;
   if (seed) s.seed = *seed;

@@ -13,8 +13,9 @@ struct ModelFlags {
   std::string stack;
   std::string model;  // model.toml or a folder that holds one
   std::optional<int64_t> width, heads, head_dim, vocab;
-  std::optional<std::string> residual, norm, init;
-  std::optional<double> norm_eps;
+  std::optional<std::string> residual, norm, norm_placement, init;
+  std::optional<double> norm_eps, embedding_scale, logit_scale, logit_softcap;
+  std::optional<int64_t> positions;
   std::optional<bool> tie_embeddings;
   std::optional<uint64_t> seed;
   void add(CLI::App& app);

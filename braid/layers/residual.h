@@ -15,6 +15,8 @@ class ResidualRun {
   virtual ~ResidualRun() = default;
   // What sub-layer `index` (executed order, from 0) reads, before its norm. [T, width]
   virtual Tensor input(const Context& ctx, int64_t index) = 0;
+  // What the norm before sub-layer `index` made of that; only asked for where takes_normed().
+  virtual void normed(const Context&, int64_t /*index*/, const Tensor& /*n*/) {}
   // What sub-layer `index` wrote.
   virtual void output(const Context& ctx, int64_t index, Tensor y) = 0;
   // The read-out before the final norm.
@@ -26,6 +28,8 @@ class Residual {
   virtual ~Residual() = default;
   virtual std::unique_ptr<ResidualRun> begin(const Context& ctx, const Tensor& embedding) = 0;
   virtual Options options() const = 0;
+  // Whether the value after a sub-layer's first norm is part of the residual stream.
+  virtual bool takes_normed() const { return false; }
 };
 
 struct ResidualType {

@@ -128,6 +128,26 @@ Tensor scale(const Context& ctx, const Tensor& x, float by) {
   return y;
 }
 
+Tensor softcap(const Context& ctx, const Tensor& x, float cap) {
+  const auto forward = [cap](const float* from, float* to, int64_t n) {
+    softcap_f32(from, cap, to, n);
+  };
+  Tensor y = Tensor::empty(ctx, x.shape());
+  each_row(ctx, forward, x, y);
+  if (Tape* tape = recording(ctx, {&x})) {
+    tape->record(y, [x, y, cap](Tape& t, const Tensor& dy) {
+      Tensor dx = Tensor::empty(t.context(), x.shape());
+      const auto back = [cap](const float* out, const float* up, float* into, int64_t n) {
+        const float by = 1.0f / cap;
+        for (int64_t i = 0; i < n; ++i) into[i] = up[i] * (1.0f - (out[i] * by) * (out[i] * by));
+      };
+      each_row(t.context(), back, y, dy, dx);
+      t.add(x, dx);
+    });
+  }
+  return y;
+}
+
 Tensor sigmoid(const Context& ctx, const Tensor& x) {
   return unary(ctx, x, sigmoid_f32, sigmoid_backward_f32, true);
 }

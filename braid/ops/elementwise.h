@@ -9,6 +9,8 @@ namespace braid {
 Tensor add(const Context& ctx, const Tensor& a, const Tensor& b);
 Tensor mul(const Context& ctx, const Tensor& a, const Tensor& b);
 Tensor scale(const Context& ctx, const Tensor& x, float by);
+// cap tanh(x / cap)
+Tensor softcap(const Context& ctx, const Tensor& x, float cap);
 Tensor sigmoid(const Context& ctx, const Tensor& x);
 Tensor silu(const Context& ctx, const Tensor& x);
 // silu(gate) * up (arXiv 2002.05202)

@@ -109,6 +109,8 @@ TEST_CASE("gradients of the basic ops agree with central differences") {
   check_gradient(random(ctx, {3, 4}, "x"), [](const Context& c, const Tensor& x) {
     return add(c, mul(c, x, sigmoid(c, x)), scale(c, x, 0.5f));
   });
+  check_gradient(random(ctx, {3, 19}, "x"),
+                 [](const Context& c, const Tensor& x) { return softcap(c, x, 1.5f); });
 }
 
 TEST_CASE("the loss's gradients agree with central differences, softcap and z-loss included") {

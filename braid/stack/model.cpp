@@ -5,9 +5,10 @@
 #include "braid/layers/channel.h"
 #include "braid/layers/mixer.h"
 #include "braid/ops/checkpoint.h"
+#include "braid/ops/elementwise.h"
 #include "braid/ops/embedding.h"
 #include "braid/ops/linear.h"
-#include "braid/ops/norm.h"
+#include "braid/ops/view.h"
 #include "braid/stack/parallel_layer.h"
 
 namespace braid {
@@ -78,25 +79,43 @@ Model::Model(const Context& ctx, const ModelSettings& settings)
                        suggestion(settings_.residual.name, names)));
   }
   ParamBuilder params(ctx, parameters_, settings_.seed);
-  LayerEnv env = base_env(settings_, executed());
+  const LayerEnv env = base_env(settings_, executed());
   const double embedding_std = init_std(settings_, executed()).embedding;
   embedding_ = &params.add("embed_tokens.weight", ParamRole::kEmbedding,
                            {settings_.vocab, settings_.width}, Init::normal(embedding_std));
-  const Init norm_init = one_plus() ? Init::zeros() : Init::ones();
-  for (size_t i = 0; i < flat_.layers.size(); ++i) {
-    const std::vector<LayerSpec>& leaf = flat_.leaves[static_cast<size_t>(flat_.layers[i])];
-    ParamBuilder own = params.scope(format("layers.{}", i));
-    env.layer_index = static_cast<int64_t>(i);
-    Parameter& norm = own.vector("norm.weight", {settings_.width}, norm_init);
-    slots_.push_back({joined_names(leaf), make_leaf(leaf, env, own), &norm});
+  if (settings_.positions > 0) {
+    positions_ = &params.add("embed_positions.weight", ParamRole::kEmbedding,
+                             {settings_.positions, settings_.width}, Init::normal(embedding_std));
   }
+  add_slots(params, env);
   ParamBuilder depth = params.scope("residual");
   residual_ = residual->make(settings_.residual.options, env, executed(), depth);
-  final_norm_ = &params.vector("norm.weight", {settings_.width}, norm_init);
+  if (residual_->takes_normed() && settings_.norm_placement == NormPlacement::kPost) {
+    throw Error(ErrorKind::kUsage,
+                format("residual = \"{}\" keeps what the norm before a layer gives, and "
+                       "norm_placement = \"{}\" has none; use \"pre\" or \"sandwich\"",
+                       settings_.residual.name, placement_name(settings_.norm_placement)));
+  }
+  final_norm_ = Norm(settings_, params, "norm");
   head_ = embedding_;
   if (!settings_.tie_embeddings) {
     head_ = &params.add("lm_head.weight", ParamRole::kEmbedding, {settings_.vocab, settings_.width},
                         Init::normal(embedding_std));
+  }
+}
+
+void Model::add_slots(const ParamBuilder& params, LayerEnv env) {
+  const NormPlacement where = settings_.norm_placement;
+  for (size_t i = 0; i < flat_.layers.size(); ++i) {
+    const std::vector<LayerSpec>& leaf = flat_.leaves[static_cast<size_t>(flat_.layers[i])];
+    ParamBuilder own = params.scope(format("layers.{}", i));
+    env.layer_index = static_cast<int64_t>(i);
+    Slot slot;
+    slot.name = joined_names(leaf);
+    if (where != NormPlacement::kPost) slot.before = Norm(settings_, own, "norm");
+    slot.layer = make_leaf(leaf, env, own);
+    if (where != NormPlacement::kPre) slot.after = Norm(settings_, own, "post_norm");
+    slots_.push_back(std::move(slot));
   }
 }
 
@@ -125,47 +144,87 @@ std::string Model::canonical_stack() const {
   return print_stack(spec);
 }
 
-Tensor Model::run_sublayer(const Context& ctx, size_t step, const Tensor& x, const Batch& batch,
-                           std::span<SequenceState* const> sequences) {
+void Model::run_sublayer(const Context& ctx, size_t step, ResidualRun& run, const Batch& batch,
+                         std::span<SequenceState* const> sequences) {
   Slot& slot = slots_[static_cast<size_t>(flat_.steps[step].layer)];
+  const int64_t index = static_cast<int64_t>(step);
   std::vector<LayerState*> states;
   for (SequenceState* s : sequences) {
     if (s->layers[step]) states.push_back(s->layers[step].get());
   }
-  const auto body = [this, &slot](const Context& c, const Tensor& in, const Batch& b, States st) {
-    return slot.layer->forward(c, rms_norm(c, in, *slot.norm, settings_.norm_eps, one_plus()), b,
-                               st);
+  Tensor x = run.input(ctx, index);
+  // Where the residual stream takes the normed value, its norm is not part of what is recomputed.
+  const bool normed = residual_->takes_normed();
+  if (normed) {
+    const Tensor n = slot.before(ctx, x);
+    run.normed(ctx, index, n);
+    x = reshape(ctx, n, n.shape());  // the layer's gradients are summed before the stream's joins
+  }
+  const auto body = [&slot, normed](const Context& c, const Tensor& in, const Batch& b, States st) {
+    return slot.after(c, slot.layer->forward(c, normed ? in : slot.before(c, in), b, st));
   };
-  if (!recompute_ || ctx.tape == nullptr) return body(ctx, x, batch, states);
-  return checkpoint(
-      ctx, x, [body, batch](const Context& c, const Tensor& in) { return body(c, in, batch, {}); });
+  if (!recompute_ || ctx.tape == nullptr) {
+    run.output(ctx, index, body(ctx, x, batch, states));
+    return;
+  }
+  run.output(ctx, index, checkpoint(ctx, x, [body, batch](const Context& c, const Tensor& in) {
+               return body(c, in, batch, {});
+             }));
+}
+
+Tensor Model::embed(const Context& ctx, std::span<const int32_t> ids, const Batch& batch) {
+  Tensor x = embedding(ctx, ids, *embedding_);
+  if (settings_.embedding_scale != 1) {
+    x = scale(ctx, x, static_cast<float>(settings_.embedding_scale));
+  }
+  if (positions_ == nullptr) return x;
+  std::vector<int32_t> at;
+  for (int64_t s = 0; s < batch.sequences(); ++s) {
+    const int64_t begin = batch.offsets[static_cast<size_t>(s)], end = begin + batch.length(s);
+    if (end > settings_.positions) {
+      throw Error(ErrorKind::kBadInput,
+                  format("a sequence of {} tokens is longer than the {} learned positions", end,
+                         settings_.positions));
+    }
+    for (int64_t t = begin; t < end; ++t) at.push_back(static_cast<int32_t>(t));
+  }
+  return add(ctx, x, embedding(ctx, at, *positions_));
 }
 
 Tensor Model::hidden(const Context& ctx, std::span<const int32_t> ids, const Batch& batch,
                      std::span<SequenceState* const> sequences) {
   BRAID_CHECK(static_cast<int64_t>(ids.size()) == batch.tokens());
   BRAID_CHECK(sequences.empty() || static_cast<int64_t>(sequences.size()) == batch.sequences());
-  std::unique_ptr<ResidualRun> run = residual_->begin(ctx, embedding(ctx, ids, *embedding_));
+  std::unique_ptr<ResidualRun> run = residual_->begin(ctx, embed(ctx, ids, batch));
   for (size_t step = 0; step < flat_.steps.size(); ++step) {
-    const int64_t index = static_cast<int64_t>(step);
-    run->output(ctx, index, run_sublayer(ctx, step, run->input(ctx, index), batch, sequences));
+    run_sublayer(ctx, step, *run, batch, sequences);
   }
   for (size_t s = 0; s < sequences.size(); ++s) {
     const auto begin = ids.begin() + batch.seq_starts[s];
     sequences[s]->tokens.insert(sequences[s]->tokens.end(), begin,
                                 ids.begin() + batch.seq_starts[s + 1]);
   }
-  return rms_norm(ctx, run->finish(ctx), *final_norm_, settings_.norm_eps, one_plus());
+  return final_norm_(ctx, run->finish(ctx));
+}
+
+Tensor Model::head_input(const Context& ctx, const Tensor& hidden) const {
+  if (settings_.logit_scale == 1) return hidden;
+  return scale(ctx, hidden, static_cast<float>(settings_.logit_scale));
 }
 
 Tensor Model::logits(const Context& ctx, const Tensor& hidden) {
-  return linear(ctx, hidden, *head_);
+  const Tensor z = linear(ctx, head_input(ctx, hidden), *head_);
+  if (settings_.logit_softcap == 0) return z;
+  return softcap(ctx, z, static_cast<float>(settings_.logit_softcap));
 }
 
 LossResult Model::loss(const Context& ctx, std::span<const int32_t> ids,
                        std::span<const int32_t> targets, const Batch& batch,
                        const LossConfig& config) {
-  return lm_loss(ctx, hidden(ctx, ids, batch), *head_, targets, config);
+  LossConfig own = config;
+  BRAID_CHECK(config.softcap == 0);  // the model's own
+  own.softcap = settings_.logit_softcap;
+  return lm_loss(ctx, head_input(ctx, hidden(ctx, ids, batch)), *head_, targets, own);
 }
 
 SequenceState Model::new_sequence(const Context& ctx) const {

@@ -12,6 +12,7 @@
 #include "braid/layers/residual.h"
 #include "braid/ops/cross_entropy.h"
 #include "braid/ops/parameter.h"
+#include "braid/stack/norm.h"
 #include "braid/stack/settings.h"
 #include "braid/stack/spec.h"
 #include "braid/state/sequence_state.h"
@@ -28,7 +29,7 @@ class Model {
   // of the batch, advanced in place, or empty when every sequence starts fresh and nothing is kept.
   Tensor hidden(const Context& ctx, std::span<const int32_t> ids, const Batch& batch,
                 std::span<SequenceState* const> sequences = {});
-  // [T, vocab] logits of hidden rows [T, width].
+  // [T, vocab] logits of hidden rows [T, width], scaled and capped as the settings say.
   Tensor logits(const Context& ctx, const Tensor& hidden);
   // Mean next-token loss over the batch, recorded when ctx.tape is set.
   LossResult loss(const Context& ctx, std::span<const int32_t> ids,
@@ -69,17 +70,21 @@ class Model {
   struct Slot {
     std::string name;
     std::unique_ptr<Layer> layer;
-    Parameter* norm;
+    Norm before, after;  // by norm_placement
   };
-  bool one_plus() const { return settings_.norm == NormKind::kRms1p; }
-  Tensor run_sublayer(const Context& ctx, size_t step, const Tensor& x, const Batch& batch,
-                      std::span<SequenceState* const> sequences);
+  void add_slots(const ParamBuilder& params, LayerEnv env);
+  // Embeddings of the ids and their positions, [T, width].
+  Tensor embed(const Context& ctx, std::span<const int32_t> ids, const Batch& batch);
+  Tensor head_input(const Context& ctx, const Tensor& hidden) const;
+  void run_sublayer(const Context& ctx, size_t step, ResidualRun& run, const Batch& batch,
+                    std::span<SequenceState* const> sequences);
 
   ModelSettings settings_;
   FlatStack flat_;
   ParameterSet parameters_;
   Parameter* embedding_ = nullptr;
-  Parameter* final_norm_ = nullptr;
+  Parameter* positions_ = nullptr;  // null: none are learned
+  Norm final_norm_;
   Parameter* head_ = nullptr;
   std::vector<Slot> slots_;
   std::unique_ptr<Residual> residual_;

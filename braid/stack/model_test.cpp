@@ -64,28 +64,104 @@ TEST_CASE("prefill and single steps with states give what one pass gives") {
   }
 }
 
+TEST_CASE("norm placement, scales, positions and softcap: steps give what one pass gives") {
+  Context ctx;
+  struct Case {
+    NormKind norm;
+    NormPlacement placement;
+    const char* residual;
+  };
+  for (const Case& c : {Case{NormKind::kLayer, NormPlacement::kPre, "prenorm"},
+                        Case{NormKind::kRms, NormPlacement::kPost, "prenorm"},
+                        Case{NormKind::kRms1p, NormPlacement::kSandwich, "attnres"},
+                        Case{NormKind::kRms, NormPlacement::kPre, "normed{alpha=2:3,beta=0.5}"}}) {
+    ModelSettings s = tiny("2 x (gqa, swiglu), kda | gqa", c.residual);
+    s.norm = c.norm;
+    s.norm_placement = c.placement;
+    s.embedding_scale = 4;
+    s.positions = 37;
+    s.logit_scale = 3;
+    s.logit_softcap = 2;
+    Model model(ctx, s);
+    const ParameterSet& p = model.parameters();
+    const auto has = [&](const char* name) {
+      return const_cast<ParameterSet&>(p).find(name) != nullptr;
+    };
+    CHECK(has("layers.1.norm.weight") == (c.placement != NormPlacement::kPost));
+    CHECK(has("layers.1.post_norm.weight") == (c.placement != NormPlacement::kPre));
+    CHECK(has("layers.1.norm.bias") == (c.norm == NormKind::kLayer));
+    CHECK(has("norm.weight"));
+    const std::vector<int32_t> ids = some_ids(37);
+    const Tensor whole = model.logits(ctx, model.hidden(ctx, ids, Batch::uniform(1, 37)));
+    SequenceState seq = model.new_sequence(ctx);
+    SequenceState* const one[] = {&seq};
+    int64_t at = 0;
+    for (const int64_t n : {20, 1, 1, 15}) {
+      Batch b;
+      b.seq_starts = {0, n};
+      b.offsets = {at};
+      const std::span<const int32_t> part =
+          std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(n));
+      const Tensor z = model.logits(ctx, model.hidden(ctx, part, b, one));
+      CHECK(largest_difference(z, whole.narrow(0, at, n)) < 2e-5);
+      at += n;
+    }
+    Batch b;
+    b.seq_starts = {0, 1};
+    b.offsets = {37};
+    CHECK_THROWS_WITH_AS(model.hidden(ctx, std::span(ids).first(1), b, one),
+                         "a sequence of 38 tokens is longer than the 37 learned positions", Error);
+  }
+}
+
+TEST_CASE("a residual of normed values needs a norm before the layers") {
+  Context ctx;
+  ModelSettings s = tiny("gqa, swiglu", "normed");
+  s.norm_placement = NormPlacement::kPost;
+  CHECK_THROWS_WITH_AS(Model(ctx, s),
+                       "residual = \"normed\" keeps what the norm before a layer gives, and "
+                       "norm_placement = \"post\" has none; use \"pre\" or \"sandwich\"",
+                       Error);
+  CHECK_THROWS_WITH_AS(Model(ctx, tiny("gqa, swiglu", "normed{alpha=1:2:3}")),
+                       "normed: alpha has 3 values for 2 sub-layers", Error);
+  for (const char* bad : {"1:", ":1", "1::2", "x"}) {
+    ModelSettings t = tiny("gqa, swiglu");
+    t.residual.name = "normed";
+    t.residual.options.set("beta", bad);
+    CHECK_THROWS_WITH_AS(
+        Model(ctx, t), doctest::Contains("is no number, nor numbers with ':' between them"), Error);
+  }
+}
+
 TEST_CASE("recomputation changes no bit of the gradients") {
   Context ctx;
-  Model model(ctx, tiny("kda, swiglu, gqa, swiglu", "attnres"));
-  model.parameters().allocate_grads(ctx);
-  const std::vector<int32_t> ids = some_ids(33);
-  const auto grads = [&](bool recompute) {
-    model.set_recompute(recompute);
-    model.parameters().zero_grads(ctx);
-    Tape tape;
-    Context train = ctx;
-    train.tape = &tape;
-    const LossResult loss =
-        model.loss(train, std::span(ids).first(32), std::span(ids).last(32), Batch::uniform(2, 16));
-    tape.backward(ctx, loss.loss);
-    std::vector<float> all;
-    for (const Parameter& p : model.parameters()) {
-      if (p.grad.defined()) all.insert(all.end(), p.grad.data(), p.grad.data() + p.grad.count());
-    }
-    return all;
-  };
-  const std::vector<float> kept = grads(false), again = grads(true);
-  CHECK(std::memcmp(kept.data(), again.data(), kept.size() * sizeof(float)) == 0);
+  std::vector<ModelSettings> cases = {tiny("kda, swiglu, gqa, swiglu", "attnres"),
+                                      tiny("kda, swiglu, gqa, swiglu", "normed{alpha=2}"),
+                                      tiny("kda, swiglu, gqa, swiglu")};
+  cases[1].norm_placement = cases[2].norm_placement = NormPlacement::kSandwich;
+  cases[2].norm = NormKind::kLayer;
+  for (const ModelSettings& s : cases) {
+    Model model(ctx, s);
+    model.parameters().allocate_grads(ctx);
+    const std::vector<int32_t> ids = some_ids(33);
+    const auto grads = [&](bool recompute) {
+      model.set_recompute(recompute);
+      model.parameters().zero_grads(ctx);
+      Tape tape;
+      Context train = ctx;
+      train.tape = &tape;
+      const LossResult loss = model.loss(train, std::span(ids).first(32), std::span(ids).last(32),
+                                         Batch::uniform(2, 16));
+      tape.backward(ctx, loss.loss);
+      std::vector<float> all;
+      for (const Parameter& p : model.parameters()) {
+        if (p.grad.defined()) all.insert(all.end(), p.grad.data(), p.grad.data() + p.grad.count());
+      }
+      return all;
+    };
+    const std::vector<float> kept = grads(false), again = grads(true);
+    CHECK(std::memcmp(kept.data(), again.data(), kept.size() * sizeof(float)) == 0);
+  }
 }
 
 TEST_CASE("a dry run counts the same FLOPs and bytes and touches nothing") {

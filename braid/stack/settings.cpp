@@ -24,17 +24,33 @@ constexpr size_t kMaxBytes = kMaxStackText + (1 << 16);
 constexpr int64_t kMaxWidth = 1 << 20;
 constexpr int64_t kMaxVocab = int64_t{1} << 31;
 
-constexpr std::array<std::string_view, 11> kKeys = {
-    "stack", "width",    "heads",    "head_dim", "vocab", "tie_embeddings",
-    "norm",  "norm_eps", "residual", "init",     "seed"};
+constexpr std::array<std::string_view, 17> kKeys = {"stack",
+                                                    "width",
+                                                    "heads",
+                                                    "head_dim",
+                                                    "vocab",
+                                                    "tie_embeddings",
+                                                    "norm",
+                                                    "norm_placement",
+                                                    "norm_eps",
+                                                    "residual",
+                                                    "embedding_scale",
+                                                    "positions",
+                                                    "logit_scale",
+                                                    "logit_softcap",
+                                                    "max_position_embeddings",
+                                                    "init",
+                                                    "seed"};
 
 // Hugging Face's words, accepted as input.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kSynonyms = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kSynonyms = {{
     {"hidden_size", "width"},
     {"num_attention_heads", "heads"},
     {"vocab_size", "vocab"},
     {"tie_word_embeddings", "tie_embeddings"},
     {"rms_norm_eps", "norm_eps"},
+    {"layer_norm_eps", "norm_eps"},
+    {"layer_norm_epsilon", "norm_eps"},
 }};
 
 // toml++ 3.3 runs into undefined behaviour on some letters (U+00A1 .. U+0499) outside of texts and
@@ -80,6 +96,19 @@ class Reader {
     const double number = *entry->node->value<double>();
     if (!(number > 0 && number < 1)) {
       fail(*entry, format("{} = {} is not between 0 and 1", entry->key, shortest_text(number)));
+    }
+    value = number;
+  }
+
+  // A finite number above 0, or 0 where `zero` is allowed.
+  void size(std::string_view key, bool zero, double& value) const {
+    const Entry* entry = find(key);
+    if (entry == nullptr) return;
+    if (!entry->node->is_number()) wrong_type(*entry, "a number");
+    const double number = *entry->node->value<double>();
+    if (!std::isfinite(number) || number < 0 || (number == 0 && !zero)) {
+      fail(*entry, format("{} = {} is not {}", entry->key, shortest_text(number),
+                          zero ? "0 or above" : "above 0"));
     }
     value = number;
   }
@@ -199,6 +228,24 @@ void check_std(std::string_view what, double value) {
   throw Error(ErrorKind::kUsage, format("init {} = {}; above 0", what, shortest_text(value)));
 }
 
+// Flags and importers set these without the checks of the file.
+void check_scales(const ModelSettings& s) {
+  const auto fail = [](const std::string& message) { throw Error(ErrorKind::kUsage, message); };
+  const auto above = [](double v) { return std::isfinite(v) && v > 0; };
+  if (!above(s.embedding_scale)) {
+    fail(format("embedding_scale {}; above 0", shortest_text(s.embedding_scale)));
+  }
+  if (!above(s.logit_scale)) fail(format("logit_scale {}; above 0", shortest_text(s.logit_scale)));
+  if (s.logit_softcap != 0 && !above(s.logit_softcap)) {
+    fail(format("logit_softcap {}; above 0, or 0 for none", shortest_text(s.logit_softcap)));
+  }
+  if (s.positions < 0) fail(format("positions {}; 0 (none) or more", s.positions));
+  if (s.positions > 0 && s.max_position_embeddings > s.positions) {
+    fail(format("max_position_embeddings {} is more than the {} learned positions",
+                s.max_position_embeddings, s.positions));
+  }
+}
+
 int64_t default_head_dim(int64_t width) {
   for (const int64_t size : {64, 32, 16}) {
     if (width % size == 0) return size;
@@ -212,14 +259,47 @@ int64_t default_head_dim(int64_t width) {
 
 }  // namespace
 
-const char* norm_name(NormKind kind) { return kind == NormKind::kRms ? "rms_norm" : "rms_norm_1p"; }
+const char* norm_name(NormKind kind) {
+  switch (kind) {
+    case NormKind::kRms:
+      return "rms_norm";
+    case NormKind::kRms1p:
+      return "rms_norm_1p";
+    case NormKind::kLayer:
+      return "layer_norm";
+  }
+  return "";
+}
 
 NormKind norm_kind(std::string_view name) {
-  for (const NormKind kind : {NormKind::kRms, NormKind::kRms1p}) {
+  for (const NormKind kind : {NormKind::kRms, NormKind::kRms1p, NormKind::kLayer}) {
     if (name == norm_name(kind)) return kind;
   }
   throw Error(ErrorKind::kUsage,
-              format("norm = \"{}\" is neither \"rms_norm\" nor \"rms_norm_1p\"", printable(name)));
+              format("norm = \"{}\" is none of \"rms_norm\", \"rms_norm_1p\", \"layer_norm\"",
+                     printable(name)));
+}
+
+const char* placement_name(NormPlacement placement) {
+  switch (placement) {
+    case NormPlacement::kPre:
+      return "pre";
+    case NormPlacement::kPost:
+      return "post";
+    case NormPlacement::kSandwich:
+      return "sandwich";
+  }
+  return "";
+}
+
+NormPlacement norm_placement(std::string_view name) {
+  for (const NormPlacement placement :
+       {NormPlacement::kPre, NormPlacement::kPost, NormPlacement::kSandwich}) {
+    if (name == placement_name(placement)) return placement;
+  }
+  throw Error(ErrorKind::kUsage,
+              format("norm_placement = \"{}\" is none of \"pre\", \"post\", \"sandwich\"",
+                     printable(name)));
 }
 
 LayerSpec parse_named(std::string_view text, std::string_view key) {
@@ -263,8 +343,15 @@ ModelSettings parse_settings(std::string_view text, std::string_view source) {
   reader.whole("vocab", 2, kMaxVocab, out.vocab);
   reader.flag("tie_embeddings", out.tie_embeddings);
   reader.text("norm", [&](std::string_view v) { out.norm = norm_kind(v); });
+  reader.text("norm_placement",
+              [&](std::string_view v) { out.norm_placement = norm_placement(v); });
   reader.fraction("norm_eps", out.norm_eps);
   reader.text("residual", [&](std::string_view v) { out.residual = parse_named(v, "residual"); });
+  reader.size("embedding_scale", false, out.embedding_scale);
+  reader.whole("positions", 0, kMaxVocab, out.positions);
+  reader.size("logit_scale", false, out.logit_scale);
+  reader.size("logit_softcap", true, out.logit_softcap);
+  reader.whole("max_position_embeddings", 0, INT64_MAX, out.max_position_embeddings);
   reader.text("init", [&](std::string_view v) { out.init = parse_named(v, "init"); });
   int64_t seed = 0;
   reader.whole("seed", 0, INT64_MAX, seed);
@@ -284,8 +371,20 @@ std::string print_settings(const ModelSettings& settings) {
   line("vocab", std::to_string(settings.vocab));
   line("tie_embeddings", settings.tie_embeddings ? "true" : "false");
   line("norm", quoted(norm_name(settings.norm)));
+  if (settings.norm_placement != NormPlacement::kPre) {
+    line("norm_placement", quoted(placement_name(settings.norm_placement)));
+  }
   line("norm_eps", shortest_text(settings.norm_eps));
   line("residual", quoted(print_named(settings.residual)));
+  if (settings.embedding_scale != 1) {
+    line("embedding_scale", shortest_text(settings.embedding_scale));
+  }
+  if (settings.positions > 0) line("positions", std::to_string(settings.positions));
+  if (settings.logit_scale != 1) line("logit_scale", shortest_text(settings.logit_scale));
+  if (settings.logit_softcap != 0) line("logit_softcap", shortest_text(settings.logit_softcap));
+  if (settings.max_position_embeddings > 0) {
+    line("max_position_embeddings", std::to_string(settings.max_position_embeddings));
+  }
   line("init", quoted(print_named(settings.init)));
   line("seed", std::to_string(settings.seed));
   return out;
@@ -310,6 +409,7 @@ ModelSettings resolved(ModelSettings s) {
     }
     s.heads = s.width / s.head_dim;
   }
+  check_scales(s);
   if (s.vocab < 2) fail(format("vocab {}; at least 2", s.vocab));
   init_std(s, 1);
   return s;

@@ -58,6 +58,46 @@ TEST_CASE("settings: everything that is written is read back") {
   CHECK(parse_settings(print_settings({})) == ModelSettings{});
 }
 
+TEST_CASE("settings: what only some models have is printed where it is set") {
+  ModelSettings s = sized(64, 4, 0);
+  s.stack = {};
+  s.norm = NormKind::kLayer;
+  s.norm_placement = NormPlacement::kSandwich;
+  s.residual = parse_named("normed{alpha=3.5:2,beta=1}", "residual");
+  s.embedding_scale = 45.254833995939045;
+  s.positions = 1024;
+  s.logit_scale = 0.0625;
+  s.logit_softcap = 30;
+  s.max_position_embeddings = 1024;
+  const std::string text = print_settings(s);
+  CHECK(text ==
+        "width = 64\nheads = 4\nvocab = 256\ntie_embeddings = true\nnorm = \"layer_norm\"\n"
+        "norm_placement = \"sandwich\"\nnorm_eps = 1e-06\n"
+        "residual = \"normed{alpha=3.5:2,beta=1}\"\nembedding_scale = 45.254833995939045\n"
+        "positions = 1024\nlogit_scale = 0.0625\nlogit_softcap = 30\n"
+        "max_position_embeddings = 1024\ninit = \"normal\"\nseed = 0\n");
+  CHECK(parse_settings(text) == s);
+}
+
+TEST_CASE("settings: scales and positions that make no sense") {
+  const auto error = [](auto change) {
+    ModelSettings s = sized(64, 4, 0);
+    change(s);
+    return resolve_error(s);
+  };
+  CHECK(error([](ModelSettings& s) { s.embedding_scale = 0; }) == "embedding_scale 0; above 0");
+  CHECK(error([](ModelSettings& s) { s.logit_scale = -2; }) == "logit_scale -2; above 0");
+  CHECK(error([](ModelSettings& s) { s.logit_softcap = -1; }) ==
+        "logit_softcap -1; above 0, or 0 for none");
+  CHECK(error([](ModelSettings& s) { s.logit_softcap = HUGE_VAL; }) ==
+        "logit_softcap inf; above 0, or 0 for none");
+  CHECK(error([](ModelSettings& s) { s.positions = -1; }) == "positions -1; 0 (none) or more");
+  CHECK(error([](ModelSettings& s) {
+          s.positions = 8;
+          s.max_position_embeddings = 9;
+        }) == "max_position_embeddings 9 is more than the 8 learned positions");
+}
+
 TEST_CASE("settings: the words of Hugging Face configs") {
   const ModelSettings s = parse_settings(
       "hidden_size = 128\nnum_attention_heads = 4\nvocab_size = 1000\n"
@@ -77,7 +117,8 @@ TEST_CASE("settings: bad keys and values") {
       {"hiden_size = 3", "model.toml:1: unknown key 'hiden_size'; did you mean 'hidden_size'?"},
       {"dropout = 0.1",
        "model.toml:1: unknown key 'dropout'; known: stack, width, heads, head_dim, vocab, "
-       "tie_embeddings, norm, norm_eps, residual, init, seed"},
+       "tie_embeddings, norm, norm_placement, norm_eps, residual, embedding_scale, positions, "
+       "logit_scale, logit_softcap, max_position_embeddings, init, seed"},
       {"vocab = 3\n [width]\na = 1", "model.toml:2: width must be a whole number, not a table"},
       {"width.a = 1", "model.toml:1: width must be a whole number, not a table"},
       {"width = 1.5", "model.toml:1: width must be a whole number, not 1.5"},
@@ -92,8 +133,21 @@ TEST_CASE("settings: bad keys and values") {
       {"norm_eps = 0", "model.toml:1: norm_eps = 0 is not between 0 and 1"},
       {"norm_eps = nan", "model.toml:1: norm_eps = nan is not between 0 and 1"},
       {"norm_eps = true", "model.toml:1: norm_eps must be a number, not true"},
-      {"norm = \"layer_norm\"",
-       "model.toml:1: norm = \"layer_norm\" is neither \"rms_norm\" nor \"rms_norm_1p\""},
+      {"norm = \"batch_norm\"",
+       "model.toml:1: norm = \"batch_norm\" is none of \"rms_norm\", \"rms_norm_1p\", "
+       "\"layer_norm\""},
+      {"norm_placement = \"before\"",
+       "model.toml:1: norm_placement = \"before\" is none of \"pre\", \"post\", \"sandwich\""},
+      {"norm_placement = true", "model.toml:1: norm_placement must be a text in quotes, not true"},
+      {"embedding_scale = 0", "model.toml:1: embedding_scale = 0 is not above 0"},
+      {"embedding_scale = inf", "model.toml:1: embedding_scale = inf is not above 0"},
+      {"logit_scale = -1", "model.toml:1: logit_scale = -1 is not above 0"},
+      {"logit_softcap = nan", "model.toml:1: logit_softcap = nan is not 0 or above"},
+      {"logit_softcap = \"30\"",
+       "model.toml:1: logit_softcap must be a number, not the text \"30\""},
+      {"positions = -1", "model.toml:1: positions = -1 is not in 0 .. 2147483648"},
+      {"max_position_embeddings = 1.0",
+       "model.toml:1: max_position_embeddings must be a whole number, not 1"},
       {"residual = 3", "model.toml:1: residual must be a text in quotes, not 3"},
       {"residual = \"prenorm, attnres\"",
        "model.toml:1: residual = \"prenorm, attnres\" is not one NAME or NAME{key=value}"},
@@ -126,7 +180,7 @@ TEST_CASE("settings: characters beyond ASCII") {
   CHECK(parse_settings("\xEF\xBB\xBFwidth = 3 # \xE4\xBD\xA0\n").width == 3);
   CHECK(error_of("\xC8\xA1", ErrorKind::kBadInput).find("not TOML") != std::string::npos);
   CHECK(error_of("\"\xC8\xA1\" = 1").find("unknown key '?'") != std::string::npos);
-  CHECK(error_of("norm = \"rms\xC3\xA9\"").find("norm = \"rms?\" is neither") != std::string::npos);
+  CHECK(error_of("norm = \"rms\xC3\xA9\"").find("norm = \"rms?\" is none of") != std::string::npos);
 }
 
 TEST_CASE("settings: heads and their size from each other") {

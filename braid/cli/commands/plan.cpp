@@ -45,13 +45,14 @@ std::function<int()> setup_plan(CLI::App& app) {
       const bool file = path_exists(f->target);
       (file ? f->model.model : f->model.stack) = f->target;
     }
+    const ModelSettings settings = f->model.settings();
+    f->options = fitted(f->options, settings.positions);
     std::sort(f->options.contexts.begin(), f->options.contexts.end());
     for (const int64_t c : f->options.contexts) {
       if (c < 1) throw Error(ErrorKind::kUsage, "--contexts must be whole numbers of at least 1");
     }
     if (!f->common.mem.empty()) parse_bytes(f->common.mem, "--mem");
-    const Plan plan =
-        make_plan(f->model.settings(), f->options, probe_limits(f->common.probe_context()));
+    const Plan plan = make_plan(settings, f->options, probe_limits(f->common.probe_context()));
     const std::string out =
         f->common.json ? plan_json(plan, f->options).dump() + "\n" : plan_text(plan, f->options);
     std::fputs(out.c_str(), stdout);

@@ -18,4 +18,7 @@ void sigmoid_mul_f32(const float* x, const float* gate, float* y, int64_t n);
 void sigmoid_mul_backward_f32(const float* x, const float* gate, const float* dy, float* dx,
                               float* dgate, int64_t n);
 
+// y = cap tanh(x / cap)
+void softcap_f32(const float* x, float cap, float* y, int64_t n);
+
 }  // namespace braid

@@ -104,12 +104,21 @@ void sigmoid_mul_backward_n(const float* x, const float* gate, const float* dy, 
   });
 }
 
+void softcap_n(const float* x, float cap, float* y, int64_t n) {
+  const D d;
+  const V size = hn::Set(d, cap), by = hn::Set(d, 1.0f / cap);
+  for_vectors(n, [&](auto load, auto store) {
+    store(hn::Mul(size, hn::Tanh(d, hn::Mul(load(x), by))), y);
+  });
+}
+
 }  // namespace braid::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace braid {
 
+HWY_EXPORT(softcap_n);
 HWY_EXPORT(sigmoid_n);
 HWY_EXPORT(sigmoid_backward_n);
 HWY_EXPORT(silu_n);
@@ -147,6 +156,10 @@ void sigmoid_mul_f32(const float* x, const float* gate, float* y, int64_t n) {
 void sigmoid_mul_backward_f32(const float* x, const float* gate, const float* dy, float* dx,
                               float* dgate, int64_t n) {
   HWY_DYNAMIC_DISPATCH(sigmoid_mul_backward_n)(x, gate, dy, dx, dgate, n);
+}
+
+void softcap_f32(const float* x, float cap, float* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(softcap_n)(x, cap, y, n);
 }
 
 }  // namespace braid

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "braid/ops/parameter.h"
+#include "braid/ops/tape.h"
+
+namespace braid {
+
+// LayerNorm over the last dimension (arXiv 1607.06450): (x - mean) rstd w + b. x [T, N], rows may
+// be strided; w, b [N]. Definition: norm_ref.h.
+Tensor layer_norm(const Context& ctx, const Tensor& x, Parameter& w, Parameter& b, double eps);
+
+}  // namespace braid
