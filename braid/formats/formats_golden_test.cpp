@@ -9,6 +9,8 @@
 
 #include "braid/base/error.h"
 #include "braid/base/file.h"
+#include "braid/base/json.h"
+#include "braid/formats/gguf.h"
 #include "braid/formats/quant_blocks.h"
 #include "braid/formats/safetensors.h"
 #include "braid/testing/golden.h"
@@ -71,6 +73,46 @@ TEST_CASE("fp8 with block scales") {
                    scales.data() + i / 128 * scales.size(1), 128, row.data());
     CAPTURE(i);
     CHECK(same_bits(row.data(), want.data() + r * columns, columns));
+  }
+}
+
+TEST_CASE("a GGUF container of every kind of value and tensor reads as its writer says") {
+  const std::vector<std::string> files = testing::golden_files("checkpoints/_formats");
+  REQUIRE(!files.empty());
+  const std::string folder = parent_path(files[0]);
+  const GgufFile f = GgufFile::open(join_path(folder, "container.gguf"));
+  const Json want = Json::parse(read_file(join_path(folder, "container.expected.json")));
+  CHECK(f.version() == want.at("version").as_uint());
+  CHECK(f.alignment() == want.at("alignment").as_uint());
+  CHECK(f.data_begin() == want.at("data_offset").as_uint());
+  CHECK(f.values().size() == want.at("kv").size());
+  for (const auto& [key, value] : want.at("kv").members()) {
+    CAPTURE(key);
+    CHECK(f.at(key).json() == value);
+  }
+  CHECK(f.tensors().size() == want.at("tensors").size());
+  for (const auto& [name, tensor] : want.at("tensors").members()) {
+    CAPTURE(name);
+    REQUIRE(f.find_tensor(name) != nullptr);
+    const GgufTensor& t = *f.find_tensor(name);
+    CHECK(static_cast<uint64_t>(t.type) == tensor.at("ggml_type").as_uint());
+    const std::vector<Json>& shape = tensor.at("shape_row_major").elements();
+    REQUIRE(t.shape.size() == shape.size());
+    for (size_t i = 0; i < shape.size(); ++i) CHECK(t.shape[i] == shape[i].as_int());
+    const std::vector<Json>& values = tensor.at("values").elements();
+    REQUIRE(static_cast<size_t>(t.count()) == values.size());
+    std::vector<float> got(values.size());
+    if (t.type == GgmlType::kI32) {
+      for (size_t i = 0; i < got.size(); ++i) {
+        int32_t v;
+        std::memcpy(&v, f.bytes(t).data() + 4 * i, 4);
+        CHECK(static_cast<double>(v) == values[i].as_real());
+      }
+      continue;
+    }
+    f.decode(t, 0, t.count() / t.row(), got.data());
+    for (size_t i = 0; i < got.size(); ++i)
+      CHECK(got[i] == static_cast<float>(values[i].as_real()));
   }
 }
 
