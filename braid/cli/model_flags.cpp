@@ -1,8 +1,8 @@
 #include "braid/cli/model_flags.h"
 
 #include "braid/base/error.h"
-#include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/importers/load.h"
 
 namespace braid {
 
@@ -10,7 +10,8 @@ void ModelFlags::add(CLI::App& app) {
   app.add_option("--stack", stack,
                  "Stack expression, e.g. \"2 x (3 x (kda, swiglu), gqa, swiglu)\"")
       ->group("Model");
-  app.add_option("--model", model, "model.toml, or a folder that holds one; flags override it")
+  app.add_option("--model", model,
+                 "model.toml, or a run folder or Hugging Face folder; flags override it")
       ->group("Model");
   app.add_option("--width", width, "Hidden size (default 256)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
@@ -56,22 +57,13 @@ void ModelFlags::add(CLI::App& app) {
 
 bool ModelFlags::any() const { return !stack.empty() || !model.empty(); }
 
-ModelSettings load_model_toml(const std::string& file_or_folder) {
-  std::string path = file_or_folder;
-  if (is_folder(path)) {
-    const std::string latest = join_path(path, "latest/model.toml");  // a run folder
-    path = path_exists(latest) ? latest : join_path(path, "model.toml");
-  }
-  return parse_settings(read_file(path, size_t{1} << 20), path);
-}
-
 ModelSettings ModelFlags::settings() const {
   if (!any()) {
     throw Error(ErrorKind::kUsage,
                 "no model given: use --stack \"EXPRESSION\" or --model model.toml");
   }
   ModelSettings s;
-  if (!model.empty()) s = load_model_toml(model);
+  if (!model.empty()) s = load_settings(model);
   if (!stack.empty()) s.stack = parse_stack(stack, known_layers());
   if (width) s.width = *width;
   if (s.width == 0) s.width = 256;

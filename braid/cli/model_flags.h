@@ -11,7 +11,7 @@ namespace braid {
 // The flags that say which model: an expression or a model.toml, and settings that override it.
 struct ModelFlags {
   std::string stack;
-  std::string model;  // model.toml or a folder that holds one
+  std::string model;  // model.toml, a run folder or a Hugging Face folder
   std::optional<int64_t> width, heads, head_dim, vocab;
   std::optional<std::string> residual, norm, norm_placement, init;
   std::optional<double> norm_eps, embedding_scale, logit_scale, logit_softcap;
@@ -24,7 +24,5 @@ struct ModelFlags {
   // --stack nor --model is given.
   ModelSettings settings() const;
 };
-
-ModelSettings load_model_toml(const std::string& file_or_folder);
 
 }  // namespace braid

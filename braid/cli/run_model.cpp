@@ -1,23 +1,29 @@
 #include "braid/cli/run_model.h"
 
+#include <cstdio>
+
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
-#include "braid/cli/model_flags.h"
-#include "braid/formats/safetensors.h"
-#include "braid/stack/weights.h"
 #include "braid/state/state_file.h"
 #include "braid/train/checkpoint.h"
 
 namespace braid {
 
+LoadedModel load_any_model(const Context& ctx, const std::string& folder,
+                           const LoadOptions& options) {
+  std::string path = folder;
+  if (!is_hf_folder(folder)) {
+    path = checkpoint_folder(folder);
+    check_checkpoint_model(path);
+  }
+  LoadedModel loaded = load_model(ctx, path, options);
+  for (const std::string& note : loaded.notes) std::fprintf(stderr, "[%s]\n", note.c_str());
+  return loaded;
+}
+
 std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder) {
-  const std::string path = checkpoint_folder(folder);
-  check_checkpoint_model(path);
-  auto model = std::make_unique<Model>(ctx, load_model_toml(path));
-  load_weights(ctx, SafetensorsFile::open(join_path(path, "weights.safetensors")),
-               model->parameters());
-  return model;
+  return load_any_model(ctx, folder).model;
 }
 
 void require_bytes(const ModelSettings& model) {

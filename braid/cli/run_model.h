@@ -4,12 +4,15 @@
 #include <string>
 
 #include "braid/core/context.h"
+#include "braid/importers/load.h"
 #include "braid/stack/model.h"
 
 namespace braid {
 
-// The model of a run or checkpoint folder, weights loaded. Throws Error(kBadInput) with what is
-// wrong where.
+// The model of a run folder, a checkpoint folder or a Hugging Face folder, weights loaded; what was
+// recognised and left out is said on stderr. Throws Error(kBadInput) with what is wrong where.
+LoadedModel load_any_model(const Context& ctx, const std::string& folder,
+                           const LoadOptions& options = {});
 std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder);
 
 // Text goes in and out as bytes: throws Error(kUsage) for a model with another vocabulary.

@@ -6,15 +6,34 @@
 
 namespace braid::testing {
 
-std::vector<std::string> golden_files(const std::string& folder) {
+namespace {
+
+std::filesystem::path golden_path(const std::string& folder) {
   const char* root = std::getenv("BRAID_GOLDEN");
   if (root == nullptr) root = std::getenv("BRAID_DEFAULT_GOLDEN");
   if (root == nullptr) root = "tests/golden";
+  return std::filesystem::path(root) / folder;
+}
+
+}  // namespace
+
+std::vector<std::string> golden_files(const std::string& folder) {
   std::vector<std::string> paths;
-  const std::filesystem::path at = std::filesystem::path(root) / folder;
+  const std::filesystem::path at = golden_path(folder);
   if (!std::filesystem::is_directory(at)) return paths;
   for (const auto& entry : std::filesystem::directory_iterator(at)) {
     if (entry.path().extension() == ".safetensors") paths.push_back(entry.path().string());
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+std::vector<std::string> golden_folders(const std::string& folder, const std::string& name) {
+  std::vector<std::string> paths;
+  const std::filesystem::path at = golden_path(folder);
+  if (!std::filesystem::is_directory(at)) return paths;
+  for (const auto& entry : std::filesystem::directory_iterator(at)) {
+    if (std::filesystem::exists(entry.path() / name)) paths.push_back(entry.path().string());
   }
   std::sort(paths.begin(), paths.end());
   return paths;

@@ -10,4 +10,7 @@ namespace braid::testing {
 // folder.
 std::vector<std::string> golden_files(const std::string& folder);
 
+// Paths of the folders of $BRAID_GOLDEN/`folder` that hold a file `name`, sorted.
+std::vector<std::string> golden_folders(const std::string& folder, const std::string& name);
+
 }  // namespace braid::testing

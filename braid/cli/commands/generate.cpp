@@ -97,7 +97,7 @@ int run(Flags& f) {
 std::function<int()> setup_generate(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   SamplingConfig& s = f->config.sampling;
-  app.add_option("-m,--model", f->model, "Run folder or checkpoint folder")->required();
+  app.add_option("-m,--model", f->model, "Run, checkpoint or Hugging Face folder")->required();
   app.add_option("-p,--prompt", f->prompt, "Text to continue");
   app.add_option("--prompt-file", f->prompt_file, "The same from a file");
   app.add_option("-n,--max-tokens", f->config.max_tokens, "Tokens to write")

@@ -36,8 +36,7 @@ void print_table(const std::vector<VerifyCheck>& checks) {
 
 // A checkpoint with its own weights, anything else with fresh ones.
 std::unique_ptr<Model> model_to_verify(const Context& ctx, const ModelFlags& flags) {
-  if (is_folder(flags.model) && (path_exists(join_path(flags.model, "weights.safetensors")) ||
-                                 path_exists(join_path(flags.model, "latest")))) {
+  if (has_weights(flags.model)) {
     return load_run_model(ctx, flags.model);
   }
   auto model = std::make_unique<Model>(ctx, flags.settings());

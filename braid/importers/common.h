@@ -1,0 +1,95 @@
+#pragma once
+// What most families share: attention, positions, feed-forward, and the names of a Llama-like
+// checkpoint.
+
+#include <string>
+#include <vector>
+
+#include "braid/importers/config_reader.h"
+#include "braid/importers/family.h"
+#include "braid/importers/tensor_table.h"
+
+namespace braid {
+
+// Options of a layer, left out where they are the layer's default.
+class OptionList {
+ public:
+  OptionList& add(const char* key, int64_t value, int64_t fallback);
+  OptionList& add(const char* key, double value, double fallback);
+  OptionList& add(const char* key, bool value, bool fallback);
+  OptionList& add(const char* key, const std::string& value, const std::string& fallback);
+  LayerSpec layer(const char* name) const { return {name, options_}; }
+
+ private:
+  Options options_;
+};
+
+struct RopeSettings {
+  bool on = true;
+  double theta = 10000;
+  double partial = 1;   // part of a head that turns
+  std::string scaling;  // gqa's and mla's rope_scaling, "" = none
+  double mscale = 1;    // YaRN's M(factor, mscale_all_dim), for MLA's softmax scale
+};
+
+struct RopeDefaults {
+  double theta = 10000;
+  double partial = 1;
+  int64_t max_positions = 2048;
+};
+// Of all layers, or of those of one layer type where rope_parameters is keyed by it. Both
+// spellings: rope_theta + rope_scaling + partial_rotary_factor, or rope_parameters.
+RopeSettings read_rope(ConfigReader& config, const RopeDefaults& defaults,
+                       const char* layer_type = nullptr);
+// The scaling alone, of an object in the form of rope_scaling.
+std::string rope_scaling_text(const ConfigReader& config, const Json& rope, double max_positions,
+                              double* mscale);
+
+struct GqaSettings {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  RopeSettings rope;
+  bool interleaved = false;
+  std::string bias = "none", qk_norm = "none";
+  bool one_plus = false, gate = false, sinks = false;
+  int64_t window = 0, chunk = 0;
+  double scale = 0, softcap = 0;
+};
+LayerSpec gqa_layer(const GqaSettings& gqa, const ModelSettings& model);
+
+// heads, kv_heads, head_dim into `gqa`, and the model's defaults from them.
+struct HeadDefaults {
+  int64_t heads = 32, kv_heads = 0, head_dim = 0;  // 0: heads; width / heads
+};
+void read_heads(ConfigReader& config, const HeadDefaults& defaults, FamilyModel& model,
+                GqaSettings& gqa);
+
+// hidden_size, vocab_size, rms_norm_eps, tie_word_embeddings, num_hidden_layers,
+// max_position_embeddings.
+struct ModelDefaults {
+  int64_t width = 4096, layers = 32, vocab = 32000, max_positions = 2048;
+  double eps = 1e-6;
+  bool tied = false;
+};
+void read_model(ConfigReader& config, const ModelDefaults& defaults, FamilyModel& model);
+
+LayerSpec swiglu_layer(int64_t ffn, const char* act = "silu", bool bias = false);
+
+// layer_types, checked against `known`; empty when absent.
+std::vector<std::string> read_layer_types(ConfigReader& config, int64_t layers,
+                                          std::initializer_list<const char*> known);
+
+// Qwen's windows of every layer, 0 = none: layer_types, or use_sliding_window from
+// max_window_layers on.
+std::vector<int64_t> qwen_windows(ConfigReader& config, int64_t layers);
+
+// Rows that nearly every checkpoint has: embedding, final norm, head, the two norms of a layer.
+std::vector<TensorRow> base_table(const char* mixer_norm = "input_layernorm",
+                                  const char* channel_norm = "post_attention_layernorm");
+void append(std::vector<TensorRow>& table, std::vector<TensorRow> rows);
+// self_attn.* and mlp.* as gqa and swiglu name them.
+std::vector<TensorRow> gqa_rows();
+std::vector<TensorRow> swiglu_rows();
+
+constexpr int64_t kMostLayers = 2048;
+
+}  // namespace braid

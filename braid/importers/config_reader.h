@@ -1,0 +1,64 @@
+#pragma once
+// A Hugging Face config.json, read strictly: every key is asked for, known to be harmless, or an
+// error. Keys that hold null count as absent.
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "braid/base/json.h"
+
+namespace braid {
+
+class ConfigReader {
+ public:
+  using Keys = std::initializer_list<const char*>;  // synonyms, the first one found counts
+
+  // `source` names the file in errors. Where there is a `text_config`, its keys are the language
+  // model's and the outer ones describe other towers.
+  ConfigReader(Json root, std::string source);
+
+  const std::string& source() const { return source_; }
+  const std::string& model_type() const { return model_type_; }  // of the text part
+  bool nested() const { return nested_; }
+
+  bool has(const char* key);
+  // The value, null when absent; marks the key as read.
+  const Json* find(const char* key);
+  // Whole numbers from 0 to `most`; real numbers are finite.
+  std::optional<int64_t> maybe_integer(Keys keys, int64_t most = kMostSize);
+  int64_t integer(Keys keys, std::optional<int64_t> fallback, int64_t most = kMostSize);
+  int64_t integer(const char* key, std::optional<int64_t> fallback, int64_t most = kMostSize) {
+    return integer({key}, fallback, most);
+  }
+  double real(const char* key, std::optional<double> fallback);
+  bool boolean(const char* key, bool fallback);
+  std::string text(const char* key, const std::string& fallback);
+  std::vector<int64_t> integers(const char* key);   // empty when absent
+  std::vector<std::string> texts(const char* key);  // empty when absent
+  // Throws unless the text is one of `known`, or absent.
+  void require_text(const char* key, Keys known);
+  void require_boolean(const char* key, bool wanted);  // or absent
+  // Keys of this family that say nothing about the maths.
+  void ignore(Keys keys);
+  [[noreturn]] void fail(const std::string& what) const;  // kBadInput, names the file
+
+  // Throws for every key that nobody asked for.
+  void finish() const;
+
+  static constexpr int64_t kMostSize = int64_t{1} << 24;  // widths, vocabularies, counts
+
+ private:
+  Json root_;
+  std::string source_;
+  std::string model_type_;
+  const Json* config_;  // root_ or its text_config
+  bool nested_ = false;
+  std::set<std::string, std::less<>> seen_;
+};
+
+}  // namespace braid

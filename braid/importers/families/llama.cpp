@@ -1,0 +1,35 @@
+// Llama 3.x (and what copies it): grouped attention, half-rotate RoPE, gated feed-forward.
+
+#include "braid/importers/common.h"
+#include "braid/importers/compress.h"
+
+namespace braid {
+namespace {
+
+FamilyModel read(ConfigReader& c) {
+  FamilyModel m;
+  read_model(c, {}, m);
+  c.require_text("hidden_act", {"silu", "swish"});
+  GqaSettings gqa;
+  read_heads(c, {}, m, gqa);
+  gqa.rope = read_rope(c, {});
+  gqa.bias = c.boolean("attention_bias", false) ? "qkvo" : "none";
+  const LayerSpec channel =
+      swiglu_layer(c.integer("intermediate_size", 11008), "silu", c.boolean("mlp_bias", false));
+  std::vector<LayerSpec> layers;
+  for (int64_t i = 0; i < m.layers; ++i) {
+    layers.push_back(gqa_layer(gqa, m.settings));
+    layers.push_back(channel);
+  }
+  m.settings.stack = compress(layers);
+  m.table = base_table();
+  append(m.table, gqa_rows());
+  append(m.table, swiglu_rows());
+  return m;
+}
+
+}  // namespace
+
+Family family_llama() { return {"llama", {"llama"}, read}; }
+
+}  // namespace braid

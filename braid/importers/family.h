@@ -1,0 +1,54 @@
+#pragma once
+// A family of published models: config.json -> settings, and where each parameter stands in the
+// checkpoint. families/<name>.cpp and one line in families/list.inc.
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "braid/base/json.h"
+#include "braid/importers/config_reader.h"
+#include "braid/importers/tensor_table.h"
+#include "braid/stack/settings.h"
+
+namespace braid {
+
+// What a config.json describes.
+struct FamilyModel {
+  ModelSettings settings;
+  std::vector<TensorRow> table;
+  int64_t layers = 0;                // the family's, two sub-layers each
+  bool tie_given = true;             // false: tied when the checkpoint has no head
+  bool spare_layers = false;         // layers from `layers` on are multi-token prediction, not used
+  std::vector<std::string> skipped;  // patterns of other tensors that play no part ('*', '#')
+  std::string layers_name = "layers.";
+  std::vector<std::string> notes;  // what the reader of `plan` should know
+};
+
+// Layers of a stack in the order they run, for a family to find its own form in.
+struct Family {
+  const char* name;
+  std::vector<const char*> model_types;
+  // The model of a config; throws Error(kBadInput).
+  FamilyModel (*read)(ConfigReader& config);
+  // config.json of a model that braid made; throws Error(kUsage) naming the layer or setting that
+  // the family has no place for. Null: the family is read only.
+  Json (*write)(const ModelSettings& settings) = nullptr;
+};
+
+std::span<const Family> families();
+// Throws Error(kBadInput) naming the type and the families there are.
+const Family& family_of(const ConfigReader& config);
+const Family* find_family(std::string_view name);
+
+// Reads a whole config: find the family, read, refuse what was not understood.
+struct ReadConfig {
+  const Family* family = nullptr;
+  FamilyModel model;
+  int64_t fp8_block = 128;
+};
+ReadConfig read_config(const Json& config, const std::string& source);
+
+}  // namespace braid

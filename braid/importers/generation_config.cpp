@@ -1,0 +1,77 @@
+#include "braid/importers/generation_config.h"
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/base/json.h"
+#include "braid/base/strings.h"
+
+namespace braid {
+namespace {
+
+class Reader {
+ public:
+  explicit Reader(const std::string& path) : path_(path) {
+    if (!path_exists(path)) return;
+    try {
+      json_ = Json::parse(read_file(path, size_t{16} << 20));
+    } catch (Error& e) {
+      throw e.add_context(path);
+    }
+    if (!json_.is_object()) fail("is not an object");
+  }
+
+  std::vector<int32_t> ids(const char* key) const {
+    std::vector<int32_t> out;
+    const Json* v = find(key);
+    if (v == nullptr) return out;
+    const auto add = [&](const Json& id) {
+      if (id.kind() != Json::Kind::kInt || id.as_int() < 0 || id.as_int() > INT32_MAX)
+        fail(format("{} is {}, not a token", key, printable(v->dump())));
+      out.push_back(static_cast<int32_t>(id.as_int()));
+    };
+    if (!v->is_array()) {
+      add(*v);
+    } else {
+      for (const Json& id : v->elements()) add(id);
+    }
+    return out;
+  }
+  std::optional<double> real(const char* key) const {
+    const Json* v = find(key);
+    if (v == nullptr) return std::nullopt;
+    if (!v->is_number()) fail(format("{} is {}, not a number", key, printable(v->dump())));
+    return v->as_real();
+  }
+
+ private:
+  const Json* find(const char* key) const {
+    const Json* v = json_.is_object() ? json_.find(key) : nullptr;
+    return v == nullptr || v->is_null() ? nullptr : v;
+  }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ErrorKind::kBadInput, format("{}: {}", path_, what));
+  }
+  std::string path_;
+  Json json_;
+};
+
+}  // namespace
+
+GenerationDefaults read_generation_defaults(const std::string& folder) {
+  const Reader generation(join_path(folder, "generation_config.json"));
+  const Reader config(join_path(folder, "config.json"));
+  GenerationDefaults out;
+  out.eos = generation.ids("eos_token_id");
+  if (out.eos.empty()) out.eos = config.ids("eos_token_id");
+  std::vector<int32_t> bos = generation.ids("bos_token_id");
+  if (bos.empty()) bos = config.ids("bos_token_id");
+  if (!bos.empty()) out.bos = bos.front();
+  out.temperature = generation.real("temperature");
+  out.top_p = generation.real("top_p");
+  if (const auto k = generation.real("top_k"); k && *k >= 0 && *k < 1e9)
+    out.top_k = static_cast<int64_t>(*k);
+  return out;
+}
+
+}  // namespace braid

@@ -1,0 +1,309 @@
+#include "braid/importers/load.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/base/strings.h"
+#include "braid/core/parallel.h"
+#include "braid/importers/fill.h"
+#include "braid/importers/generation_config.h"
+#include "braid/importers/safetensors_source.h"
+#include "braid/stack/weights.h"
+
+namespace braid {
+namespace {
+
+constexpr size_t kConfigBytes = size_t{16} << 20;
+constexpr size_t kListed = 8;
+
+// Where checkpoints keep the text model; the first is what is written.
+constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.", "",
+                                     "transformer."};
+constexpr const char* kHeads[] = {"", "language_model.", "model."};
+
+// Other towers and buffers that say nothing.
+constexpr const char* kVision[] = {"visual.*",
+                                   "model.visual.*",
+                                   "vision_tower.*",
+                                   "model.vision_tower.*",
+                                   "multi_modal_projector.*",
+                                   "model.multi_modal_projector.*",
+                                   "vision_model.*",
+                                   "model.vision_model.*",
+                                   "audio_tower.*",
+                                   "model.audio_tower.*"};
+constexpr const char* kMtp[] = {"mtp.*", "model.mtp.*", "*.mtp.*"};
+constexpr const char* kBuffers[] = {"*rotary_emb.inv_freq", "*.attn.bias", "*.attn.masked_bias",
+                                    "*.embed_positions.inv_freq"};
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string out;
+  for (size_t i = 0; i < names.size() && i < kListed; ++i)
+    out += (i > 0 ? ", " : "") + printable(names[i], 200);
+  return names.size() > kListed ? out + format(" and {} more", names.size() - kListed) : out;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); ++i) out += format("{}{}", i > 0 ? ", " : "", shape[i]);
+  return out + "]";
+}
+
+Json read_json(const std::string& path) {
+  const std::string text = read_file(path, kConfigBytes);
+  try {
+    return Json::parse(text, {.bytes = kConfigBytes, .depth = 32});
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
+}
+
+std::string saved_folder(const std::string& path) {
+  const std::string latest = join_path(path, "latest");
+  return path_exists(join_path(latest, "model.toml")) ? latest : path;
+}
+
+// Sizes of one do not count: A_log is [H] here and [1, 1, H, 1] there.
+std::vector<int64_t> squeezed(const std::vector<int64_t>& shape) {
+  std::vector<int64_t> out;
+  std::copy_if(shape.begin(), shape.end(), std::back_inserter(out),
+               [](int64_t n) { return n != 1; });
+  return out;
+}
+
+// The shape that a source of rows [out, in] has for a tensor of the family's [in, out].
+std::vector<int64_t> wanted_shape(const TensorMap::Entry& entry, const SourceTensor& t) {
+  std::vector<int64_t> shape = entry.shape;
+  if (entry.transposed && t.output_major)
+    std::swap(shape[shape.size() - 1], shape[shape.size() - 2]);
+  return shape;
+}
+
+TensorNames names_in(const TensorSource& source, const FamilyModel& model) {
+  TensorNames names;
+  names.layers = model.layers_name;
+  for (const char* prefix : kPrefixes) {
+    for (const TensorRow& row : model.table) {
+      if (row.parameter != "embed_tokens.weight") continue;
+      const std::string tail = row.tensor.substr(row.tensor.find('}') + 1);
+      if (source.find(prefix + tail) == nullptr) continue;
+      names.prefix = prefix;
+      for (const char* head : kHeads) {
+        if (source.find(std::string(head) + "lm_head.weight") != nullptr) {
+          names.head = head;
+          break;
+        }
+      }
+      return names;
+    }
+  }
+  return names;  // the error will name what is missing
+}
+
+struct Leftovers {
+  struct Kind {
+    const char* what;
+    size_t tensors = 0;
+    uint64_t bytes = 0;
+  };
+  std::array<Kind, 4> kinds = {{{"multi-token prediction layers"},
+                                {"other towers (vision, audio)"},
+                                {"buffers"},
+                                {"a second copy of the tied head"}}};
+  void add(size_t kind, const SourceTensor& t) {
+    ++kinds[kind].tensors;
+    kinds[kind].bytes += t.bytes;
+  }
+  std::vector<std::string> notes() const {
+    std::vector<std::string> out;
+    for (const Kind& k : kinds) {
+      if (k.tensors > 0)
+        out.push_back(format("{}: {} tensors, {} bytes, recognised and not used", k.what, k.tensors,
+                             k.bytes));
+    }
+    return out;
+  }
+};
+
+bool any_pattern(std::string_view name, std::span<const char* const> patterns) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const char* p) { return matches_pattern(name, p); });
+}
+
+// The number of layer that "model.layers.61.enorm.weight" is of, -1 for none.
+int64_t layer_of(std::string_view name, const TensorNames& names) {
+  const std::string start = names.prefix + names.layers;
+  if (!name.starts_with(start)) return -1;
+  name.remove_prefix(start.size());
+  return parse_int(name.substr(0, name.find('.'))).value_or(-1);
+}
+
+// True when the tensor is known and plays no part.
+bool recognised(const SourceTensor& t, const FamilyModel& m, const TensorNames& names,
+                Leftovers& left) {
+  if (any_pattern(t.name, kMtp) || (m.spare_layers && layer_of(t.name, names) >= m.layers)) {
+    left.add(0, t);
+  } else if (any_pattern(t.name, kVision)) {
+    left.add(1, t);
+  } else if (any_pattern(t.name, kBuffers) ||
+             std::any_of(m.skipped.begin(), m.skipped.end(), [&](const std::string& pattern) {
+               return matches_pattern(t.name, pattern);
+             })) {
+    left.add(2, t);
+  } else if (m.settings.tie_embeddings && t.name == names.head + "lm_head.weight") {
+    left.add(3, t);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+void check_tensors(HfCheckpoint& c, const TensorNames& names) {
+  std::vector<std::string> missing, left_over, wrong;
+  std::set<std::string, std::less<>> wanted;
+  for (const TensorMap::Entry& e : c.map.tensors) {
+    wanted.insert(e.name);
+    const SourceTensor* t = c.source->find(e.name);
+    if (t == nullptr) {
+      missing.push_back(e.name);
+    } else if (const auto want = wanted_shape(e, *t); squeezed(t->shape) != squeezed(want)) {
+      wrong.push_back(format("{} is {} in the file, {} by config.json", e.name,
+                             shape_text(t->shape), shape_text(want)));
+    } else if (t->plain.empty() && t->bytes == static_cast<uint64_t>(t->count()) * 8) {
+      wrong.push_back(format("{} is {}", e.name, t->stored));
+    }
+  }
+  Leftovers leftovers;
+  for (const SourceTensor& t : c.source->tensors()) {
+    if (wanted.contains(t.name) || recognised(t, c.config.model, names, leftovers)) continue;
+    left_over.push_back(t.name);
+  }
+  std::string what;
+  if (!missing.empty()) what += "; missing: " + listed(missing);
+  if (!left_over.empty()) what += "; not of this model: " + listed(left_over);
+  if (!wrong.empty()) what += "; other shape: " + listed(wrong);
+  if (!what.empty()) {
+    throw Error(ErrorKind::kBadInput,
+                format("{} as {}{}", c.source->path(), c.config.family->name, what));
+  }
+  for (std::string& note : leftovers.notes()) c.notes.push_back(std::move(note));
+}
+
+Context dry_context() {
+  Context ctx;
+  ctx.arena = Arena::create(Arena::Mode::kDry);
+  return ctx;
+}
+
+// Sizes that a layer refuses come from the folder, not from the command line.
+Model model_of(const Context& ctx, const ModelSettings& settings, const std::string& path) {
+  try {
+    return Model(ctx, settings);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kUsage) throw;
+    throw Error(ErrorKind::kBadInput, format("{}: {}", path, e.what()));
+  }
+}
+
+// A view of the mapped file, where the parameter is one plain f32 tensor.
+Tensor mapped_f32(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use) {
+  if (!use.whole || use.added != 0) return {};
+  const SourceTensor* t = source.find(map.tensors[use.runs[0].tensor].name);
+  if (t->plain != "F32") return {};
+  const std::span<const std::byte> bytes = source.raw(*t);
+  if (reinterpret_cast<uintptr_t>(bytes.data()) % alignof(float) != 0) return {};
+  return Tensor::wrap(std::make_shared<Storage>(bytes.data(), bytes.size(), source.owner(*t)), 0,
+                      use.shape, DType::kF32);
+}
+
+Tensor read_f32(const Context& ctx, const TensorSource& source, const TensorMap& map,
+                const TensorMap::Use& use) {
+  Tensor value = Tensor::empty(ctx, use.shape);
+  const int64_t grain = std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, use.columns));
+  parallel_for(ctx, use.rows, grain, [&](int64_t begin, int64_t end) {
+    read_rows(source, map, use, begin, end - begin, value.data() + begin * use.columns);
+  });
+  return value;
+}
+
+void fill_parameters(const Context& ctx, const HfCheckpoint& c, ParameterSet& parameters,
+                     const LoadOptions& options) {
+  auto use = c.map.parameters.begin();
+  for (Parameter& p : parameters) {
+    BRAID_CHECK(use->parameter == p.name && use->shape == p.value.shape());
+    Tensor value;
+    if (!options.writable) value = mapped_f32(*c.source, c.map, *use);
+    p.value = value.defined() ? value : read_f32(ctx, *c.source, c.map, *use);
+    ++use;
+  }
+}
+
+LoadedModel load_own(const Context& ctx, const std::string& folder) {
+  LoadedModel out;
+  out.model = std::make_unique<Model>(ctx, load_settings(folder));
+  load_weights(ctx, SafetensorsFile::open(join_path(folder, "weights.safetensors")),
+               out.model->parameters());
+  return out;
+}
+
+}  // namespace
+
+bool is_hf_folder(const std::string& path) {
+  return is_folder(path) && path_exists(join_path(path, "config.json")) &&
+         !path_exists(join_path(saved_folder(path), "model.toml"));
+}
+
+bool has_weights(const std::string& path) {
+  if (is_hf_folder(path)) return has_safetensors(path);
+  return path_exists(join_path(saved_folder(path), "weights.safetensors"));
+}
+
+ModelSettings load_settings(const std::string& path) {
+  if (is_hf_folder(path)) {
+    const std::string file = join_path(path, "config.json");
+    return read_config(read_json(file), file).model.settings;
+  }
+  std::string file = path;
+  if (is_folder(path)) file = join_path(saved_folder(path), "model.toml");
+  return parse_settings(read_file(file, size_t{1} << 20), file);
+}
+
+void fit_tensors(HfCheckpoint& c) {
+  FamilyModel& m = c.config.model;
+  const TensorNames names = names_in(*c.source, m);
+  if (!m.tie_given) {
+    m.settings.tie_embeddings = c.source->find(names.head + "lm_head.weight") == nullptr;
+  }
+  const Context dry = dry_context();
+  const Model shapes = model_of(dry, c.config.model.settings, c.source->path());
+  c.map = map_tensors(m.table, shapes.parameters(), names);
+  check_tensors(c, names);
+}
+
+HfCheckpoint open_hf_checkpoint(const std::string& folder) {
+  HfCheckpoint c;
+  const std::string file = join_path(folder, "config.json");
+  c.config = read_config(read_json(file), file);
+  c.notes = c.config.model.notes;
+  c.source = open_safetensors_source(folder, c.config.fp8_block);
+  fit_tensors(c);
+  return c;
+}
+
+LoadedModel load_model(const Context& ctx, const std::string& path, const LoadOptions& options) {
+  if (!is_hf_folder(path)) return load_own(ctx, saved_folder(path));
+  HfCheckpoint c = open_hf_checkpoint(path);
+  LoadedModel out;
+  out.model = std::make_unique<Model>(model_of(ctx, c.config.model.settings, path));
+  fill_parameters(ctx, c, out.model->parameters(), options);
+  out.family = c.config.family->name;
+  out.generation = read_generation_defaults(path);
+  out.notes = std::move(c.notes);
+  return out;
+}
+
+}  // namespace braid

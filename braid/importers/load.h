@@ -1,0 +1,56 @@
+#pragma once
+// A model from a folder: Hugging Face's (config.json and safetensors, as downloaded), or braid's
+// own (model.toml and weights.safetensors).
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "braid/importers/family.h"
+#include "braid/importers/tensor_source.h"
+#include "braid/stack/model.h"
+
+namespace braid {
+
+// How the checkpoint's makers sample from it.
+struct GenerationDefaults {
+  std::vector<int32_t> eos;  // any of them ends an answer
+  std::optional<int32_t> bos;
+  std::optional<double> temperature, top_p;
+  std::optional<int64_t> top_k;
+};
+
+struct LoadOptions {
+  bool writable = false;  // weights are copied, never views of the file: for training
+};
+
+struct LoadedModel {
+  std::unique_ptr<Model> model;
+  std::string family;  // "" = braid's own
+  GenerationDefaults generation;
+  std::vector<std::string> notes;  // what was recognised and left out, one line each
+};
+
+bool is_hf_folder(const std::string& path);  // holds a config.json, and no model.toml
+bool has_weights(const std::string& path);   // a folder that load_model can fill a model from
+// Settings alone, from config.json or model.toml; no weights are needed.
+ModelSettings load_settings(const std::string& path);
+
+// Strict: throws Error(kBadInput) listing the tensors that are missing, left over or of another
+// shape, and the keys of config.json that are not understood.
+LoadedModel load_model(const Context& ctx, const std::string& path,
+                       const LoadOptions& options = {});
+
+// The pieces, for `convert`.
+struct HfCheckpoint {
+  ReadConfig config;
+  std::unique_ptr<TensorSource> source;
+  TensorMap map;  // fits the source: every tensor is used or recognised
+  std::vector<std::string> notes;
+};
+HfCheckpoint open_hf_checkpoint(const std::string& folder);
+// The same for tensors from elsewhere (GGUF).
+void fit_tensors(HfCheckpoint& checkpoint);
+
+}  // namespace braid
