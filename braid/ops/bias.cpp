@@ -37,6 +37,10 @@ Tensor add_bias(const Context& ctx, const Tensor& x, Parameter& bias) {
   return y;
 }
 
+Tensor biased(const Context& ctx, const Tensor& x, Parameter* bias) {
+  return bias == nullptr ? x : add_bias(ctx, x, *bias);
+}
+
 void add_bias_backward(const Context& ctx, Parameter& bias, const Tensor& dy) {
   if (!bias.grad.defined()) return;
   const Rows n = rows_of(dy);

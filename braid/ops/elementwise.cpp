@@ -29,15 +29,9 @@ void each_row(const Context& ctx, F f, const T&... tensors) {
   });
 }
 
-using Unary = void (*)(const float* x, float* y, int64_t n);
-using UnaryBackward = void (*)(const float* saved, const float* dy, float* dx, int64_t n);
-
-// Binary ops whose backward needs both operands.
-using Binary = void (*)(const float* a, const float* b, float* y, int64_t n);
-using BinaryBackward = void (*)(const float* a, const float* b, const float* dy, float* da,
-                                float* db, int64_t n);
-
-Tensor unary(const Context& ctx, const Tensor& x, Unary forward, UnaryBackward backward,
+// forward(x, y, n), backward(saved, dy, dx, n)
+template <class Forward, class Backward>
+Tensor unary(const Context& ctx, const Tensor& x, Forward forward, Backward backward,
              bool keep_output) {
   Tensor y = Tensor::empty(ctx, x.shape());
   each_row(ctx, forward, x, y);
@@ -52,8 +46,10 @@ Tensor unary(const Context& ctx, const Tensor& x, Unary forward, UnaryBackward b
   return y;
 }
 
-Tensor binary(const Context& ctx, const Tensor& a, const Tensor& b, Binary forward,
-              BinaryBackward backward) {
+// forward(a, b, y, n), backward(a, b, dy, da, db, n)
+template <class Forward, class Backward>
+Tensor binary(const Context& ctx, const Tensor& a, const Tensor& b, Forward forward,
+              Backward backward) {
   BRAID_CHECK(a.shape() == b.shape());
   Tensor y = Tensor::empty(ctx, a.shape());
   each_row(ctx, forward, a, b, y);
@@ -113,39 +109,24 @@ Tensor mul(const Context& ctx, const Tensor& a, const Tensor& b) {
 }
 
 Tensor scale(const Context& ctx, const Tensor& x, float by) {
-  const auto times = [by](const float* from, float* to, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) to[i] = from[i] * by;
-  };
-  Tensor y = Tensor::empty(ctx, x.shape());
-  each_row(ctx, times, x, y);
-  if (Tape* tape = recording(ctx, {&x})) {
-    tape->record(y, [x, times](Tape& t, const Tensor& dy) {
-      Tensor dx = Tensor::empty(t.context(), x.shape());
-      each_row(t.context(), times, dy, dx);
-      t.add(x, dx);
-    });
-  }
-  return y;
+  return unary(
+      ctx, x,
+      [by](const float* from, float* to, int64_t n) {
+        for (int64_t i = 0; i < n; ++i) to[i] = from[i] * by;
+      },
+      [by](const float*, const float* dy, float* dx, int64_t n) {
+        for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] * by;
+      },
+      false);
 }
 
 Tensor softcap(const Context& ctx, const Tensor& x, float cap) {
-  const auto forward = [cap](const float* from, float* to, int64_t n) {
-    softcap_f32(from, cap, to, n);
-  };
-  Tensor y = Tensor::empty(ctx, x.shape());
-  each_row(ctx, forward, x, y);
-  if (Tape* tape = recording(ctx, {&x})) {
-    tape->record(y, [x, y, cap](Tape& t, const Tensor& dy) {
-      Tensor dx = Tensor::empty(t.context(), x.shape());
-      const auto back = [cap](const float* out, const float* up, float* into, int64_t n) {
-        const float by = 1.0f / cap;
-        for (int64_t i = 0; i < n; ++i) into[i] = up[i] * (1.0f - (out[i] * by) * (out[i] * by));
-      };
-      each_row(t.context(), back, y, dy, dx);
-      t.add(x, dx);
-    });
-  }
-  return y;
+  return unary(
+      ctx, x, [cap](const float* from, float* to, int64_t n) { softcap_f32(from, cap, to, n); },
+      [by = 1.0f / cap](const float* y, const float* dy, float* dx, int64_t n) {
+        for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] * (1.0f - (y[i] * by) * (y[i] * by));
+      },
+      true);
 }
 
 Tensor sigmoid(const Context& ctx, const Tensor& x) {
@@ -156,8 +137,23 @@ Tensor silu(const Context& ctx, const Tensor& x) {
   return unary(ctx, x, silu_f32, silu_backward_f32, false);
 }
 
-Tensor silu_mul(const Context& ctx, const Tensor& gate, const Tensor& up) {
-  return binary(ctx, gate, up, silu_mul_f32, silu_mul_backward_f32);
+Tensor activate(const Context& ctx, const Tensor& x, Act act) {
+  BRAID_CHECK(act != Act::kClamped);
+  return unary(
+      ctx, x, [act](const float* from, float* to, int64_t n) { activate_f32(act, from, to, n); },
+      [act](const float* from, const float* dy, float* dx, int64_t n) {
+        activate_backward_f32(act, from, dy, dx, n);
+      },
+      false);
+}
+
+Tensor gated(const Context& ctx, const Tensor& gate, const Tensor& up, const Activation& act) {
+  return binary(
+      ctx, gate, up,
+      [act](const float* g, const float* u, float* y, int64_t n) { gated_f32(act, g, u, y, n); },
+      [act](const float* g, const float* u, const float* dy, float* dg, float* du, int64_t n) {
+        gated_backward_f32(act, g, u, dy, dg, du, n);
+      });
 }
 
 Tensor sigmoid_mul(const Context& ctx, const Tensor& x, const Tensor& gate) {

@@ -2,6 +2,7 @@
 // Elementwise ops with autograd. Operands have equal shapes; inputs may have strided rows
 // (ops/rows.h), outputs are contiguous.
 
+#include "braid/kernels/simd/activation.h"
 #include "braid/ops/tape.h"
 
 namespace braid {
@@ -13,8 +14,10 @@ Tensor scale(const Context& ctx, const Tensor& x, float by);
 Tensor softcap(const Context& ctx, const Tensor& x, float cap);
 Tensor sigmoid(const Context& ctx, const Tensor& x);
 Tensor silu(const Context& ctx, const Tensor& x);
-// silu(gate) * up (arXiv 2002.05202)
-Tensor silu_mul(const Context& ctx, const Tensor& gate, const Tensor& up);
+// act(x); any but kClamped
+Tensor activate(const Context& ctx, const Tensor& x, Act act);
+// act(gate) * up (arXiv 2002.05202)
+Tensor gated(const Context& ctx, const Tensor& gate, const Tensor& up, const Activation& act = {});
 // x * sigmoid(gate) (arXiv 2505.06708)
 Tensor sigmoid_mul(const Context& ctx, const Tensor& x, const Tensor& gate);
 

@@ -24,6 +24,7 @@ constexpr int64_t kRowGrain = 16;
 struct Dispatch {
   int64_t tokens, k, experts, width, ffn;
   std::vector<int64_t> starts;  // [E + 1]; zeros on a dry context
+  Tensor expert;                // i32 [T, k]
   Tensor source;                // i32 [R]: t * k + j of row r
   Tensor row;                   // i32 [T, k]: r of t * k + j
 
@@ -41,6 +42,7 @@ Dispatch dispatch(const Context& ctx, const Tensor& experts, int64_t count, int6
              width,
              ffn,
              std::vector<int64_t>(static_cast<size_t>(count) + 1, 0),
+             experts,
              Tensor::empty(ctx, {experts.count()}, DType::kI32),
              Tensor::empty(ctx, experts.shape(), DType::kI32)};
   if (ctx.dry()) return d;
@@ -169,14 +171,60 @@ void weight_product(const Context& ctx, const Dispatch& d, const Tensor& dy, con
   });
 }
 
+// The expert of routed row r.
+int64_t expert_of(const Dispatch& d, int64_t r) {
+  return d.expert.data<int32_t>()[d.source.data<int32_t>()[r]];
+}
+
+void add_row(float* row, const float* bias, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) row[i] += bias[i];
+}
+
+// Each expert's bias is added to its rows [R, n] in place.
+void add_expert_bias(const Context& ctx, const Dispatch& d, Parameter* bias, const Tensor& rows) {
+  if (bias == nullptr) return;
+  const int64_t n = rows.size(1);
+  parallel_for(ctx, d.rows(), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      add_row(rows.data() + r * n, bias->value.data() + expert_of(d, r) * n, n);
+    }
+  });
+}
+
+// bias.grad [E, n] += the sum over each expert's rows [R, n], times the rows' weights where given
+// (in the order of `source`).
+void add_bias_gradient(const Context& ctx, const Dispatch& d, Parameter* bias, const Tensor& rows,
+                       const Tensor& weights) {
+  if (bias == nullptr || !bias->grad.defined()) return;
+  const int64_t n = rows.size(1), blocks = (n + kTileCols - 1) / kTileCols;
+  parallel_for(ctx, d.experts * blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t e = i / blocks, first = i % blocks * kTileCols;
+      const int64_t last = std::min(n, first + kTileCols);
+      float* sum = bias->grad.data() + e * n;
+      for (int64_t r = d.starts[static_cast<size_t>(e)]; r < d.starts[static_cast<size_t>(e) + 1];
+           ++r) {
+        const float w = weights.defined() ? weights.data()[d.source.data<int32_t>()[r]] : 1.0f;
+        for (int64_t c = first; c < last; ++c) sum[c] += w * rows.data()[r * n + c];
+      }
+    }
+  });
+}
+
+float dot(const float* a, const float* b, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
 struct Grads {
   Tensor dx;        // [T, D]
   Tensor dweights;  // [T, k]
 };
 
-// The routing weight scales the rows inside: with da = dy down_e, its own gradient is da . a and
-// down's is dy^T (w a), so that the experts' outputs need not be kept.
-Grads experts_backward(const Context& ctx, const Tensor& x, Parameter& gate_up, Parameter& down,
+// The routing weight scales the rows inside: with da = dy down_e, its own gradient is da . a (and
+// dy . b with a bias b) and down's is dy^T (w a), so that the experts' outputs need not be kept.
+Grads experts_backward(const Context& ctx, const Tensor& x, const ExpertWeights& w,
                        const Dispatch& d, const Tensor& weights, const Tensor& inner,
                        const Tensor& dy) {
   const int64_t rows = d.rows(), ffn = d.ffn;
@@ -186,52 +234,77 @@ Grads experts_backward(const Context& ctx, const Tensor& x, Parameter& gate_up, 
   const Tensor dinner = Tensor::empty(ctx, {rows, 2 * ffn});
   {
     const Tensor da = Tensor::empty(ctx, {rows, ffn}), weighted = Tensor::empty(ctx, {rows, ffn});
-    input_product(ctx, d, gathered, down.value, da);
+    input_product(ctx, d, gathered, w.down->value, da);
     parallel_for(ctx, rows, kRowGrain, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const int32_t i = d.source.data<int32_t>()[r];
-        g.dweights.data()[i] = expert_inner_backward_f32(
-            ffn, inner.data() + r * 2 * ffn, da.data() + r * ffn, weights.data()[i],
-            weighted.data() + r * ffn, dinner.data() + r * 2 * ffn);
+        float& dw = g.dweights.data()[i];
+        dw = expert_inner_backward_f32(w.act, ffn, inner.data() + r * 2 * ffn, da.data() + r * ffn,
+                                       weights.data()[i], weighted.data() + r * ffn,
+                                       dinner.data() + r * 2 * ffn);
+        if (w.down_bias == nullptr) continue;
+        dw += dot(gathered.data() + r * d.width,
+                  w.down_bias->value.data() + expert_of(d, r) * d.width, d.width);
       }
     });
-    if (down.grad.defined()) weight_product(ctx, d, gathered, weighted, down.grad);
+    if (w.down->grad.defined()) weight_product(ctx, d, gathered, weighted, w.down->grad);
+    add_bias_gradient(ctx, d, w.down_bias, gathered, weights);
   }
   gather(ctx, d, x, gathered);
-  if (gate_up.grad.defined()) weight_product(ctx, d, dinner, gathered, gate_up.grad);
-  input_product(ctx, d, dinner, gate_up.value, gathered);
+  if (w.gate_up->grad.defined()) weight_product(ctx, d, dinner, gathered, w.gate_up->grad);
+  add_bias_gradient(ctx, d, w.gate_up_bias, dinner, {});
+  input_product(ctx, d, dinner, w.gate_up->value, gathered);
   g.dx = combine(ctx, d, gathered, {});
   return g;
 }
 
-}  // namespace
+bool trains(const ExpertWeights& w) {
+  for (const Parameter* p : {w.gate_up, w.down, w.gate_up_bias, w.down_bias}) {
+    if (p != nullptr && p->grad.defined()) return true;
+  }
+  return false;
+}
 
-Tensor moe_experts(const Context& ctx, const Tensor& x, Parameter& gate_up, Parameter& down,
-                   const Tensor& experts, const Tensor& weights) {
-  const int64_t width = rows_of(x).cols, ffn = down.value.size(2), count = down.value.size(0);
-  BRAID_CHECK(gate_up.value.shape() == (Shape{count, 2 * ffn, width}));
-  BRAID_CHECK(down.value.shape() == (Shape{count, width, ffn}));
+void check_shapes(const ExpertWeights& w, const Tensor& x, const Tensor& experts,
+                  const Tensor& weights) {
+  const Shape down = w.down->value.shape();
+  const int64_t count = down[0], width = down[1], ffn = down[2];
+  BRAID_CHECK(width == rows_of(x).cols);
+  BRAID_CHECK(w.gate_up->value.shape() == (Shape{count, 2 * ffn, width}));
+  BRAID_CHECK(w.gate_up_bias == nullptr ||
+              w.gate_up_bias->value.shape() == (Shape{count, 2 * ffn}));
+  BRAID_CHECK(w.down_bias == nullptr || w.down_bias->value.shape() == (Shape{count, width}));
   BRAID_CHECK(experts.dtype() == DType::kI32 && experts.shape() == weights.shape());
   BRAID_CHECK(experts.size(0) == x.size(0) && experts.size(1) <= kMaxExpertsPerToken);
-  const auto d = std::make_shared<const Dispatch>(dispatch(ctx, experts, count, width, ffn));
+}
+
+}  // namespace
+
+Tensor moe_experts(const Context& ctx, const Tensor& x, const ExpertWeights& w,
+                   const Tensor& experts, const Tensor& weights) {
+  check_shapes(w, x, experts, weights);
+  const int64_t width = w.down->value.size(1), ffn = w.down->value.size(2);
+  const auto d =
+      std::make_shared<const Dispatch>(dispatch(ctx, experts, w.down->value.size(0), width, ffn));
   const int64_t rows = d->rows();
   const Tensor inner = Tensor::empty(ctx, {rows, 2 * ffn});
   const Tensor gathered = Tensor::empty(ctx, {rows, width});
   gather(ctx, *d, x, gathered);
-  forward_product(ctx, *d, gathered, gate_up.value, inner);
+  forward_product(ctx, *d, gathered, w.gate_up->value, inner);
+  add_expert_bias(ctx, *d, w.gate_up_bias, inner);
   const Tensor a = Tensor::empty(ctx, {rows, ffn});
   parallel_for(ctx, rows, kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const float* gate = inner.data() + r * 2 * ffn;
-      silu_mul_f32(gate, gate + ffn, a.data() + r * ffn, ffn);
+      gated_f32(w.act, gate, gate + ffn, a.data() + r * ffn, ffn);
     }
   });
-  forward_product(ctx, *d, a, down.value, gathered);
+  forward_product(ctx, *d, a, w.down->value, gathered);
+  add_expert_bias(ctx, *d, w.down_bias, gathered);
   Tensor y = combine(ctx, *d, gathered, weights);
-  const bool trained = gate_up.grad.defined() || down.grad.defined();
-  if (Tape* tape = recording(ctx, {&x, &weights}, trained)) {
-    tape->record(y, [x, &gate_up, &down, d, weights, inner](Tape& t, const Tensor& dy) {
-      Grads g = experts_backward(t.context(), x, gate_up, down, *d, weights, inner, dy);
+  if (Tape* tape = recording(ctx, {&x, &weights}, trains(w))) {
+    tape->record(y, [x, w, d, weights, inner](Tape& t, const Tensor& dy) {
+      Grads g = experts_backward(t.context(), x, w, *d, weights, inner, dy);
       t.add(weights, std::move(g.dweights));
       t.add(x, g.dx.reshape(x.shape()));
     });

@@ -86,7 +86,7 @@ TEST_CASE("gradients of the basic ops agree with central differences") {
       &gain);
   check_gradient(random(ctx, {5, 8}, "x"), [](const Context& c, const Tensor& x) {
     std::vector<Tensor> parts = split_columns(c, x, {3, 2, 3});
-    return silu_mul(c, parts[0], sigmoid_mul(c, parts[2], silu(c, parts[0])));
+    return gated(c, parts[0], sigmoid_mul(c, parts[2], silu(c, parts[0])));
   });
   // One input through several weights, one of which gets no gradient.
   Parameter other{"other", ParamRole::kMatrix, random(ctx, {9, 5}, "other"), {}, {}};

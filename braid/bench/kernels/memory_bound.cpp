@@ -45,7 +45,7 @@ void bench_rows(Bench& bench) {
                  .shape = shape,
                  .work = 3 * kOperand,
                  .limit = Limit::kReadWrite,
-                 .run = [&] { silu_mul(ctx, x, up); }});
+                 .run = [&] { gated(ctx, x, up); }});
   constexpr int64_t kTaps = 4;
   Parameter taps = parameter(ctx, {kWidth, 1, kTaps}, "taps");
   std::vector<int64_t> starts;

@@ -7,19 +7,14 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
+#include "braid/kernels/simd/activation_inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace braid::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
-
-// 1 / (1 + e^-x), the exponential taken of -|x| so that it cannot overflow.
-V sigmoid(D d, V x) {
-  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
-  const V positive = hn::Div(hn::Set(d, 1.0f), hn::Add(hn::Set(d, 1.0f), e));
-  return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Mul(e, positive), positive);
-}
 
 // Calls f(load, store) for whole vectors and once for the rest; load(p) and store(v, p) take
 // pointers to the start.
@@ -56,12 +51,6 @@ void silu_n(const float* x, float* y, int64_t n) {
   for_vectors(n, [&](auto load, auto store) { store(hn::Mul(load(x), sigmoid(d, load(x))), y); });
 }
 
-// d silu / dx = s (1 + x (1 - s))
-V silu_slope(D d, V x, V s) {
-  const V one = hn::Set(d, 1.0f);
-  return hn::Mul(s, hn::MulAdd(x, hn::Sub(one, s), one));
-}
-
 void silu_backward_n(const float* x, const float* dy, float* dx, int64_t n) {
   const D d;
   for_vectors(n, [&](auto load, auto store) {
@@ -70,21 +59,45 @@ void silu_backward_n(const float* x, const float* dy, float* dx, int64_t n) {
   });
 }
 
-void silu_mul_n(const float* gate, const float* up, float* y, int64_t n) {
+void activate_n(Act act, const float* x, float* y, int64_t n) {
   const D d;
-  for_vectors(n, [&](auto load, auto store) {
-    const V g = load(gate);
-    store(hn::Mul(hn::Mul(g, sigmoid(d, g)), load(up)), y);
+  with_act(act, [&](auto f) {
+    for_vectors(n, [&](auto load, auto store) {
+      V value, slope;
+      f.at(d, load(x), value, slope);
+      store(value, y);
+    });
   });
 }
 
-void silu_mul_backward_n(const float* gate, const float* up, const float* dy, float* dgate,
-                         float* dup, int64_t n) {
+void activate_backward_n(Act act, const float* x, const float* dy, float* dx, int64_t n) {
   const D d;
-  for_vectors(n, [&](auto load, auto store) {
-    const V g = load(gate), s = sigmoid(d, g), out = load(dy), u = load(up);
-    store(hn::Mul(hn::Mul(out, u), silu_slope(d, g, s)), dgate);
-    store(hn::Mul(out, hn::Mul(g, s)), dup);
+  with_act(act, [&](auto f) {
+    for_vectors(n, [&](auto load, auto store) {
+      V value, slope;
+      f.at(d, load(x), value, slope);
+      store(hn::Mul(load(dy), slope), dx);
+    });
+  });
+}
+
+void gated_n(const Activation& act, const float* gate, const float* up, float* y, int64_t n) {
+  const D d;
+  with_gate(act, [&](auto f) {
+    for_vectors(n, [&](auto load, auto store) { store(f.value(d, load(gate), load(up)), y); });
+  });
+}
+
+void gated_backward_n(const Activation& act, const float* gate, const float* up, const float* dy,
+                      float* dgate, float* dup, int64_t n) {
+  const D d;
+  with_gate(act, [&](auto f) {
+    for_vectors(n, [&](auto load, auto store) {
+      V dg, du;
+      f.grad(d, load(gate), load(up), load(dy), dg, du);
+      store(dg, dgate);
+      store(du, dup);
+    });
   });
 }
 
@@ -123,8 +136,10 @@ HWY_EXPORT(sigmoid_n);
 HWY_EXPORT(sigmoid_backward_n);
 HWY_EXPORT(silu_n);
 HWY_EXPORT(silu_backward_n);
-HWY_EXPORT(silu_mul_n);
-HWY_EXPORT(silu_mul_backward_n);
+HWY_EXPORT(activate_n);
+HWY_EXPORT(activate_backward_n);
+HWY_EXPORT(gated_n);
+HWY_EXPORT(gated_backward_n);
 HWY_EXPORT(sigmoid_mul_n);
 HWY_EXPORT(sigmoid_mul_backward_n);
 
@@ -140,15 +155,19 @@ void silu_backward_f32(const float* x, const float* dy, float* dx, int64_t n) {
   HWY_DYNAMIC_DISPATCH(silu_backward_n)(x, dy, dx, n);
 }
 
-void silu_mul_f32(const float* gate, const float* up, float* y, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(silu_mul_n)(gate, up, y, n);
+void activate_f32(Act act, const float* x, float* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(activate_n)(act, x, y, n);
 }
-
-void silu_mul_backward_f32(const float* gate, const float* up, const float* dy, float* dgate,
-                           float* dup, int64_t n) {
-  HWY_DYNAMIC_DISPATCH(silu_mul_backward_n)(gate, up, dy, dgate, dup, n);
+void activate_backward_f32(Act act, const float* x, const float* dy, float* dx, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(activate_backward_n)(act, x, dy, dx, n);
 }
-
+void gated_f32(const Activation& act, const float* gate, const float* up, float* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(gated_n)(act, gate, up, y, n);
+}
+void gated_backward_f32(const Activation& act, const float* gate, const float* up, const float* dy,
+                        float* dgate, float* dup, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(gated_backward_n)(act, gate, up, dy, dgate, dup, n);
+}
 void sigmoid_mul_f32(const float* x, const float* gate, float* y, int64_t n) {
   HWY_DYNAMIC_DISPATCH(sigmoid_mul_n)(x, gate, y, n);
 }

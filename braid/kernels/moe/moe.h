@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "braid/kernels/simd/activation.h"
+
 namespace braid {
 
 // s [E] = softmax or sigmoid of the logits.
@@ -27,9 +29,9 @@ void weighted_rows_f32(int64_t count, const float* const* rows, const float* wei
                        float* out);
 
 // One routed row through the inside of its expert, backwards. gate_up [2F] = (g, u) with a =
-// silu(g) u; da [F] = gradient of a before the routing weight w. Writes weighted_a [F] = w a and
+// act(g) u; da [F] = gradient of a before the routing weight w. Writes weighted_a [F] = w a and
 // dgate_up [2F] (with the weight), returns da . a, the gradient of w.
-float expert_inner_backward_f32(int64_t ffn, const float* gate_up, const float* da, float w,
-                                float* weighted_a, float* dgate_up);
+float expert_inner_backward_f32(const Activation& act, int64_t ffn, const float* gate_up,
+                                const float* da, float w, float* weighted_a, float* dgate_up);
 
 }  // namespace braid

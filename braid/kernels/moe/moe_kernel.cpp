@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "braid/kernels/moe/moe.h"
+#include "braid/kernels/simd/activation_inl.h"
 #include "braid/kernels/simd/sigmoid_inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -61,21 +62,23 @@ void weighted_rows(int64_t count, const float* const* rows, const float* weights
   });
 }
 
-float inner_backward(int64_t ffn, const float* gate_up, const float* da, float w, float* weighted_a,
-                     float* dgate_up) {
+float inner_backward(const Activation& act, int64_t ffn, const float* gate_up, const float* da,
+                     float w, float* weighted_a, float* dgate_up) {
   const D d;
   const V weight = hn::Set(d, w);
   V dot = hn::Zero(d);
-  for_columns(ffn, [&](int64_t c, hn::Mask<D> m) {
-    const V g = hn::MaskedLoad(m, d, gate_up + c);
-    const V u = hn::MaskedLoad(m, d, gate_up + ffn + c);
-    const V raw = hn::MaskedLoad(m, d, da + c);
-    const V s = sigmoid(d, g);
-    const V silu = hn::Mul(g, s), a = hn::Mul(silu, u), up = hn::Mul(weight, raw);
-    dot = hn::MulAdd(raw, a, dot);  // lanes past the end load zeros
-    hn::BlendedStore(hn::Mul(weight, a), m, d, weighted_a + c);
-    hn::BlendedStore(hn::Mul(hn::Mul(up, u), silu_slope(d, g, s)), m, d, dgate_up + c);
-    hn::BlendedStore(hn::Mul(up, silu), m, d, dgate_up + ffn + c);
+  with_gate(act, [&](auto gate) {
+    for_columns(ffn, [&](int64_t c, hn::Mask<D> m) {
+      const V g = hn::MaskedLoad(m, d, gate_up + c);
+      const V u = hn::MaskedLoad(m, d, gate_up + ffn + c);
+      const V raw = hn::MaskedLoad(m, d, da + c);
+      V dg, du;
+      const V a = gate.grad(d, g, u, hn::Mul(weight, raw), dg, du);
+      dot = hn::MulAdd(raw, a, dot);  // lanes past the end load zeros
+      hn::BlendedStore(hn::Mul(weight, a), m, d, weighted_a + c);
+      hn::BlendedStore(dg, m, d, dgate_up + c);
+      hn::BlendedStore(du, m, d, dgate_up + ffn + c);
+    });
   });
   return hn::GetLane(hn::SumOfLanes(d, dot));
 }
@@ -100,9 +103,9 @@ void weighted_rows_f32(int64_t count, const float* const* rows, const float* wei
   HWY_DYNAMIC_DISPATCH(weighted_rows)(count, rows, weights, n, out);
 }
 
-float expert_inner_backward_f32(int64_t ffn, const float* gate_up, const float* da, float w,
-                                float* weighted_a, float* dgate_up) {
-  return HWY_DYNAMIC_DISPATCH(inner_backward)(ffn, gate_up, da, w, weighted_a, dgate_up);
+float expert_inner_backward_f32(const Activation& act, int64_t ffn, const float* gate_up,
+                                const float* da, float w, float* weighted_a, float* dgate_up) {
+  return HWY_DYNAMIC_DISPATCH(inner_backward)(act, ffn, gate_up, da, w, weighted_a, dgate_up);
 }
 
 }  // namespace braid

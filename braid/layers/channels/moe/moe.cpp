@@ -2,10 +2,10 @@
 
 #include "braid/base/format.h"
 #include "braid/layers/channel.h"
+#include "braid/layers/channels/act.h"
 #include "braid/layers/channels/moe/moe_ref.h"
-#include "braid/ops/elementwise.h"
+#include "braid/ops/bias.h"
 #include "braid/ops/linear.h"
-#include "braid/ops/moe_experts.h"
 
 namespace braid {
 namespace {
@@ -36,6 +36,9 @@ void check(const MoeConfig& c) {
   require(c.experts / c.groups * c.topk_groups >= c.top_k,
           format("top_k={} experts do not fit in topk_groups={} groups of {}", c.top_k,
                  c.topk_groups, c.experts / c.groups));
+  require(c.limit > 0, format("limit={} must be positive", c.limit));
+  require(c.act == "clamped" || (c.limit == MoeConfig().limit && c.alpha == MoeConfig().alpha),
+          format("limit and alpha belong to act=clamped, not act={}", c.act));
 }
 
 }  // namespace
@@ -54,20 +57,35 @@ void MoeConfig::visit(OptionVisitor& v) {
   v.field("bias_rate", bias_rate, 1e-3);
   v.field("groups", groups, 1);
   v.field("topk_groups", topk_groups, 1);
+  v.field("router_bias", router_bias, false);
+  v.field("expert_bias", expert_bias, false);
+  v.field("act", act, "silu");
+  v.field("limit", limit, 7.0);
+  v.field("alpha", alpha, 1.702);
 }
 
 MoeLayer::MoeLayer(const MoeConfig& config, const LayerEnv& env, int64_t ffn, ParamBuilder& params)
-    : config_(config), loads_(static_cast<size_t>(config.experts), 0) {
+    : config_(config),
+      act_{read_act("moe", config.act, {Act::kSilu, Act::kGeluTanh, Act::kClamped}),
+           static_cast<float>(config.limit), static_cast<float>(config.alpha)},
+      loads_(static_cast<size_t>(config.experts), 0) {
   const int64_t e = config.experts, d = env.width;
   gate_ = &params.matrix("gate.weight", e, d, env.init_std);
+  if (config.router_bias) gate_bias_ = &params.vector("gate.bias", {e}, Init::zeros());
   if (config.balance == "bias") {
     bias_ = &params.add("gate.e_score_correction_bias", ParamRole::kBuffer, {e}, Init::zeros());
   }
-  gate_up_ = &params.add("experts.gate_up_proj", ParamRole::kMatrix, {e, 2 * ffn, d},
-                         Init::normal(env.init_std));
-  gate_up_->row_splits.assign(static_cast<size_t>(2 * e), ffn);
-  down_ = &params.add("experts.down_proj", ParamRole::kMatrix, {e, d, ffn},
-                      Init::normal(env.out_init_std));
+  experts_.act = act_;
+  experts_.gate_up = &params.add("experts.gate_up_proj", ParamRole::kMatrix, {e, 2 * ffn, d},
+                                 Init::normal(env.init_std));
+  experts_.gate_up->row_splits.assign(static_cast<size_t>(2 * e), ffn);
+  experts_.down = &params.add("experts.down_proj", ParamRole::kMatrix, {e, d, ffn},
+                              Init::normal(env.out_init_std));
+  if (config.expert_bias) {
+    experts_.gate_up_bias =
+        &params.vector("experts.gate_up_proj_bias", {e, 2 * ffn}, Init::zeros());
+    experts_.down_bias = &params.vector("experts.down_proj_bias", {e, d}, Init::zeros());
+  }
   if (config.shared == 0) return;
   ParamBuilder shared = params.scope("shared_expert");
   shared_.gate_proj = &shared.matrix("gate_proj.weight", config.shared, d, env.init_std);
@@ -91,23 +109,28 @@ RouterConfig MoeLayer::router() const {
 }
 
 Tensor MoeLayer::forward(const Context& ctx, const Tensor& x, const Batch&, States) {
-  const Routing routing = route(ctx, linear(ctx, x, *gate_), bias_, router());
+  const Tensor scores = biased(ctx, linear(ctx, x, *gate_), gate_bias_);
+  const Routing routing = route(ctx, scores, bias_, router());
   if (ctx.tape != nullptr) {
     for (size_t e = 0; e < loads_.size(); ++e) loads_[e] += routing.loads[e];
     aux_loss_ = routing.aux_loss;
   }
-  Tensor y = moe_experts(ctx, x, *gate_up_, *down_, routing.experts, routing.weights);
+  Tensor y = moe_experts(ctx, x, experts_, routing.experts, routing.weights);
   if (config_.shared == 0) return y;
   const Tensor inner =
-      silu_mul(ctx, linear(ctx, x, *shared_.gate_proj), linear(ctx, x, *shared_.up_proj));
+      gated(ctx, linear(ctx, x, *shared_.gate_proj), linear(ctx, x, *shared_.up_proj), act_);
   Tensor shared = linear(ctx, inner, *shared_.down_proj);
   if (shared_.gate != nullptr) shared = gate_rows(ctx, shared, linear(ctx, x, *shared_.gate));
   return add(ctx, y, shared);
 }
 
 int64_t MoeLayer::idle_parameters() const {
-  return (gate_up_->value.count() + down_->value.count()) / config_.experts *
-         (config_.experts - config_.top_k);
+  int64_t all = 0;
+  for (const Parameter* p :
+       {experts_.gate_up, experts_.down, experts_.gate_up_bias, experts_.down_bias}) {
+    if (p != nullptr) all += p->value.count();
+  }
+  return all / config_.experts * (config_.experts - config_.top_k);
 }
 
 std::vector<double> MoeLayer::reference(const ReferenceParams& params, std::span<const double> x,
@@ -115,9 +138,9 @@ std::vector<double> MoeLayer::reference(const ReferenceParams& params, std::span
   const RouterConfig r = router();
   const auto find = [&](bool has, const char* name) { return has ? params[name].data() : nullptr; };
   const bool shared = config_.shared > 0;
-  const int64_t width = down_->value.size(1);
+  const int64_t width = experts_.down->value.size(1);
   const MoeRef<double> m{width,
-                         down_->value.size(2),
+                         experts_.down->value.size(2),
                          config_.experts,
                          config_.top_k,
                          r.sigmoid,
@@ -133,7 +156,11 @@ std::vector<double> MoeLayer::reference(const ReferenceParams& params, std::span
                          find(shared, "shared_expert.gate_proj.weight"),
                          find(shared, "shared_expert.up_proj.weight"),
                          find(shared, "shared_expert.down_proj.weight"),
-                         find(config_.shared_gate, "shared_expert_gate.weight")};
+                         find(config_.shared_gate, "shared_expert_gate.weight"),
+                         act_,
+                         find(config_.router_bias, "gate.bias"),
+                         find(config_.expert_bias, "experts.gate_up_proj_bias"),
+                         find(config_.expert_bias, "experts.down_proj_bias")};
   std::vector<double> y;
   for (int64_t t = 0; t < tokens; ++t) {
     const std::vector<double> row = moe_ref(m, x.data() + t * width);

@@ -2,6 +2,7 @@
 // The mixture-of-experts channel, for callers that want its statistics.
 
 #include "braid/layers/layer.h"
+#include "braid/ops/moe_experts.h"
 #include "braid/ops/moe_router.h"
 
 namespace braid {
@@ -20,6 +21,11 @@ struct MoeConfig {
   double bias_rate = 1e-3;
   int64_t groups = 1;
   int64_t topk_groups = 1;
+  bool router_bias = false;
+  bool expert_bias = false;
+  std::string act = "silu";  // silu | gelu_tanh | clamped
+  double limit = 7;          // of clamped
+  double alpha = 1.702;
   void visit(OptionVisitor& v);
 };
 
@@ -45,10 +51,11 @@ class MoeLayer final : public Layer {
   RouterConfig router() const;
 
   MoeConfig config_;
+  Activation act_;
   Parameter* gate_;
+  Parameter* gate_bias_ = nullptr;
   Parameter* bias_ = nullptr;
-  Parameter* gate_up_;
-  Parameter* down_;
+  ExpertWeights experts_ = {};
   struct Shared {
     Parameter *gate_proj, *up_proj, *down_proj, *gate;
   };

@@ -6,7 +6,7 @@
 #include <complex>
 #include <numeric>
 
-#include "braid/layers/channels/swiglu_ref.h"
+#include "braid/layers/channels/feed_forward_ref.h"
 
 namespace braid {
 
@@ -25,10 +25,11 @@ struct MoeRef {
   const S* shared_up_proj;
   const S* shared_down_proj;  // [D, shared]
   const S* shared_gate;       // [D] or null
+  Activation act = {};
+  const S* router_bias = nullptr;   // [E] of the logits
+  const S* gate_up_bias = nullptr;  // [E, 2F]
+  const S* down_bias = nullptr;     // [E, D]
 };
-
-inline double real_part(double x) { return x; }
-inline double real_part(std::complex<double> x) { return x.real(); }
 
 // Scores [E] of one token.
 template <typename S>
@@ -37,8 +38,7 @@ std::vector<S> moe_scores_ref(const MoeRef<S>& m, const S* x) {
   std::vector<S> s(m.experts);
   S sum = S(0);
   for (int64_t e = 0; e < m.experts; ++e) {
-    S z = S(0);
-    for (int64_t d = 0; d < m.width; ++d) z += m.gate[e * m.width + d] * x[d];
+    const S z = ref::dot_row(m.gate, m.router_bias, e, m.width, x);
     s[e] = m.sigmoid ? S(1) / (S(1) + exp(-z)) : exp(z);
     sum += s[e];
   }
@@ -52,7 +52,7 @@ std::vector<S> moe_scores_ref(const MoeRef<S>& m, const S* x) {
 template <typename S>
 std::vector<int64_t> moe_choice_ref(const MoeRef<S>& m, const std::vector<S>& s) {
   std::vector<double> c(m.experts);
-  for (int64_t e = 0; e < m.experts; ++e) c[e] = real_part(m.bias ? s[e] + m.bias[e] : s[e]);
+  for (int64_t e = 0; e < m.experts; ++e) c[e] = ref::real_of(m.bias ? s[e] + m.bias[e] : s[e]);
   const auto best = [](std::vector<double> values) {
     std::vector<int64_t> order(values.size());
     std::iota(order.begin(), order.end(), 0);
@@ -90,8 +90,14 @@ std::vector<S> moe_ref(const MoeRef<S>& m, const S* x) {
   for (const int64_t e : chosen) {
     const S weight = m.scale * (m.renormalise ? s[e] / (sum + 1e-20) : s[e]);
     const S* gate = m.gate_up + e * 2 * m.ffn * m.width;
-    swiglu_ref<S>({m.width, m.ffn, gate, gate + m.ffn * m.width, m.down + e * m.width * m.ffn}, x,
-                  weight, y.data());
+    FeedForwardWeights<S> own{
+        m.width, m.ffn, gate, gate + m.ffn * m.width, m.down + e * m.width * m.ffn, m.act};
+    if (m.gate_up_bias != nullptr) {
+      own.gate_bias = m.gate_up_bias + e * 2 * m.ffn;
+      own.up_bias = own.gate_bias + m.ffn;
+      own.down_bias = m.down_bias + e * m.width;
+    }
+    feed_forward_ref<S>(own, x, weight, y.data());
   }
   if (m.shared > 0) {
     S weight = S(1);
@@ -100,8 +106,9 @@ std::vector<S> moe_ref(const MoeRef<S>& m, const S* x) {
       for (int64_t d = 0; d < m.width; ++d) z += m.shared_gate[d] * x[d];
       weight = S(1) / (S(1) + exp(-z));
     }
-    swiglu_ref<S>({m.width, m.shared, m.shared_gate_proj, m.shared_up_proj, m.shared_down_proj}, x,
-                  weight, y.data());
+    feed_forward_ref<S>(
+        {m.width, m.shared, m.shared_gate_proj, m.shared_up_proj, m.shared_down_proj, m.act}, x,
+        weight, y.data());
   }
   return y;
 }

@@ -7,6 +7,7 @@
 #include "braid/base/format.h"
 #include "braid/kernels/moe/moe.h"
 #include "braid/layers/channel.h"
+#include "braid/layers/channels/act.h"
 #include "braid/layers/channels/moe/moe_ref.h"
 #include "braid/ops/checkpoint.h"
 #include "braid/ops/tape.h"
@@ -37,8 +38,11 @@ struct Fixture {
     ParamBuilder params(ctx, set, 3);
     layer = find_channel("moe")->make(options, env, params);
     set.allocate_grads(ctx);
-    if (Parameter* bias = set.find("gate.e_score_correction_bias")) {
-      bias->value = testing::random_tensor(ctx, bias->value.shape(), "bias", 0.2);
+    for (const char* name : {"gate.e_score_correction_bias", "gate.bias",
+                             "experts.gate_up_proj_bias", "experts.down_proj_bias"}) {
+      Parameter* bias = set.find(name);
+      if (bias == nullptr) continue;
+      bias->value = testing::random_tensor(ctx, bias->value.shape(), name, 0.2);
     }
   }
   const MoeLayer& moe() const { return dynamic_cast<const MoeLayer&>(*layer); }
@@ -52,6 +56,7 @@ struct Reference {
   std::vector<Complex> bias;
   double aux_coef;
   std::vector<int64_t> loads;
+  bool router_bias, expert_bias;
 
   Complex loss(std::span<const Complex> in, const Tensor& up) {
     const Complex* at = in.data() + tokens * m.width;
@@ -61,9 +66,14 @@ struct Reference {
       return p;
     };
     m.gate = take(m.experts * m.width);
+    if (router_bias) m.router_bias = take(m.experts);
     m.bias = bias.empty() ? nullptr : bias.data();
     m.gate_up = take(m.experts * 2 * m.ffn * m.width);
     m.down = take(m.experts * m.width * m.ffn);
+    if (expert_bias) {
+      m.gate_up_bias = take(m.experts * 2 * m.ffn);
+      m.down_bias = take(m.experts * m.width);
+    }
     m.shared_gate_proj = take(m.shared * m.width);
     m.shared_up_proj = take(m.shared * m.width);
     m.shared_down_proj = take(m.shared * m.width);
@@ -113,7 +123,11 @@ void check_gradients(const Options& options, bool sigmoid, double aux_coef) {
                 tokens,
                 {},
                 aux_coef,
-                f.moe().loads()};
+                f.moe().loads(),
+                config.router_bias,
+                config.expert_bias};
+  ref.m.act = {read_act("moe", config.act, {Act::kSilu, Act::kGeluTanh, Act::kClamped}),
+               static_cast<float>(config.limit), static_cast<float>(config.alpha)};
   for (const Parameter& p : f.set) {
     const auto v = testing::values(p.value);
     if (p.role == ParamRole::kBuffer) {
@@ -175,6 +189,22 @@ TEST_CASE("moe equals its definition, values and gradients") {
                               {"balance", "aux"},
                               {"aux_coef", "0.5"}}),
                   false, 0.5);
+  check_gradients(options_of({{"experts", "4"},
+                              {"ffn", "5"},
+                              {"balance", "none"},
+                              {"router_bias", "true"},
+                              {"expert_bias", "true"},
+                              {"act", "clamped"},
+                              {"limit", "0.7"},
+                              {"alpha", "1.3"}}),
+                  false, 0);
+  check_gradients(options_of({{"experts", "4"},
+                              {"ffn", "5"},
+                              {"router", "sigmoid"},
+                              {"shared", "4"},
+                              {"expert_bias", "true"},
+                              {"act", "gelu_tanh"}}),
+                  true, 0);
 }
 
 TEST_CASE("moe over many tokens: experts with none, few and several tiles of rows") {
@@ -323,6 +353,9 @@ TEST_CASE("moe's errors name the option, both values and what would be right") {
   fails({{"balance", "loss"}}, "moe: balance=loss is none of none, bias, aux");
   fails({{"shared_gate", "true"}}, "moe: shared_gate=true needs a shared expert, shared=0");
   fails({{"groups", "3"}}, "moe: groups=3 must divide experts=8");
+  fails({{"act", "relu"}}, "moe: act=relu is none of silu, gelu_tanh, clamped");
+  fails({{"limit", "5"}}, "moe: limit and alpha belong to act=clamped, not act=silu");
+  fails({{"act", "clamped"}, {"limit", "0"}}, "moe: limit=0 must be positive");
   fails({{"groups", "8"}, {"top_k", "2"}},
         "moe: top_k=2 experts do not fit in topk_groups=1 groups of 1");
 }

@@ -1,7 +1,8 @@
 #include "braid/base/format.h"
 #include "braid/layers/channel.h"
-#include "braid/layers/channels/swiglu_ref.h"
-#include "braid/ops/elementwise.h"
+#include "braid/layers/channels/act.h"
+#include "braid/layers/channels/feed_forward_ref.h"
+#include "braid/ops/bias.h"
 #include "braid/ops/linear.h"
 
 namespace braid {
@@ -9,37 +10,62 @@ namespace {
 
 struct SwigluConfig {
   int64_t ffn = 0;  // 0: 8/3 of the width, rounded up to a multiple of 64
-  void visit(OptionVisitor& v) { v.field("ffn", ffn, 0); }
+  std::string act = "silu";
+  bool bias = false;
+  void visit(OptionVisitor& v) {
+    v.field("ffn", ffn, 0);
+    v.field("act", act, "silu");
+    v.field("bias", bias, false);
+  }
 };
 
 class Swiglu final : public Layer {
  public:
   Swiglu(const SwigluConfig& config, const LayerEnv& env, int64_t ffn, ParamBuilder& params)
       : config_(config),
+        act_{.act = read_act("swiglu", config.act, {Act::kSilu, Act::kGeluTanh, Act::kGelu})},
         gate_(params.matrix("gate_proj.weight", ffn, env.width, env.init_std)),
         up_(params.matrix("up_proj.weight", ffn, env.width, env.init_std)),
-        down_(params.matrix("down_proj.weight", env.width, ffn, env.out_init_std)) {}
+        down_(params.matrix("down_proj.weight", env.width, ffn, env.out_init_std)) {
+    if (!config.bias) return;
+    gate_bias_ = &params.vector("gate_proj.bias", {ffn}, Init::zeros());
+    up_bias_ = &params.vector("up_proj.bias", {ffn}, Init::zeros());
+    down_bias_ = &params.vector("down_proj.bias", {env.width}, Init::zeros());
+  }
 
   Tensor forward(const Context& ctx, const Tensor& x, const Batch&, States) override {
-    return linear(ctx, silu_mul(ctx, linear(ctx, x, gate_), linear(ctx, x, up_)), down_);
+    const Tensor g = biased(ctx, linear(ctx, x, gate_), gate_bias_);
+    const Tensor u = biased(ctx, linear(ctx, x, up_), up_bias_);
+    return biased(ctx, linear(ctx, gated(ctx, g, u, act_), down_), down_bias_);
   }
   Options options() const override { return write_options(config_); }
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t tokens) const override {
     const int64_t ffn = down_.value.size(1), width = down_.value.size(0);
-    const SwigluWeights<double> w{width, ffn, params["gate_proj.weight"].data(),
-                                  params["up_proj.weight"].data(),
-                                  params["down_proj.weight"].data()};
+    const auto bias = [&](const char* name) {
+      return config_.bias ? params[name].data() : nullptr;
+    };
+    const FeedForwardWeights<double> w{width,
+                                       ffn,
+                                       params["gate_proj.weight"].data(),
+                                       params["up_proj.weight"].data(),
+                                       params["down_proj.weight"].data(),
+                                       act_,
+                                       bias("gate_proj.bias"),
+                                       bias("up_proj.bias"),
+                                       bias("down_proj.bias")};
     std::vector<double> y(x.size());
-    for (int64_t t = 0; t < tokens; ++t) swiglu_ref(w, &x[t * width], 1.0, &y[t * width]);
+    for (int64_t t = 0; t < tokens; ++t) feed_forward_ref(w, &x[t * width], 1.0, &y[t * width]);
     return y;
   }
 
  private:
   SwigluConfig config_;
+  Activation act_;
   Parameter& gate_;
   Parameter& up_;
   Parameter& down_;
+  Parameter *gate_bias_ = nullptr, *up_bias_ = nullptr, *down_bias_ = nullptr;
 };
 
 }  // namespace
