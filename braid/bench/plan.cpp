@@ -30,7 +30,7 @@ void count_parameters(const Model& model, Plan& plan) {
     auto layer = std::find_if(plan.layers.begin(), plan.layers.end(),
                               [&](const PlanLayer& l) { return p.name.starts_with(l.path); });
     layer->parameters += p.value.count();
-    plan.weight_bytes += p.value.bytes();
+    plan.weight_bytes += p.bytes();
   }
   plan.parameters = model.parameters().trained_count();
   plan.active_parameters = plan.parameters - model.idle_parameters();

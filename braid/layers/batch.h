@@ -17,6 +17,9 @@ struct Batch {
   // Position of each sequence's first row in its sequence: 0 in training, the state's length when
   // decoding.
   std::vector<int64_t> offsets;
+  // Tokens each sequence is meant to reach, for positions that are scaled by length (dynamic,
+  // longrope); empty = unknown: every token is placed as the last of its sequence.
+  std::vector<int64_t> contexts = {};
 
   int64_t tokens() const { return seq_starts.empty() ? 0 : seq_starts.back(); }
   int64_t sequences() const { return static_cast<int64_t>(seq_starts.size()) - 1; }

@@ -34,7 +34,8 @@ Heads heads_of(const Tensor& x, int64_t heads, int64_t d) {
 }
 
 void check(const AttentionConfig& c, int64_t tokens, std::span<const int64_t> seq_starts) {
-  BRAID_CHECK(c.kv_heads > 0 && c.heads % c.kv_heads == 0 && c.head_dim > 0 && c.window >= 0);
+  BRAID_CHECK(c.kv_heads > 0 && c.heads % c.kv_heads == 0 && c.head_dim > 0 && c.window >= 0 &&
+              c.chunk >= 0);
   BRAID_CHECK(!seq_starts.empty() && seq_starts.front() == 0 && seq_starts.back() == tokens);
 }
 
@@ -78,8 +79,8 @@ PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, con
               std::span<const int64_t> seq_starts) {
   const Rows rk = rows_of(k), rv = rows_of(v);
   const TileList list(seq_starts, kKvTile);
-  const int64_t floats = kv_page_floats(c.kv_heads, c.head_dim, 1);
-  const KvLayout layout = kv_layout(c.head_dim, 1);
+  const int64_t dv = c.values(), floats = kv_page_floats(c.kv_heads, c.head_dim, dv, 1);
+  const KvLayout layout = kv_layout(c.head_dim, dv, 1);
   PackedKv packed{Tensor::empty(ctx, {list.count(), floats}), {}, {}};
   float* memory = packed.memory.data();
   parallel_for(ctx, list.count(), 1, [&](int64_t begin, int64_t end) {
@@ -88,8 +89,10 @@ PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, con
       const int64_t row = seq_starts[t.sequence] + t.begin;
       float* tile = memory + i * floats;
       if (t.rows < kKvTile) std::memset(tile, 0, static_cast<size_t>(floats) * sizeof(float));
-      pack_kv_rows(layout, c.kv_heads, c.head_dim, k.data() + row * rk.stride, rk.stride,
-                   v.data() + row * rv.stride, rv.stride, 0, t.rows, tile);
+      const KvRows rows{
+          c.head_dim, dv, k.data() + row * rk.stride, rk.stride, v.data() + row * rv.stride,
+          rv.stride};
+      pack_kv_rows(layout, c.kv_heads, rows, 0, t.rows, tile);
     }
   });
   for (int64_t i = 0; i < list.count(); ++i) packed.tiles.push_back(memory + i * floats);
@@ -106,8 +109,8 @@ void forward_tiles(const Context& ctx, const AttentionConfig& c, const Heads& q,
                    std::span<const int64_t> seq_starts, std::span<const KvView> kv,
                    bool skip_single, float* out, float* lse) {
   const TileList list(seq_starts, kQueryTile);
-  const int64_t ranges = list.count() * c.heads, ld_out = c.heads * c.head_dim;
-  ScratchSlots scratch(ctx, ranges, attention_forward_scratch(c.head_dim));
+  const int64_t ranges = list.count() * c.heads, ld_out = c.heads * c.values();
+  ScratchSlots scratch(ctx, ranges, attention_forward_scratch(c));
   parallel_for(ctx, ranges, 1, [&](int64_t begin, int64_t) {
     // Late tiles have most keys to read: they go first, so that no thread is left with a long one
     // at the end.
@@ -120,7 +123,7 @@ void forward_tiles(const Context& ctx, const AttentionConfig& c, const Heads& q,
     const ScratchSlots::Lease lease(scratch);
     attention_forward_tile(c, head, q.at(row, head), q.token_stride, t.rows,
                            view.length - length + t.begin, view,
-                           out + row * ld_out + head * c.head_dim, ld_out,
+                           out + row * ld_out + head * c.values(), ld_out,
                            lse == nullptr ? nullptr : lse + head * q.tokens + row, lease.data());
   });
 }
@@ -142,7 +145,7 @@ void forward_single(const Context& ctx, const AttentionConfig& c, const Heads& q
   }
   if (rows.empty()) return;
   first.push_back(static_cast<int64_t>(items.size()));
-  const int64_t d = c.head_dim, partial = decode_partial_floats(d),
+  const int64_t dv = c.values(), partial = decode_partial_floats(dv),
                 count = static_cast<int64_t>(items.size());
   const int64_t ranges = count * c.kv_heads;
   Tensor partials = Tensor::empty(ctx, {count, c.heads, partial});
@@ -160,9 +163,9 @@ void forward_single(const Context& ctx, const AttentionConfig& c, const Heads& q
   parallel_for(ctx, singles * c.heads, 64, [&](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) {
       const int64_t s = j / c.heads, head = j % c.heads;
-      attention_decode_merge(partials.data() + (first[s] * c.heads + head) * partial,
-                             first[s + 1] - first[s], c.heads * partial, d,
-                             out + (rows[s] * c.heads + head) * d);
+      attention_decode_merge(c, head, partials.data() + (first[s] * c.heads + head) * partial,
+                             first[s + 1] - first[s], c.heads * partial,
+                             out + (rows[s] * c.heads + head) * dv);
     }
   });
 }
@@ -175,28 +178,61 @@ void sum_rows(const float* from, int64_t count, int64_t d, float* to) {
   }
 }
 
+AttentionConfig with_sinks(AttentionConfig c, const Parameter* sinks) {
+  BRAID_CHECK(sinks == nullptr || sinks->value.count() == c.heads);
+  c.sinks = sinks == nullptr ? nullptr : sinks->value.data();
+  return c;
+}
+
+// The heads of a group share a kv head, whose gradient is the sum of theirs in their order.
+void sum_groups(const Context& ctx, const AttentionConfig& c, const Tensor& of_heads, int64_t dim,
+                const Tensor& sums) {
+  parallel_for(ctx, sums.size(0), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * c.kv_heads; i < end * c.kv_heads; ++i)
+      sum_rows(of_heads.data() + i * c.group() * dim, c.group(), dim, sums.data() + i * dim);
+  });
+}
+
+// sinks.grad += the shares of the sequences [sequences, heads], in their order.
+void add_sink_gradients(const Context& ctx, const Tensor& shares, Parameter& sinks) {
+  if (!sinks.grad.defined()) return;
+  parallel_for(ctx, sinks.grad.count(), 64, [&](int64_t begin, int64_t end) {
+    for (int64_t s = 0; s < shares.size(0); ++s) {
+      for (int64_t h = begin; h < end; ++h)
+        sinks.grad.data()[h] += shares.data()[s * shares.size(1) + h];
+    }
+  });
+}
+
 }  // namespace
 
 double attention_flops(const AttentionConfig& c, int64_t past, int64_t tokens) {
-  // Query at position p sees min(p + 1, window) keys.
-  const auto pairs = [&](double n) {
+  // Query at position p of a chunk sees min(p + 1, window) keys.
+  const auto in_chunk = [&](double n) {
     const double w = static_cast<double>(c.window);
     if (c.window == 0 || n <= w) return n * (n + 1) / 2;
     return w * (w + 1) / 2 + (n - w) * w;
   };
-  return 4.0 * static_cast<double>(c.head_dim * c.heads) *
-         (pairs(static_cast<double>(past + tokens)) - pairs(static_cast<double>(past)));
+  const auto pairs = [&](int64_t n) {
+    if (c.chunk == 0) return in_chunk(static_cast<double>(n));
+    return static_cast<double>(n / c.chunk) * in_chunk(static_cast<double>(c.chunk)) +
+           in_chunk(static_cast<double>(n % c.chunk));
+  };
+  return 2.0 * static_cast<double>((c.head_dim + c.values()) * c.heads) *
+         (pairs(past + tokens) - pairs(past));
 }
 
-Tensor attention(const Context& ctx, const AttentionConfig& c, const Tensor& q, const Tensor& k,
-                 const Tensor& v, std::span<const int64_t> seq_starts) {
+Tensor attention(const Context& ctx, const AttentionConfig& config, const Tensor& q,
+                 const Tensor& k, const Tensor& v, std::span<const int64_t> seq_starts,
+                 Parameter* sinks) {
+  const AttentionConfig c = with_sinks(config, sinks);
   const Heads heads = heads_of(q, c.heads, c.head_dim);
   check(c, heads.tokens, seq_starts);
   BRAID_CHECK(k.rank() == 3 && k.size(0) == heads.tokens && k.size(1) == c.kv_heads &&
               k.size(2) == c.head_dim);
-  BRAID_CHECK(v.shape() == k.shape());
-  Tape* tape = recording(ctx, {&q, &k, &v});
-  Tensor out = Tensor::empty(ctx, {heads.tokens, c.heads, c.head_dim});
+  BRAID_CHECK(v.shape() == (Shape{heads.tokens, c.kv_heads, c.values()}));
+  Tape* tape = recording(ctx, {&q, &k, &v}, sinks != nullptr && sinks->grad.defined());
+  Tensor out = Tensor::empty(ctx, {heads.tokens, c.heads, c.values()});
   Tensor lse = tape != nullptr ? Tensor::empty(ctx, {c.heads, heads.tokens}) : Tensor();
   {
     const PackedKv kv = pack(ctx, c, k, v, seq_starts);
@@ -208,24 +244,27 @@ Tensor attention(const Context& ctx, const AttentionConfig& c, const Tensor& q, 
   }
   if (tape != nullptr) {
     std::vector<int64_t> starts(seq_starts.begin(), seq_starts.end());
-    tape->record(
-        out, [c, q, k, v, out, lse, starts = std::move(starts)](Tape& t, const Tensor& d_out) {
-          AttentionGrads g = attention_backward(t.context(), c, q, k, v, out, lse, d_out, starts);
-          t.add(q, g.q);
-          t.add(k, g.k);
-          t.add(v, g.v);
-        });
+    tape->record(out, [c, q, k, v, out, lse, sinks, starts = std::move(starts)](
+                          Tape& t, const Tensor& d_out) {
+      AttentionGrads g =
+          attention_backward(t.context(), c, q, k, v, out, lse, d_out, starts, sinks);
+      t.add(q, g.q);
+      t.add(k, g.k);
+      t.add(v, g.v);
+    });
   }
   return out;
 }
 
-Tensor attention_cached(const Context& ctx, const AttentionConfig& c, const Tensor& q,
-                        std::span<const int64_t> seq_starts, std::span<const KvView> past) {
+Tensor attention_cached(const Context& ctx, const AttentionConfig& config, const Tensor& q,
+                        std::span<const int64_t> seq_starts, std::span<const KvView> past,
+                        const Parameter* sinks) {
+  const AttentionConfig c = with_sinks(config, sinks);
   const Heads heads = heads_of(q, c.heads, c.head_dim);
   check(c, heads.tokens, seq_starts);
   BRAID_CHECK(static_cast<int64_t>(past.size()) == sequences(seq_starts));
   BRAID_CHECK(recording(ctx, {&q}) == nullptr);
-  Tensor out = Tensor::empty(ctx, {heads.tokens, c.heads, c.head_dim});
+  Tensor out = Tensor::empty(ctx, {heads.tokens, c.heads, c.values()});
   bool longer = false;
   for (int64_t s = 0; s < sequences(seq_starts); ++s) {
     const int64_t tokens = seq_starts[s + 1] - seq_starts[s];
@@ -238,19 +277,21 @@ Tensor attention_cached(const Context& ctx, const AttentionConfig& c, const Tens
   return out;
 }
 
-AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& c, const Tensor& q,
-                                  const Tensor& k, const Tensor& v, const Tensor& out,
-                                  const Tensor& lse, const Tensor& d_out,
-                                  std::span<const int64_t> seq_starts) {
+AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& config,
+                                  const Tensor& q, const Tensor& k, const Tensor& v,
+                                  const Tensor& out, const Tensor& lse, const Tensor& d_out,
+                                  std::span<const int64_t> seq_starts, Parameter* sinks) {
+  const AttentionConfig c = with_sinks(config, sinks);
   const Heads heads = heads_of(q, c.heads, c.head_dim);
-  const int64_t d = c.head_dim, tokens = heads.tokens, ld_q = c.heads * d, ld_kv = c.kv_heads * d;
+  const int64_t d = c.head_dim, dv = c.values(), tokens = heads.tokens;
   const bool grouped = c.group() > 1;
   AttentionGrads g{Tensor::empty(ctx, q.shape()), Tensor::empty(ctx, k.shape()),
                    Tensor::empty(ctx, v.shape())};
-  // One share of dk and dv per query head, summed over the group afterwards in the order of the
-  // heads.
-  Tensor dk = grouped ? Tensor::empty(ctx, {tokens, c.heads, d}) : g.k;
-  Tensor dv = grouped ? Tensor::empty(ctx, {tokens, c.heads, d}) : g.v;
+  // One share of dk and dv per query head, summed over the group afterwards.
+  Tensor d_k = grouped ? Tensor::empty(ctx, {tokens, c.heads, d}) : g.k;
+  Tensor d_v = grouped ? Tensor::empty(ctx, {tokens, c.heads, dv}) : g.v;
+  Tensor d_sinks;
+  if (sinks != nullptr) d_sinks = Tensor::empty(ctx, {sequences(seq_starts), c.heads});
   int64_t longest = 0;
   for (int64_t s = 0; s < sequences(seq_starts); ++s) {
     const int64_t length = seq_starts[s + 1] - seq_starts[s];
@@ -260,39 +301,37 @@ AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& c, 
   const Rows rk = rows_of(k), rv = rows_of(v);
   const int64_t ranges = sequences(seq_starts) * c.heads;
   {
-    ScratchSlots scratch(ctx, ranges, attention_backward_scratch(longest, d));
+    ScratchSlots scratch(ctx, ranges, attention_backward_scratch(c, longest));
     parallel_for(ctx, ranges, 1, [&](int64_t begin, int64_t) {
       const int64_t s = begin / c.heads, head = begin % c.heads, kv_head = head / c.group();
-      const int64_t row = seq_starts[s], at = row * ld_q + head * d;
+      const int64_t row = seq_starts[s], at = (row * c.heads + head) * d,
+                    at_v = (row * c.heads + head) * dv;
       const ScratchSlots::Lease lease(scratch);
       const AttentionHead h{heads.at(row, head),
                             heads.token_stride,
-                            out.data() + at,
-                            d_out.data() + at,
-                            ld_q,
+                            out.data() + at_v,
+                            d_out.data() + at_v,
+                            c.heads * dv,
                             k.data() + row * rk.stride + kv_head * d,
                             rk.stride,
-                            v.data() + row * rv.stride + kv_head * d,
+                            v.data() + row * rv.stride + kv_head * dv,
                             rv.stride,
                             lse.data() + head * tokens + row,
                             g.q.data() + at,
-                            ld_q,
-                            dk.data() + at,
-                            dv.data() + at,
-                            ld_q};
+                            c.heads * d,
+                            d_k.data() + at,
+                            c.heads * d,
+                            d_v.data() + at_v,
+                            c.heads * dv,
+                            sinks == nullptr ? 0 : c.sinks[head],
+                            sinks == nullptr ? nullptr : d_sinks.data() + begin};
       attention_backward_head(c, seq_starts[s + 1] - row, h, lease.data());
     });
   }
+  if (sinks != nullptr) add_sink_gradients(ctx, d_sinks, *sinks);
   if (!grouped) return g;
-  parallel_for(ctx, tokens, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t h = 0; h < c.kv_heads; ++h) {
-        const int64_t to = t * ld_kv + h * d, from = t * ld_q + h * c.group() * d;
-        sum_rows(dk.data() + from, c.group(), d, g.k.data() + to);
-        sum_rows(dv.data() + from, c.group(), d, g.v.data() + to);
-      }
-    }
-  });
+  sum_groups(ctx, c, d_k, d, g.k);
+  sum_groups(ctx, c, d_v, dv, g.v);
   return g;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // Causal softmax attention over ragged sequences: multi-head, grouped (arXiv 2305.13245) or
-// multi-query (1911.02150), with an optional sliding window. Blocked online softmax (2205.14135):
-// nothing of size T x T.
+// multi-query (1911.02150), with an optional sliding window, chunks, soft cap and sinks. Blocked
+// online softmax (2205.14135): nothing of size T x T.
 
 #include <span>
 
@@ -10,32 +10,34 @@
 
 namespace braid {
 
-// Every sequence starts at position 0. q [T, Hq, d], k and v [T, Hkv, d] -> [T, Hq, d]; sequence s
-// owns rows [seq_starts[s], seq_starts[s + 1]). Rows may be strided; q may also be given as [T *
-// Hq, d] with strided rows (a slice of a fused projection). Query head h reads kv head h / (Hq /
-// Hkv). Recorded on the tape.
+// Every sequence starts at position 0. q [T, Hq, d], k [T, Hkv, d], v [T, Hkv, dv] -> [T, Hq, dv];
+// sequence s owns rows [seq_starts[s], seq_starts[s + 1]). Rows may be strided; q may also be given
+// as [T * Hq, d] with strided rows (a slice of a fused projection). Query head h reads kv head
+// h / (Hq / Hkv). `sinks` [Hq] (null: none) is what config.sinks points to. Recorded on the tape.
 Tensor attention(const Context& ctx, const AttentionConfig& config, const Tensor& q,
-                 const Tensor& k, const Tensor& v, std::span<const int64_t> seq_starts);
+                 const Tensor& k, const Tensor& v, std::span<const int64_t> seq_starts,
+                 Parameter* sinks = nullptr);
 
 // The same for sequences whose keys and values are kept: past[s] holds all of sequence s, the new
 // tokens included, so that the new tokens are its last seq_starts[s + 1] - seq_starts[s] positions.
 // Not differentiable. A sequence with one new token takes the decode kernel.
 Tensor attention_cached(const Context& ctx, const AttentionConfig& config, const Tensor& q,
-                        std::span<const int64_t> seq_starts, std::span<const KvView> past);
+                        std::span<const int64_t> seq_starts, std::span<const KvView> past,
+                        const Parameter* sinks = nullptr);
 
 struct AttentionGrads {
   Tensor q, k, v;  // of the shapes of their operands, contiguous
 };
 
 // Gradients of attention() from its output and lse [Hq, T], the base-2 logarithms of the softmax
-// denominators.
+// denominators; that of the sinks is added to their parameter.
 AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& config,
                                   const Tensor& q, const Tensor& k, const Tensor& v,
                                   const Tensor& out, const Tensor& lse, const Tensor& d_out,
-                                  std::span<const int64_t> seq_starts);
+                                  std::span<const int64_t> seq_starts, Parameter* sinks = nullptr);
 
 // Products of q k^T and p v of all heads for `tokens` new queries after `past` earlier ones:
-// 4 d per visible pair.
+// 2 (d + dv) per visible pair.
 double attention_flops(const AttentionConfig& config, int64_t past, int64_t tokens);
 
 }  // namespace braid

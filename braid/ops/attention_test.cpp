@@ -9,6 +9,7 @@
 
 #include "braid/base/rng.h"
 #include "braid/kernels/attention/pack.h"
+#include "braid/testing/numeric.h"
 
 namespace braid {
 namespace {
@@ -22,47 +23,60 @@ Tensor random(const Context& ctx, Shape shape, uint64_t seed) {
 }
 
 struct Reference {
-  std::vector<double> out, dq, dk, dv;
+  std::vector<double> out, dq, dk, dv, dsinks;
 };
 
-// The definition, in double, T x T: o = softmax(scale q k^T) v over keys first_key(t) .. t, and the
-// gradients of sum(o * up) by the chain rule through the softmax. Queries before row `from` are
-// left out.
+// The definition, in double, T x T: o = softmax(cap(scale q k^T)) v over the keys that t sees, and
+// the gradients of sum(o * up) by the chain rule through the softmax. Queries before row `from` are
+// left out. v and up have c.values() channels.
 Reference reference(const AttentionConfig& c, const float* q, const float* k, const float* v,
                     const float* up, const std::vector<int64_t>& starts, int64_t from = 0) {
-  const int64_t d = c.head_dim, tokens = starts.back(), nq = c.heads * d, nk = c.kv_heads * d;
+  const int64_t d = c.head_dim, dv = c.values(), tokens = starts.back(), nq = c.heads * d,
+                nk = c.kv_heads * d, no = c.heads * dv, nv = c.kv_heads * dv;
   Reference r;
-  r.out.resize(static_cast<size_t>(tokens * nq));
-  r.dq.resize(r.out.size());
+  r.out.resize(static_cast<size_t>(tokens * no));
+  r.dq.resize(static_cast<size_t>(tokens * nq));
   r.dk.resize(static_cast<size_t>(tokens * nk));
-  r.dv.resize(r.dk.size());
+  r.dv.resize(static_cast<size_t>(tokens * nv));
+  r.dsinks.resize(static_cast<size_t>(c.heads));
   for (size_t s = 0; s + 1 < starts.size(); ++s) {
     for (int64_t t = std::max(from, starts[s]); t < starts[s + 1]; ++t) {
-      const int64_t first = starts[s] + c.first_key(t - starts[s]);
+      const int64_t place = t - starts[s];
+      int64_t first = c.window > 0 ? std::max<int64_t>(0, place - c.window + 1) : 0;
+      while (c.chunk > 0 && first / c.chunk != place / c.chunk) ++first;
+      first += starts[s];
       for (int64_t h = 0; h < c.heads; ++h) {
-        const int64_t at = t * nq + h * d, kv = h / c.group() * d;
-        std::vector<double> p, dp;
-        double most = -1e300, total = 0, mean = 0;
+        const int64_t at = t * nq + h * d, at_v = t * no + h * dv;
+        const int64_t kv = h / c.group() * d, kv_v = h / c.group() * dv;
+        std::vector<double> p, dp, slope;
+        const double sink = c.sinks == nullptr ? -HUGE_VAL : c.sinks[h];
+        double most = std::max(-1e300, sink), mean = 0;
         for (int64_t j = first; j <= t; ++j) {
           double score = 0;
           for (int64_t i = 0; i < d; ++i) score += double{q[at + i]} * k[j * nk + kv + i];
-          p.push_back(score * c.scale);
+          score *= c.scale;
+          const double turned = c.softcap > 0 ? std::tanh(score / c.softcap) : 0;
+          slope.push_back(1 - turned * turned);
+          p.push_back(c.softcap > 0 ? c.softcap * turned : score);
           most = std::max(most, p.back());
         }
+        const double none = std::exp(sink - most);
+        double total = none;
         for (double& x : p) total += x = std::exp(x - most);
         for (double& x : p) x /= total;
         for (int64_t j = first; j <= t; ++j) {
           double g = 0;
-          for (int64_t i = 0; i < d; ++i) {
-            r.out[at + i] += p[j - first] * v[j * nk + kv + i];
-            r.dv[j * nk + kv + i] += p[j - first] * up[at + i];
-            g += double{up[at + i]} * v[j * nk + kv + i];
+          for (int64_t i = 0; i < dv; ++i) {
+            r.out[at_v + i] += p[j - first] * v[j * nv + kv_v + i];
+            r.dv[j * nv + kv_v + i] += p[j - first] * up[at_v + i];
+            g += double{up[at_v + i]} * v[j * nv + kv_v + i];
           }
           dp.push_back(g);
           mean += p[j - first] * g;
         }
+        r.dsinks[h] -= none / total * mean;
         for (int64_t j = first; j <= t; ++j) {
-          const double ds = p[j - first] * (dp[j - first] - mean) * c.scale;
+          const double ds = p[j - first] * (dp[j - first] - mean) * slope[j - first] * c.scale;
           for (int64_t i = 0; i < d; ++i) {
             r.dq[at + i] += ds * k[j * nk + kv + i];
             r.dk[j * nk + kv + i] += ds * q[at + i];
@@ -95,7 +109,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 struct Cache {
   Cache(const Context& ctx, const AttentionConfig& c, const Tensor& k, const Tensor& v,
         int64_t first_tile = 0)
-      : floats(kv_page_floats(c.kv_heads, c.head_dim, 1)),
+      : floats(kv_page_floats(c.kv_heads, c.head_dim, c.head_dim, 1)),
         ld(c.kv_heads * c.head_dim),
         config(c),
         k(k),
@@ -105,12 +119,17 @@ struct Cache {
     for (int64_t t = first_tile; t < tiles; ++t) pointers.push_back(memory.data() + t * floats);
     view.first_tile = first_tile;
     view.tiles = pointers.data();
-    view.layout = kv_layout(c.head_dim, 1);
+    view.layout = kv_layout(c.head_dim, c.head_dim, 1);
   }
   void append(int64_t count) {
     for (int64_t i = 0; i < count; ++i, ++view.length) {
-      pack_kv_rows(view.layout, config.kv_heads, config.head_dim, k.data() + view.length * ld, ld,
-                   v.data() + view.length * ld, ld, view.length % kKvTile, 1,
+      const KvRows rows{config.head_dim,
+                        config.head_dim,
+                        k.data() + view.length * ld,
+                        ld,
+                        v.data() + view.length * ld,
+                        ld};
+      pack_kv_rows(view.layout, config.kv_heads, rows, view.length % kKvTile, 1,
                    memory.data() + view.length / kKvTile * floats);
     }
   }
@@ -124,6 +143,9 @@ struct Cache {
 struct Case {
   int64_t heads, kv_heads, d, window;
   std::vector<int64_t> lengths;
+  int64_t chunk = 0, dv = 0;
+  float softcap = 0;
+  bool sinks = false;
 };
 
 // 400 eps: sums of up to 1000 products in f32, whose rounding grows as the root of their number.
@@ -144,31 +166,44 @@ TEST_CASE("attention and its gradients agree with the definition in double") {
                         {4, 2, 64, 64, {300}},
                         {3, 1, 20, 100, {99, 100, 101, 400}},
                         {6, 2, 7, 65, {150}},
-                        {2, 1, 16, 2000, {300, 66}}};
+                        {2, 1, 16, 2000, {300, 66}},
+                        {4, 2, 16, 0, {200, 1, 33}, 0, 0, 0, true},
+                        {2, 1, 32, 0, {150, 70}, 0, 0, 1.5f},
+                        {2, 2, 8, 0, {300, 5}, 70},
+                        {3, 3, 24, 0, {100, 66}, 0, 40},
+                        {2, 1, 40, 0, {130}, 0, 12},
+                        {4, 2, 12, 50, {260}, 64, 20, 0.9f, true}};
   for (const Case& x : cases) {
     CAPTURE(x.heads);
     CAPTURE(x.d);
     CAPTURE(x.window);
     CAPTURE(x.lengths.back());
-    const AttentionConfig c{x.heads, x.kv_heads, x.d, 1.0f / std::sqrt(static_cast<float>(x.d)),
-                            x.window};
+    const AttentionConfig c{
+        x.heads,  x.kv_heads, x.d,       1.0f / std::sqrt(static_cast<float>(x.d)),
+        x.window, x.chunk,    x.softcap, x.dv};
     std::vector<int64_t> starts{0};
     for (int64_t n : x.lengths) starts.push_back(starts.back() + n);
     Context ctx;
     Tape tape;
     Tensor q = random(ctx, {starts.back(), x.heads, x.d}, 1),
            k = random(ctx, {starts.back(), x.kv_heads, x.d}, 2);
-    Tensor v = random(ctx, {starts.back(), x.kv_heads, x.d}, 3), up = random(ctx, q.shape(), 4);
+    Tensor v = random(ctx, {starts.back(), x.kv_heads, c.values()}, 3),
+           up = random(ctx, {starts.back(), x.heads, c.values()}, 4);
+    Parameter sinks{
+        "sinks", ParamRole::kVector, random(ctx, {x.heads}, 5), Tensor::zeros(ctx, {x.heads}), {}};
     for (Tensor* t : {&q, &k, &v}) tape.watch(*t);
     Context train = ctx;
     train.tape = &tape;
-    const Tensor y = attention(train, c, q, k, v, starts);
-    const Reference r = reference(c, q.data(), k.data(), v.data(), up.data(), starts);
+    const Tensor y = attention(train, c, q, k, v, starts, x.sinks ? &sinks : nullptr);
+    AttentionConfig same = c;
+    if (x.sinks) same.sinks = sinks.value.data();
+    const Reference r = reference(same, q.data(), k.data(), v.data(), up.data(), starts);
     CHECK(distance(y, r.out) < kForward);
     tape.backward(ctx, y, up);
     CHECK(distance(tape.grad(q), r.dq) < kGradient);
     CHECK(distance(tape.grad(k), r.dk) < kGradient);
     CHECK(distance(tape.grad(v), r.dv) < kGradient);
+    CHECK(distance(sinks.grad, r.dsinks) < kGradient);
   }
 }
 
@@ -218,13 +253,16 @@ TEST_CASE("packed sequences give the bits they give alone, for any number of thr
 }
 
 TEST_CASE("a prefill cut anywhere gives the bits of the whole; decode agrees within rounding") {
-  for (int64_t window : {0, 37}) {
-    const AttentionConfig c{4, 2, 24, 0.2f, window};
+  for (const AttentionConfig& c :
+       {AttentionConfig{4, 2, 24, 0.2f, 0}, AttentionConfig{4, 2, 24, 0.2f, 37},
+        AttentionConfig{4, 2, 24, 0.2f, 0, 50, 0.7f}}) {
     const int64_t n = 141;
     Context ctx;
+    Parameter of_heads = testing::random_parameter(ctx, {4}, "sinks");
+    Parameter* sinks = c.chunk > 0 ? &of_heads : nullptr;
     const Tensor q = random(ctx, {n, 4, 24}, 1), k = random(ctx, {n, 2, 24}, 2),
                  v = random(ctx, {n, 2, 24}, 3);
-    const Tensor whole = attention(ctx, c, q, k, v, std::vector<int64_t>{0, n});
+    const Tensor whole = attention(ctx, c, q, k, v, std::vector<int64_t>{0, n}, sinks);
     const std::vector<double> want(whole.data(), whole.data() + whole.count());
     for (int64_t cut = 2; cut <= n - 2; ++cut) {
       Cache cache(ctx, c, k, v);
@@ -232,7 +270,7 @@ TEST_CASE("a prefill cut anywhere gives the bits of the whole; decode agrees wit
         cache.append(count);
         const Tensor part =
             attention_cached(ctx, c, q.narrow(0, begin, count), std::vector<int64_t>{0, count},
-                             std::span(&cache.view, 1));
+                             std::span(&cache.view, 1), sinks);
         CHECK(same_bits(part, whole.narrow(0, begin, count)));
       }
     }
@@ -241,7 +279,7 @@ TEST_CASE("a prefill cut anywhere gives the bits of the whole; decode agrees wit
     for (int64_t t = 0; t < n; ++t) {
       cache.append(1);
       const Tensor y = attention_cached(ctx, c, q.narrow(0, t, 1), std::vector<int64_t>{0, 1},
-                                        std::span(&cache.view, 1));
+                                        std::span(&cache.view, 1), sinks);
       std::memcpy(steps.data() + t * 96, y.data(), y.bytes());
     }
     CHECK(distance(steps, want) < kForward);

@@ -7,6 +7,7 @@
 #include "braid/kernels/softmax/cross_entropy.h"
 #include "braid/ops/product.h"
 #include "braid/ops/rows.h"
+#include "braid/ops/weight_product.h"
 
 namespace braid {
 namespace {
@@ -35,8 +36,7 @@ struct Pass {
     for (int64_t t = 0; t < r.rows; t += chunk) {
       const int64_t n = std::min(chunk, r.rows - t);
       const float* rows = h.data() + t * r.stride;
-      product(ctx, false, true, n, vocab, d, rows, r.stride, head.value.data(), d, 0, z.data(),
-              vocab);
+      weight_product(ctx, n, rows, r.stride, weight_view(head), z.data(), vocab);
       row_losses(z, t, n);
       if (scale == 0) continue;
       product(ctx, false, false, n, d, vocab, z.data(), vocab, head.value.data(), d, 0,

@@ -35,8 +35,13 @@ Tensor embedding(const Context& ctx, std::span<const int32_t> ids, Parameter& ta
   Tensor y = Tensor::empty(ctx, {static_cast<int64_t>(ids.size()), d});
   parallel_for(ctx, y.size(0), 64, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      std::memcpy(y.data() + t * d, table.value.data() + ids[t] * d,
-                  static_cast<size_t>(d) * sizeof(float));
+      float* row = y.data() + t * d;
+      if (table.weight) {
+        weight_row(*table.weight, ids[static_cast<size_t>(t)], row);
+      } else {
+        std::memcpy(row, table.value.data() + ids[static_cast<size_t>(t)] * d,
+                    static_cast<size_t>(d) * sizeof(float));
+      }
     }
   });
   if (Tape* tape = recording(ctx, {}, table.grad.defined())) {

@@ -3,21 +3,31 @@
 #include "braid/base/format.h"
 #include "braid/ops/product.h"
 #include "braid/ops/rows.h"
+#include "braid/ops/weight_product.h"
 
 namespace braid {
 namespace {
 
-Tensor forward(const Context& ctx, const Tensor& x, const Parameter& w) {
-  const Rows r = rows_of(x);
-  const int64_t out = w.value.size(0), in = w.value.size(1);
-  if (r.cols != in) {
-    throw Error(ErrorKind::kInternal,
-                format("{}: input has {} channels, the weight takes {}", w.name, r.cols, in));
+void check_input(const Rows& r, const Parameter& w) {
+  if (r.cols != w.value.size(1)) {
+    throw Error(ErrorKind::kInternal, format("{}: input has {} channels, the weight takes {}",
+                                             w.name, r.cols, w.value.size(1)));
   }
-  Tensor y = Tensor::empty(ctx, {r.rows, out});
-  product(ctx, false, true, r.rows, out, in, x.data(), r.stride, w.value.data(), in, 0, y.data(),
-          out);
-  return y;
+}
+
+std::vector<Tensor> forward(const Context& ctx, const Tensor& x,
+                            std::span<Parameter* const> weights) {
+  const Rows r = rows_of(x);
+  std::vector<Tensor> outputs;
+  std::vector<WeightJob> jobs;
+  for (const Parameter* w : weights) {
+    check_input(r, *w);
+    const int64_t out = w->value.size(0);
+    outputs.push_back(Tensor::empty(ctx, {r.rows, out}));
+    jobs.push_back({weight_view(*w), 0, r.rows, outputs.back().data(), out});
+  }
+  weight_product(ctx, x.data(), r.stride, jobs);
+  return outputs;
 }
 
 void add_weight_gradient(const Context& ctx, const Rows& r, const Tensor& x, Parameter& w,
@@ -39,7 +49,8 @@ void input_gradient(const Context& ctx, const Rows& r, const Parameter& w, const
 }  // namespace
 
 Tensor linear(const Context& ctx, const Tensor& x, Parameter& w) {
-  Tensor y = forward(ctx, x, w);
+  Parameter* const one[] = {&w};
+  Tensor y = forward(ctx, x, one)[0];
   if (Tape* tape = recording(ctx, {&x}, w.grad.defined())) {
     tape->record(y, [x, &w](Tape& t, const Tensor& dy) {
       Tensor dx = linear_backward(t.context(), x, w, dy, t.wants(x));
@@ -51,13 +62,10 @@ Tensor linear(const Context& ctx, const Tensor& x, Parameter& w) {
 
 std::vector<Tensor> linear_many(const Context& ctx, const Tensor& x,
                                 std::span<Parameter* const> weights) {
-  std::vector<Tensor> outputs;
+  std::vector<Tensor> outputs = forward(ctx, x, weights);
   std::vector<Tensor*> slots;
   bool trains = false;
-  for (const Parameter* w : weights) {
-    outputs.push_back(forward(ctx, x, *w));
-    trains = trains || w->grad.defined();
-  }
+  for (const Parameter* w : weights) trains = trains || w->grad.defined();
   Tape* tape = recording(ctx, {&x}, trains);
   if (tape == nullptr) return outputs;
   for (Tensor& y : outputs) slots.push_back(&y);

@@ -10,13 +10,12 @@
 #include "braid/kernels/gemm/gemm.h"
 #include "braid/kernels/moe/moe.h"
 #include "braid/ops/rows.h"
+#include "braid/ops/weight_product.h"
 
 namespace braid {
 namespace {
 
 constexpr int64_t kTileRows = 256, kTileCols = 512;  // of one product
-constexpr int64_t kGemvRows = 4;  // up to here reading the weights once per row beats packing them
-constexpr int64_t kGemvCols = 128;
 constexpr int64_t kRowGrain = 16;
 
 // The routed rows in the order of their experts; row r of expert e lies in [starts[e], starts[e +
@@ -99,10 +98,9 @@ std::vector<Tile> tiles_of(const Dispatch& d, int64_t n, int64_t m = -1) {
   for (int64_t e = 0; e < d.experts; ++e) {
     if (d.count(e) == 0) continue;
     const int64_t rows = m >= 0 ? m : d.count(e);
-    const int64_t cols = m < 0 && rows <= kGemvRows ? kGemvCols : kTileCols;
     for (int64_t r = 0; r < rows; r += kTileRows) {
-      for (int64_t c = 0; c < n; c += cols) {
-        tiles.push_back({e, r, std::min(kTileRows, rows - r), c, std::min(cols, n - c)});
+      for (int64_t c = 0; c < n; c += kTileCols) {
+        tiles.push_back({e, r, std::min(kTileRows, rows - r), c, std::min(kTileCols, n - c)});
       }
     }
   }
@@ -115,27 +113,17 @@ void count(const Context& ctx, const Dispatch& d, int64_t n, int64_t k) {
 }
 
 // y [R, n] = x [R, k] w_e^T, w [E, n, k].
-void forward_product(const Context& ctx, const Dispatch& d, const Tensor& x, const Tensor& w,
+void forward_product(const Context& ctx, const Dispatch& d, const Tensor& x, const Parameter& w,
                      const Tensor& y) {
-  const int64_t n = w.size(1), k = w.size(2);
-  count(ctx, d, n, k);
-  const std::vector<Tile> tiles = tiles_of(d, n);
-  parallel_for(ctx, static_cast<int64_t>(tiles.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Tile& t = tiles[static_cast<size_t>(i)];
-      const float* weight = w.data() + t.expert * n * k;
-      const int64_t row = d.starts[static_cast<size_t>(t.expert)] + t.row;
-      const float* in = x.data() + row * k;
-      float* out = y.data() + row * n;
-      if (d.count(t.expert) <= kGemvRows) {
-        for (int64_t r = 0; r < t.rows; ++r) {
-          gemv_f32(weight, k, k, in + r * k, out + r * n, t.col, t.col + t.cols);
-        }
-      } else {
-        gemm_f32(false, true, t.rows, t.cols, k, in, k, weight + t.col * k, k, 0, out + t.col, n);
-      }
-    }
-  });
+  const int64_t n = w.value.size(1), k = w.value.size(2);
+  std::vector<WeightJob> jobs;
+  for (int64_t e = 0; e < d.experts; ++e) {
+    const int64_t first = d.starts[static_cast<size_t>(e)];
+    if (d.count(e) == 0) continue;
+    jobs.push_back({weight_view(w, e), first, d.count(e), y.data() + first * n, n});
+  }
+  weight_product(ctx, x.data(), k, jobs);
+  if (ctx.dry()) count(ctx, d, n, k);  // nobody knows who goes where
 }
 
 // dx [R, k] = dy [R, n] w_e, w [E, n, k].
@@ -155,8 +143,8 @@ void input_product(const Context& ctx, const Dispatch& d, const Tensor& dy, cons
 }
 
 // dw_e [n, k] += dy_e^T x_e over the rows of each expert.
-void weight_product(const Context& ctx, const Dispatch& d, const Tensor& dy, const Tensor& x,
-                    const Tensor& dw) {
+void weight_gradient(const Context& ctx, const Dispatch& d, const Tensor& dy, const Tensor& x,
+                     const Tensor& dw) {
   const int64_t n = dw.size(1), k = dw.size(2);
   count(ctx, d, n, k);
   const std::vector<Tile> tiles = tiles_of(d, k, n);
@@ -247,11 +235,11 @@ Grads experts_backward(const Context& ctx, const Tensor& x, const ExpertWeights&
                   w.down_bias->value.data() + expert_of(d, r) * d.width, d.width);
       }
     });
-    if (w.down->grad.defined()) weight_product(ctx, d, gathered, weighted, w.down->grad);
+    if (w.down->grad.defined()) weight_gradient(ctx, d, gathered, weighted, w.down->grad);
     add_bias_gradient(ctx, d, w.down_bias, gathered, weights);
   }
   gather(ctx, d, x, gathered);
-  if (w.gate_up->grad.defined()) weight_product(ctx, d, dinner, gathered, w.gate_up->grad);
+  if (w.gate_up->grad.defined()) weight_gradient(ctx, d, dinner, gathered, w.gate_up->grad);
   add_bias_gradient(ctx, d, w.gate_up_bias, dinner, {});
   input_product(ctx, d, dinner, w.gate_up->value, gathered);
   g.dx = combine(ctx, d, gathered, {});
@@ -290,7 +278,7 @@ Tensor moe_experts(const Context& ctx, const Tensor& x, const ExpertWeights& w,
   const Tensor inner = Tensor::empty(ctx, {rows, 2 * ffn});
   const Tensor gathered = Tensor::empty(ctx, {rows, width});
   gather(ctx, *d, x, gathered);
-  forward_product(ctx, *d, gathered, w.gate_up->value, inner);
+  forward_product(ctx, *d, gathered, *w.gate_up, inner);
   add_expert_bias(ctx, *d, w.gate_up_bias, inner);
   const Tensor a = Tensor::empty(ctx, {rows, ffn});
   parallel_for(ctx, rows, kRowGrain, [&](int64_t begin, int64_t end) {
@@ -299,7 +287,7 @@ Tensor moe_experts(const Context& ctx, const Tensor& x, const ExpertWeights& w,
       gated_f32(w.act, gate, gate + ffn, a.data() + r * ffn, ffn);
     }
   });
-  forward_product(ctx, *d, a, w.down->value, gathered);
+  forward_product(ctx, *d, a, *w.down, gathered);
   add_expert_bias(ctx, *d, w.down_bias, gathered);
   Tensor y = combine(ctx, *d, gathered, weights);
   if (Tape* tape = recording(ctx, {&x, &weights}, trains(w))) {

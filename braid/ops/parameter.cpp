@@ -3,11 +3,15 @@
 #include <cmath>
 #include <cstring>
 
+#include "braid/base/format.h"
 #include "braid/base/rng.h"
 #include "braid/core/parallel.h"
 
 namespace braid {
 namespace {
+
+// Smaller matrices stay f32: they weigh nothing, and small layers suffer most.
+constexpr int64_t kMinMatrix = 64;
 
 float draw(const Init& init, const Rng& rng, uint64_t i) {
   switch (init.kind) {
@@ -41,10 +45,63 @@ void fill(const Context& ctx, Tensor& t, const Init& init, const Rng& rng) {
 
 }  // namespace
 
+void set_f32(Parameter& p, Tensor value) {
+  if (!(value.shape() == p.value.shape()) || value.dtype() != DType::kF32) {
+    throw Error(ErrorKind::kBadInput,
+                format("{} is {} {}, the model has f32 {}", p.name, dtype_name(value.dtype()),
+                       value.shape().str(), p.value.shape().str()));
+  }
+  p.value = std::move(value);
+  p.weight = nullptr;
+}
+
+void set_weight(Parameter& p, std::shared_ptr<const Weight> weight) {
+  if (!(weight->shape() == p.value.shape())) {
+    throw Error(ErrorKind::kBadInput, format("{} is {}, the model has {}", p.name,
+                                             weight->shape().str(), p.value.shape().str()));
+  }
+  p.weight = std::move(weight);
+}
+
+WeightType weight_type_for(const Parameter& p, WeightType requested) {
+  const Shape& s = p.value.shape();
+  const bool matrix = p.role == ParamRole::kMatrix || p.role == ParamRole::kEmbedding;
+  if (p.keep_f32 || !matrix || (s.rank() != 2 && s.rank() != 3)) return WeightType::kF32;
+  if (requested == WeightType::kF32 || s[-2] < kMinMatrix || s[-1] < kMinMatrix) {
+    return WeightType::kF32;
+  }
+  if (p.role == ParamRole::kEmbedding && is_quantised(requested)) requested = WeightType::kQ8;
+  if (requested == WeightType::kQ4Min && s[-1] % weight_block(requested) != 0) {
+    requested = WeightType::kQ4;
+  }
+  return s[-1] % weight_block(requested) == 0 ? requested : WeightType::kF32;
+}
+
+WeightView weight_view(const Parameter& p, int64_t index) {
+  if (p.weight) return p.weight->matrix(index);
+  const int64_t rows = p.value.size(-2), cols = p.value.size(-1);
+  return {WeightType::kF32,
+          reinterpret_cast<const std::byte*>(p.value.data() + index * rows * cols), rows, cols};
+}
+
+Tensor dense_value(const Context& ctx, const Parameter& p) {
+  if (!p.weight) return p.value;
+  Tensor dense = Tensor::empty(ctx, p.value.shape());
+  const int64_t cols = p.weight->cols();
+  parallel_for(ctx, dense.count() / cols, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) weight_row(*p.weight, i, dense.data() + i * cols);
+  });
+  return dense;
+}
+
 Parameter& ParameterSet::add(std::string name, ParamRole role, Tensor value) {
   BRAID_CHECK(find(name) == nullptr);
-  items_.push_back(Parameter{std::move(name), role, std::move(value), {}, {}});
-  return items_.back();
+  Parameter& p = items_.emplace_back();
+  p.name = std::move(name);
+  p.role = role;
+  p.value = std::move(value);
+  p.keep_f32 = role == ParamRole::kVector || role == ParamRole::kBuffer;
+  return p;
 }
 
 Parameter* ParameterSet::find(const std::string& name) {
@@ -57,6 +114,12 @@ Parameter* ParameterSet::find(const std::string& name) {
 int64_t ParameterSet::trained_count() const {
   int64_t n = 0;
   for (const Parameter& p : items_) n += p.role == ParamRole::kBuffer ? 0 : p.value.count();
+  return n;
+}
+
+size_t ParameterSet::bytes() const {
+  size_t n = 0;
+  for (const Parameter& p : items_) n += p.bytes();
   return n;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "braid/core/tensor.h"
+#include "braid/ops/weight.h"
 
 namespace braid {
 
@@ -26,7 +27,30 @@ struct Parameter {
   // Rows of `value` that are separate logical matrices to Muon (fused q, k, v or experts); empty =
   // one.
   std::vector<int64_t> row_splits;
+  // Set when the parameter was loaded to be read only, in another form than f32: then this holds
+  // its numbers, and `value` nothing but the shape.
+  std::shared_ptr<const Weight> weight = nullptr;
+  // Never anything but f32: gates, decays, norms, convolutions, routers (DESIGN section 5.7).
+  bool keep_f32 = false;
+
+  const Shape& shape() const { return value.shape(); }
+  size_t bytes() const { return weight ? weight->bytes().bytes() : value.bytes(); }
 };
+
+// Gives a parameter its value, f32 and of its shape: the tensor itself, not a copy. Throws
+// Error(kBadInput) for another shape.
+void set_f32(Parameter& p, Tensor value);
+void set_weight(Parameter& p, std::shared_ptr<const Weight> weight);
+
+// The type to keep a parameter in when `requested` is asked for: f32 for what stays f32 (keep_f32,
+// vectors, small matrices, column counts the type has no blocks for), q8 for token tables and heads
+// when q4 is asked for.
+WeightType weight_type_for(const Parameter& p, WeightType requested);
+
+// A parameter as a product reads it; `index` is the expert of an [E, R, C] one.
+WeightView weight_view(const Parameter& p, int64_t index = 0);
+// The numbers in f32: `value` itself, or a fresh tensor when they are kept in another type.
+Tensor dense_value(const Context& ctx, const Parameter& p);
 
 // How a fresh parameter is filled; every element is a function of (seed, name, index) alone.
 struct Init {
@@ -67,6 +91,7 @@ class ParameterSet {
   auto end() const { return items_.end(); }
   size_t size() const { return items_.size(); }
   int64_t trained_count() const;            // elements, buffers left out
+  size_t bytes() const;                     // of all values, in the types they are kept in
   void allocate_grads(const Context& ctx);  // zeroed
   void zero_grads(const Context& ctx);
 

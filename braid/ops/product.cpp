@@ -8,20 +8,15 @@
 namespace braid {
 namespace {
 
-constexpr int64_t kGemvRows = 4;  // up to here reading W once per row beats packing it
 constexpr int64_t kMaxTileRows = 512;
 constexpr double kMinTileFlops = 8e6;
 
-struct Tile {
-  int64_t m, n;
-};
-
 int64_t half(int64_t x) { return (x / 2 + 15) / 16 * 16; }
 
-// Near-square tiles: at least four when the product is worth splitting, and none taller than the
-// caches like.
-Tile tile_for(int64_t m, int64_t n, int64_t k) {
-  Tile t{m, n};
+}  // namespace
+
+ProductTile product_tile(int64_t m, int64_t n, int64_t k) {
+  ProductTile t{m, n};
   const auto count = [&] { return ((m + t.m - 1) / t.m) * ((n + t.n - 1) / t.n); };
   const auto flops = [&] {
     return 2.0 * static_cast<double>(t.m) * static_cast<double>(t.n) * static_cast<double>(k);
@@ -37,8 +32,6 @@ Tile tile_for(int64_t m, int64_t n, int64_t k) {
   return t;
 }
 
-}  // namespace
-
 void product(const Context& ctx, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
              const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c,
              int64_t ldc) {
@@ -50,7 +43,7 @@ void product(const Context& ctx, bool trans_a, bool trans_b, int64_t m, int64_t 
     });
     return;
   }
-  const Tile t = tile_for(m, n, k);
+  const ProductTile t = product_tile(m, n, k);
   const int64_t tiles_n = (n + t.n - 1) / t.n, tiles_m = (m + t.m - 1) / t.m;
   parallel_for(ctx, tiles_m * tiles_n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {

@@ -13,4 +13,14 @@ void product(const Context& ctx, bool trans_a, bool trans_b, int64_t m, int64_t 
              const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c,
              int64_t ldc);
 
+// Up to here reading the weights once per row beats packing them.
+constexpr int64_t kGemvRows = 4;
+
+// How product cuts C [m, n]: near-square tiles, at least four when the work is worth splitting,
+// none taller than the caches like.
+struct ProductTile {
+  int64_t m, n;
+};
+ProductTile product_tile(int64_t m, int64_t n, int64_t k);
+
 }  // namespace braid

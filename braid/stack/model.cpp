@@ -68,7 +68,7 @@ std::unique_ptr<Layer> make_leaf(const std::vector<LayerSpec>& leaf, const Layer
 
 }  // namespace
 
-Model::Model(const Context& ctx, const ModelSettings& settings)
+Model::Model(const Context& ctx, const ModelSettings& settings, Fill fill)
     : settings_(resolved(settings)), flat_(flatten(settings_.stack)) {
   const ResidualType* residual = find_residual(settings_.residual.name);
   if (residual == nullptr) {
@@ -78,7 +78,10 @@ Model::Model(const Context& ctx, const ModelSettings& settings)
                 format("residual is '{}', which is not known{}", settings_.residual.name,
                        suggestion(settings_.residual.name, names)));
   }
-  ParamBuilder params(ctx, parameters_, settings_.seed);
+  // Dry memory has no bytes and is not filled.
+  Context memory = ctx;
+  if (fill == Fill::kDeferred) memory.arena = Arena::create(Arena::Mode::kDry);
+  ParamBuilder params(memory, parameters_, settings_.seed);
   const LayerEnv env = base_env(settings_, executed());
   const double embedding_std = init_std(settings_, executed()).embedding;
   embedding_ = &params.add("embed_tokens.weight", ParamRole::kEmbedding,
@@ -86,6 +89,7 @@ Model::Model(const Context& ctx, const ModelSettings& settings)
   if (settings_.positions > 0) {
     positions_ = &params.add("embed_positions.weight", ParamRole::kEmbedding,
                              {settings_.positions, settings_.width}, Init::normal(embedding_std));
+    positions_->keep_f32 = true;
   }
   add_slots(params, env);
   ParamBuilder depth = params.scope("residual");

@@ -21,9 +21,14 @@ namespace braid {
 
 class Model {
  public:
-  // Builds all layers and fills their parameters from settings.seed. Throws Error(kUsage) for
-  // unknown layers and options that do not fit. On a dry context only shapes exist.
-  Model(const Context& ctx, const ModelSettings& settings);
+  enum class Fill {
+    kRandom,    // from settings.seed
+    kDeferred,  // parameters have shapes and no memory: a loader gives each its value (set_f32,
+                // set_weight in ops/parameter.h) before the first forward
+  };
+  // Builds all layers and their parameters. Throws Error(kUsage) for unknown layers and options
+  // that do not fit. On a dry context only shapes exist.
+  Model(const Context& ctx, const ModelSettings& settings, Fill fill = Fill::kRandom);
 
   // ids: batch.tokens() token ids -> [T, width] after the final norm. sequences: one per sequence
   // of the batch, advanced in place, or empty when every sequence starts fresh and nothing is kept.

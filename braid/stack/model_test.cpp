@@ -196,4 +196,18 @@ TEST_CASE("the canonical expression carries only what differs from the defaults"
   CHECK(model.canonical_stack() == "2 x (gqa, swiglu), gqa{window=8} | kda");
 }
 
+TEST_CASE("a deferred model has shapes and no memory, and runs once its parameters are set") {
+  Context ctx;
+  const ModelSettings settings = tiny("gqa, swiglu");
+  Model filled(ctx, settings);
+  const size_t before = ctx.arena->stats().in_use;
+  Model model(ctx, settings, Model::Fill::kDeferred);
+  CHECK(ctx.arena->stats().in_use == before);
+  CHECK(model.parameters().bytes() == filled.parameters().bytes());
+  for (Parameter& p : model.parameters()) set_f32(p, filled.parameters().find(p.name)->value);
+  const std::vector<int32_t> ids = some_ids(9);
+  const Batch batch = Batch::uniform(1, 9);
+  CHECK(largest_difference(model.hidden(ctx, ids, batch), filled.hidden(ctx, ids, batch)) == 0);
+}
+
 }  // namespace braid

@@ -13,31 +13,31 @@ namespace {
 
 constexpr int64_t kGrowingTilesPerPage = 4;
 
-int64_t first_visible(int64_t window, int64_t position) {
-  return window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;
-}
-
 }  // namespace
 
 KvState::KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window,
-                 int64_t tiles_per_page)
+                 int64_t chunk, int64_t tiles_per_page)
     : arena_(ctx.arena),
       kv_heads_(kv_heads),
       head_dim_(head_dim),
       window_(window),
+      chunk_(chunk),
       tiles_per_page_(tiles_per_page) {
-  BRAID_CHECK(kv_heads > 0 && head_dim > 0 && window >= 0);
+  BRAID_CHECK(kv_heads > 0 && head_dim > 0 && window >= 0 && chunk >= 0);
 }
 
-int64_t KvState::first_seen() const { return first_visible(window_, length_); }
+int64_t KvState::first_seen() const {
+  return AttentionConfig::first_key_seen(window_, chunk_, length_);
+}
 
 KvView KvState::view() const {
   return {tiles_.data(), first_page_ * tiles_per_page_, length_,
-          kv_layout(head_dim_, tiles_per_page_)};
+          kv_layout(head_dim_, head_dim_, tiles_per_page_)};
 }
 
 size_t KvState::page_bytes() const {
-  return static_cast<size_t>(kv_page_floats(kv_heads_, head_dim_, tiles_per_page_)) * sizeof(float);
+  return static_cast<size_t>(kv_page_floats(kv_heads_, head_dim_, head_dim_, tiles_per_page_)) *
+         sizeof(float);
 }
 
 float* KvState::tile(int64_t index) const {
@@ -81,12 +81,13 @@ void KvState::append(const Context& ctx, const float* k, int64_t ld_k, const flo
   if (tokens == 0) return;
   own_pages(tokens);
   const int64_t begin = length_, first = begin / kKvTile, end = begin + tokens;
-  const KvLayout layout = kv_layout(head_dim_, tiles_per_page_);
+  const KvLayout layout = kv_layout(head_dim_, head_dim_, tiles_per_page_);
   const auto pack = [&](int64_t from, int64_t to) {
     for (int64_t t = first + from; t < first + to; ++t) {
       const int64_t low = std::max(begin, t * kKvTile), high = std::min(end, (t + 1) * kKvTile);
-      pack_kv_rows(layout, kv_heads_, head_dim_, k + (low - begin) * ld_k, ld_k,
-                   v + (low - begin) * ld_v, ld_v, low % kKvTile, high - low, tile(t));
+      const KvRows rows{
+          head_dim_, head_dim_, k + (low - begin) * ld_k, ld_k, v + (low - begin) * ld_v, ld_v};
+      pack_kv_rows(layout, kv_heads_, rows, low % kKvTile, high - low, tile(t));
     }
   };
   const int64_t count = (end - 1) / kKvTile + 1 - first;
@@ -111,7 +112,8 @@ void KvState::forget() {
 void KvState::restore(const LayerState& other) {
   const auto* from = dynamic_cast<const KvState*>(&other);
   BRAID_CHECK(from != nullptr && from->kv_heads_ == kv_heads_ && from->head_dim_ == head_dim_ &&
-              from->window_ == window_ && from->tiles_per_page_ == tiles_per_page_);
+              from->window_ == window_ && from->chunk_ == chunk_ &&
+              from->tiles_per_page_ == tiles_per_page_);
   first_page_ = from->first_page_;
   length_ = from->length_;
   pages_ = from->pages_;
@@ -146,7 +148,8 @@ void KvState::load(StateReader& in, std::string_view prefix) {
   const int64_t length = in.integer(name);
   if (length < 0)
     throw Error(ErrorKind::kBadInput, format("{} is {}, expected 0 or more", name, length));
-  const int64_t first = first_visible(window_, length), ld = kv_heads_ * head_dim_;
+  const int64_t first = AttentionConfig::first_key_seen(window_, chunk_, length),
+                ld = kv_heads_ * head_dim_;
   const Shape shape{length - first, kv_heads_, head_dim_};
   const Tensor k = in.tensor(state_name(prefix, "k"), shape),
                v = in.tensor(state_name(prefix, "v"), shape);
@@ -164,22 +167,27 @@ void KvState::reset() {
 }
 
 GrowingKv::GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim)
-    : KvState(ctx, kv_heads, head_dim, 0, kGrowingTilesPerPage) {}
+    : KvState(ctx, kv_heads, head_dim, 0, 0, kGrowingTilesPerPage) {}
 
 size_t GrowingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens) {
   const int64_t pages = (kv_tiles(tokens) + kGrowingTilesPerPage - 1) / kGrowingTilesPerPage;
-  return static_cast<size_t>(pages * kv_page_floats(kv_heads, head_dim, kGrowingTilesPerPage)) *
+  return static_cast<size_t>(pages *
+                             kv_page_floats(kv_heads, head_dim, head_dim, kGrowingTilesPerPage)) *
          sizeof(float);
 }
 
-RingKv::RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window)
-    : KvState(ctx, kv_heads, head_dim, window, 1) {
-  BRAID_CHECK(window > 0);
+RingKv::RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window,
+               int64_t chunk)
+    : KvState(ctx, kv_heads, head_dim, window, chunk, 1) {
+  BRAID_CHECK(window > 0 || chunk > 0);
 }
 
-size_t RingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t tokens) {
-  const int64_t tiles = kv_tiles(tokens) - first_visible(window, tokens) / kKvTile;
-  return static_cast<size_t>(tiles * kv_page_floats(kv_heads, head_dim, 1)) * sizeof(float);
+size_t RingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
+                        int64_t tokens) {
+  const int64_t first = AttentionConfig::first_key_seen(window, chunk, tokens);
+  const int64_t tiles = kv_tiles(tokens) - std::min(first / kKvTile, kv_tiles(tokens));
+  return static_cast<size_t>(tiles * kv_page_floats(kv_heads, head_dim, head_dim, 1)) *
+         sizeof(float);
 }
 
 }  // namespace braid

@@ -30,7 +30,7 @@ class KvState : public LayerState {
   void reset() override;
 
  protected:
-  KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window,
+  KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
           int64_t tiles_per_page);
 
  private:
@@ -42,7 +42,7 @@ class KvState : public LayerState {
   void own_pages(int64_t tokens);
 
   std::shared_ptr<Arena> arena_;
-  int64_t kv_heads_, head_dim_, window_, tiles_per_page_;
+  int64_t kv_heads_, head_dim_, window_, chunk_, tiles_per_page_;
   int64_t first_page_ = 0;
   int64_t length_ = 0;
   std::vector<std::shared_ptr<Storage>> pages_;
@@ -60,11 +60,13 @@ class GrowingKv final : public KvState {
   }
 };
 
-// The last window - 1 positions, which is what the next token sees besides itself, in pages of 64.
+// What the next token sees besides itself: the last window - 1 positions, or the chunk that it
+// continues, or what both leave (0 = no window, no chunks). In pages of 64.
 class RingKv final : public KvState {
  public:
-  RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window);
-  static size_t bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t tokens);
+  RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk = 0);
+  static size_t bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
+                         int64_t tokens);
   std::string_view kind() const override { return "ring"; }
   std::unique_ptr<LayerState> snapshot() const override { return std::make_unique<RingKv>(*this); }
 };

@@ -86,7 +86,7 @@ TEST_CASE("a ring keeps its window and no more than two tiles besides") {
       CHECK(holds(kv, std::max<int64_t>(0, kv.length() - window)));
       kv.forget();
       CHECK(holds(kv, std::max<int64_t>(0, kv.length() - window + 1)));
-      CHECK(kv.bytes() == RingKv::bytes_at(kHeads, kDim, window, kv.length()));
+      CHECK(kv.bytes() == RingKv::bytes_at(kHeads, kDim, window, 0, kv.length()));
       CHECK(kv.bytes() <= static_cast<size_t>(window + 128) * 2 * kRow * sizeof(float));
     }
   }

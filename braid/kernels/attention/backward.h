@@ -9,10 +9,10 @@
 namespace braid {
 
 // Floats of scratch for a sequence of `length` tokens.
-int64_t attention_backward_scratch(int64_t length, int64_t head_dim);
+int64_t attention_backward_scratch(const AttentionConfig& config, int64_t length);
 
-// One query head and its kv head; each pointer is at its first row and has its row stride. All are
-// [length, d], lse is [length].
+// One query head and its kv head; each pointer is at its first row and has its row stride. q, k and
+// their gradients are [length, d], out, v and theirs [length, dv], lse is [length].
 struct AttentionHead {
   const float* q;
   int64_t ld_q;
@@ -27,11 +27,14 @@ struct AttentionHead {
   float* d_q;
   int64_t ld_dq;
   float* d_k;  // of this query head alone: with grouped heads the caller sums
+  int64_t ld_dk;
   float* d_v;
-  int64_t ld_dkv;
+  int64_t ld_dv;
+  float sink;  // this head's, and where its gradient goes; null: no sink
+  float* d_sink;
 };
 
-// Writes d_q, d_k and d_v of a sequence that starts at position 0.
+// Writes d_q, d_k, d_v and d_sink of a sequence that starts at position 0.
 void attention_backward_head(const AttentionConfig& config, int64_t length,
                              const AttentionHead& head, float* scratch);
 

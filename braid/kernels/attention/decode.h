@@ -19,9 +19,9 @@ struct DecodeBlocks {
 };
 DecodeBlocks decode_blocks(const AttentionConfig& config, int64_t position);
 
-// A partial result of one block and one query head: sum of p v [d], then max and sum of the
+// A partial result of one block and one query head: sum of p v [dv], then max and sum of the
 // softmax.
-constexpr int64_t decode_partial_floats(int64_t head_dim) { return head_dim + 2; }
+constexpr int64_t decode_partial_floats(int64_t value_dim) { return value_dim + 2; }
 // Floats of scratch for attention_decode_block.
 inline int64_t decode_scratch(const AttentionConfig& config) {
   return config.group() * (kDecodeBlock + config.head_dim);
@@ -33,8 +33,8 @@ void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int6
                             const float* q, int64_t ld_q, const KvView& kv, float* partials,
                             float* scratch);
 
-// out[d] of one head from its partials in `blocks` consecutive blocks, `stride` floats apart.
-void attention_decode_merge(const float* partials, int64_t blocks, int64_t stride, int64_t d,
-                            float* out);
+// out[dv] of one head from its partials in `blocks` consecutive blocks, `stride` floats apart.
+void attention_decode_merge(const AttentionConfig& config, int64_t head, const float* partials,
+                            int64_t blocks, int64_t stride, float* out);
 
 }  // namespace braid

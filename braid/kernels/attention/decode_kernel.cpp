@@ -8,6 +8,7 @@
 
 #include "braid/base/error.h"
 #include "braid/kernels/attention/decode.h"
+#include "braid/kernels/attention/softmax.h"
 #include "braid/kernels/simd/exp2_inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -103,7 +104,7 @@ void softmax(float* HWY_RESTRICT scores, int64_t count, float* max, float* sum) 
 
 void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block, const float* q,
                   int64_t ld_q, const KvView& kv, float* partials, float* scratch) {
-  const int64_t d = config.head_dim, group = config.group();
+  const int64_t d = config.head_dim, dv = config.values(), group = config.group();
   const int64_t position = kv.length - 1, start = block * kDecodeBlock;
   const int64_t lo = std::max<int64_t>(config.first_key(position) - start, 0);
   const int64_t hi = std::min(kv.length - start, kDecodeBlock);
@@ -119,31 +120,37 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
     const TileRows keys{kv.keys(base + t, kv_head), kKvTile, 0, d};
     weighted_sum(group, queries, d, keys, kKvTile, scores + t * kKvTile, kDecodeBlock, false);
   }
-  const int64_t stride = decode_partial_floats(d);
+  const int64_t stride = decode_partial_floats(dv);
   const int64_t from = first_tile * kKvTile, to = end_tile * kKvTile;
   for (int64_t h = 0; h < group; ++h) {
     float* s = scores + h * kDecodeBlock;
+    if (config.softcap > 0) softcap_scores(s + from, to - from, config.softcap * kLog2E, nullptr);
     std::fill(s + from, s + lo, -std::numeric_limits<float>::infinity());
     std::fill(s + hi, s + to, -std::numeric_limits<float>::infinity());
-    softmax(s + from, to - from, partials + h * stride + d, partials + h * stride + d + 1);
+    softmax(s + from, to - from, partials + h * stride + dv, partials + h * stride + dv + 1);
   }
   for (int64_t t = first_tile; t < end_tile; ++t) {
     const int64_t begin = std::max<int64_t>(lo - t * kKvTile, 0);
     const int64_t end = std::min(hi - t * kKvTile, kKvTile);
-    const TileRows values{kv.values(base + t, kv_head), d, begin, end};
-    weighted_sum(group, scores + t * kKvTile, kDecodeBlock, values, d, partials, stride,
+    const TileRows values{kv.values(base + t, kv_head), dv, begin, end};
+    weighted_sum(group, scores + t * kKvTile, kDecodeBlock, values, dv, partials, stride,
                  t > first_tile);
   }
 }
 
-void decode_merge(const float* partials, int64_t blocks, int64_t stride, int64_t dim,
-                  float* HWY_RESTRICT out) {
+void decode_merge(const float* sink, const float* partials, int64_t blocks, int64_t stride,
+                  int64_t dim, float* HWY_RESTRICT out) {
   const D d;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
   float top = partials[dim];
   for (int64_t b = 1; b < blocks; ++b) top = std::max(top, partials[b * stride + dim]);
-  std::fill(out, out + dim, 0.0f);
   float total = 0.0f;
+  if (sink != nullptr) {
+    const float score = *sink * kLog2E;
+    top = std::max(top, score);
+    total = hn::GetLane(exp2_fast(d, hn::Set(d, score - top)));
+  }
+  std::fill(out, out + dim, 0.0f);
   for (int64_t b = 0; b < blocks; ++b) {
     const float* p = partials + b * stride;
     const float share = hn::GetLane(exp2_fast(d, hn::Set(d, p[dim] - top)));
@@ -178,9 +185,10 @@ void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int6
   HWY_DYNAMIC_DISPATCH(decode_block)(config, kv_head, block, q, ld_q, kv, partials, scratch);
 }
 
-void attention_decode_merge(const float* partials, int64_t blocks, int64_t stride, int64_t d,
-                            float* out) {
-  HWY_DYNAMIC_DISPATCH(decode_merge)(partials, blocks, stride, d, out);
+void attention_decode_merge(const AttentionConfig& config, int64_t head, const float* partials,
+                            int64_t blocks, int64_t stride, float* out) {
+  const float* sink = config.sinks == nullptr ? nullptr : config.sinks + head;
+  HWY_DYNAMIC_DISPATCH(decode_merge)(sink, partials, blocks, stride, config.values(), out);
 }
 
 }  // namespace braid

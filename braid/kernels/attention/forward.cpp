@@ -36,29 +36,33 @@ void mask_tile(const AttentionConfig& config, int64_t position, int64_t rows, in
 
 }  // namespace
 
-int64_t attention_forward_scratch(int64_t head_dim) {
-  return 2 * kQueryTile * head_dim + kTilesPerStep * kScores + 2 * kQueryTile;
+int64_t attention_forward_scratch(const AttentionConfig& config) {
+  return kQueryTile * (config.head_dim + config.values()) + kTilesPerStep * kScores +
+         2 * kQueryTile;
 }
 
 void attention_forward_tile(const AttentionConfig& config, int64_t head, const float* q,
                             int64_t ld_q, int64_t rows, int64_t position, const KvView& kv,
                             float* out, int64_t ld_out, float* lse, float* scratch) {
-  const int64_t d = config.head_dim;
+  const int64_t d = config.head_dim, dv = config.values();
   float* queries = scratch;
   float* acc = queries + kQueryTile * d;
-  float* scores = acc + kQueryTile * d;
+  float* scores = acc + kQueryTile * dv;
   float* max = scores + kTilesPerStep * kScores;
   float* sum = max + kQueryTile;
 
   // Whole groups of 8 rows keep the number of just-in-time kernels small; the rows added are zero.
   const int64_t padded = (rows + 7) / 8 * 8;
   const SmallGemm score(padded, kKvTile, d, d, kKvTile, kKvTile, false);
-  const SmallGemm gather(padded, d, kKvTile, kKvTile, d, d, true);
+  const SmallGemm gather(padded, dv, kKvTile, kKvTile, dv, dv, true);
   pack_rows(q, ld_q, rows, d, config.scale * kLog2E, queries);
   std::fill(queries + rows * d, queries + padded * d, 0.0f);
-  std::fill(acc, acc + padded * d, 0.0f);
-  std::fill(max, max + rows, -std::numeric_limits<float>::infinity());
-  std::fill(sum, sum + rows, 0.0f);
+  std::fill(acc, acc + padded * dv, 0.0f);
+  // A sink is a key that was met first and has no value.
+  const bool sink = config.sinks != nullptr;
+  std::fill(max, max + rows,
+            sink ? config.sinks[head] * kLog2E : -std::numeric_limits<float>::infinity());
+  std::fill(sum, sum + rows, sink ? 1.0f : 0.0f);
 
   const int64_t last = position + rows - 1;
   BRAID_DCHECK(last < kv.length);
@@ -70,15 +74,16 @@ void attention_forward_tile(const AttentionConfig& config, int64_t head, const f
     for (int64_t t = from; t < to; ++t) {
       float* s = scores + (t - from) * kScores;
       score(queries, kv.keys(t, kv_head), s);
+      if (config.softcap > 0) softcap_scores(s, padded * kKvTile, config.softcap * kLog2E, nullptr);
       mask_tile(config, position, rows, t * kKvTile, s);
     }
-    online_softmax(scores, to - from, rows, max, sum, acc, d);
+    online_softmax(scores, to - from, rows, max, sum, acc, dv);
     for (int64_t t = from; t < to; ++t) {
       gather(scores + (t - from) * kScores, kv.values(t, kv_head), acc);
     }
     from = to;
   }
-  finish_softmax(acc, max, sum, rows, d, out, ld_out, lse);
+  finish_softmax(acc, max, sum, rows, dv, out, ld_out, lse);
 }
 
 }  // namespace braid

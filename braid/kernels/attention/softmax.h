@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "braid/kernels/attention/tiles.h"
+
 namespace braid {
 
 // One step of the online softmax for `rows` queries over `tiles` score tiles [tiles][64 queries, 64
@@ -18,11 +20,17 @@ void online_softmax(float* scores, int64_t tiles, int64_t rows, float* max, floa
 void finish_softmax(const float* acc, const float* max, const float* sum, int64_t rows, int64_t d,
                     float* out, int64_t ld_out, float* lse);
 
+// scores[count] become cap * tanh(scores / cap); slope[count], unless null, what that multiplies
+// gradients by. count is a multiple of 16; cap is in the units of the scores.
+void softcap_scores(float* scores, int64_t count, float cap, float* slope);
+
 // Backward of one tile, transposed: scores [64 keys, 64 queries] become P = 2^(score - lse[query]),
-// and d_p [same] becomes dS = P * (d_p - delta[query]), in natural units. Row r is zero outside
-// columns [low + r, high + r).
-void softmax_backward_tile(float* scores, float* d_p, const float* lse, const float* delta,
-                           int64_t low, int64_t high);
+// and d_p [same] becomes dS = P * (d_p - delta[query]), in natural units, times `slope` [same]
+// unless that is null. Both are zero where the query at `query` + column does not see the key at
+// `key` + row.
+void softmax_backward_tile(const AttentionConfig& config, int64_t key, int64_t query,
+                           const float* lse, const float* delta, const float* slope, float* scores,
+                           float* d_p);
 
 // to[r] = a row r . b row r, both with row stride ld
 void row_dots(const float* a, const float* b, int64_t ld, int64_t rows, int64_t d, float* to);

@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "braid/kernels/attention/softmax.h"
-#include "braid/kernels/attention/tiles.h"
 #include "braid/kernels/simd/exp2_inl.h"
+#include "braid/kernels/simd/tanh_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace braid::HWY_NAMESPACE {
@@ -82,9 +82,21 @@ void finish(const float* HWY_RESTRICT acc, const float* max, const float* sum, i
   }
 }
 
-void backward_tile(float* HWY_RESTRICT scores, float* HWY_RESTRICT d_p,
-                   const float* HWY_RESTRICT lse, const float* HWY_RESTRICT delta, int64_t low,
-                   int64_t high) {
+void softcap(float* HWY_RESTRICT scores, int64_t count, float cap, float* HWY_RESTRICT slope) {
+  const hn::CappedTag<float, 16> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto inverse = hn::Set(d, 1.0f / cap), c = hn::Set(d, cap), one = hn::Set(d, 1.0f);
+  for (int64_t i = 0; i < count; i += lanes) {
+    const auto t = tanh_fast(d, hn::Mul(hn::LoadU(d, scores + i), inverse));
+    hn::StoreU(hn::Mul(t, c), d, scores + i);
+    if (slope != nullptr) hn::StoreU(hn::NegMulAdd(t, t, one), d, slope + i);
+  }
+}
+
+void backward_tile(const AttentionConfig& config, int64_t key, int64_t query,
+                   const float* HWY_RESTRICT lse, const float* HWY_RESTRICT delta,
+                   const float* HWY_RESTRICT slope, float* HWY_RESTRICT scores,
+                   float* HWY_RESTRICT d_p) {
   const hn::CappedTag<float, kKvTile> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t c = 0; c < kKvTile; c += lanes) {
@@ -94,13 +106,15 @@ void backward_tile(float* HWY_RESTRICT scores, float* HWY_RESTRICT d_p,
     for (int64_t r = 0; r < kKvTile; ++r, s += kKvTile, g += kKvTile) {
       const auto p = exp2_fast(d, hn::Sub(hn::LoadU(d, s), l));
       hn::StoreU(p, d, s);
-      hn::StoreU(hn::Mul(p, hn::Sub(hn::LoadU(d, g), dl)), d, g);
+      auto ds = hn::Mul(p, hn::Sub(hn::LoadU(d, g), dl));
+      if (slope != nullptr) ds = hn::Mul(ds, hn::LoadU(d, slope + c + r * kKvTile));
+      hn::StoreU(ds, d, g);
     }
   }
-  if (low + kKvTile - 1 <= 0 && high >= kKvTile) return;
+  if (key + kKvTile - 1 <= query && config.end_query(key) >= query + kKvTile) return;
   for (int64_t r = 0; r < kKvTile; ++r) {
-    const int64_t begin = std::clamp<int64_t>(low + r, 0, kKvTile);
-    const int64_t end = std::clamp<int64_t>(high + r, begin, kKvTile);
+    const int64_t begin = std::clamp<int64_t>(key + r - query, 0, kKvTile);
+    const int64_t end = std::clamp<int64_t>(config.end_query(key + r) - query, begin, kKvTile);
     for (float* tile : {scores + r * kKvTile, d_p + r * kKvTile}) {
       std::fill(tile, tile + begin, 0.0f);
       std::fill(tile + end, tile + kKvTile, 0.0f);
@@ -131,6 +145,7 @@ namespace braid {
 
 HWY_EXPORT(softmax_step);
 HWY_EXPORT(finish);
+HWY_EXPORT(softcap);
 HWY_EXPORT(backward_tile);
 HWY_EXPORT(dots);
 
@@ -144,9 +159,14 @@ void finish_softmax(const float* acc, const float* max, const float* sum, int64_
   HWY_DYNAMIC_DISPATCH(finish)(acc, max, sum, rows, d, out, ld_out, lse);
 }
 
-void softmax_backward_tile(float* scores, float* d_p, const float* lse, const float* delta,
-                           int64_t low, int64_t high) {
-  HWY_DYNAMIC_DISPATCH(backward_tile)(scores, d_p, lse, delta, low, high);
+void softcap_scores(float* scores, int64_t count, float cap, float* slope) {
+  HWY_DYNAMIC_DISPATCH(softcap)(scores, count, cap, slope);
+}
+
+void softmax_backward_tile(const AttentionConfig& config, int64_t key, int64_t query,
+                           const float* lse, const float* delta, const float* slope, float* scores,
+                           float* d_p) {
+  HWY_DYNAMIC_DISPATCH(backward_tile)(config, key, query, lse, delta, slope, scores, d_p);
 }
 
 void row_dots(const float* a, const float* b, int64_t ld, int64_t rows, int64_t d, float* to) {

@@ -21,4 +21,12 @@ void onednn_f32(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, con
 void gemv_f32(const float* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin,
               int64_t end);
 
+// The same with W in bf16: sums in the order of gemv_f32, so the result is that of the widened W.
+void gemv_bf16(const uint16_t* w, int64_t ldw, int64_t k, const float* x, float* y, int64_t begin,
+               int64_t end);
+
+// bf16 is the upper half of an f32; narrowing rounds to nearest, ties to even, and keeps NaN.
+void widen_bf16(const uint16_t* x, int64_t n, float* out);
+void narrow_to_bf16(const float* x, int64_t n, uint16_t* out);
+
 }  // namespace braid

@@ -46,15 +46,18 @@ void rotate(const float* HWY_RESTRICT x, const float* cosine, const float* sine,
   }
 }
 
-void rope(const float* x, int64_t ld_x, int64_t heads, int64_t d, const float* cosine,
-          const float* sine, int64_t pairs, float sign, bool interleaved, float* y, int64_t ld_y) {
+void rope(const float* x, int64_t ld_x, int64_t heads, int64_t d, int64_t first,
+          const float* cosine, const float* sine, int64_t pairs, float sign, bool interleaved,
+          float* y, int64_t ld_y) {
+  const int64_t end = first + 2 * pairs;
   for (int64_t h = 0; h < heads; ++h, x += ld_x, y += ld_y) {
+    std::copy(x, x + first, y);
     if (interleaved) {
-      rotate<true>(x, cosine, sine, pairs, sign, y);
+      rotate<true>(x + first, cosine, sine, pairs, sign, y + first);
     } else {
-      rotate<false>(x, cosine, sine, pairs, sign, y);
+      rotate<false>(x + first, cosine, sine, pairs, sign, y + first);
     }
-    std::copy(x + 2 * pairs, x + d, y + 2 * pairs);
+    std::copy(x + end, x + d, y + end);
   }
 }
 
@@ -67,10 +70,11 @@ namespace braid {
 
 HWY_EXPORT(rope);
 
-void rope_f32(const float* x, int64_t ld_x, int64_t heads, int64_t d, const float* cosine,
-              const float* sine, int64_t pairs, float sign, bool interleaved, float* y,
-              int64_t ld_y) {
-  HWY_DYNAMIC_DISPATCH(rope)(x, ld_x, heads, d, cosine, sine, pairs, sign, interleaved, y, ld_y);
+void rope_f32(const float* x, int64_t ld_x, int64_t heads, int64_t d, int64_t first,
+              const float* cosine, const float* sine, int64_t pairs, float sign, bool interleaved,
+              float* y, int64_t ld_y) {
+  HWY_DYNAMIC_DISPATCH(rope)
+  (x, ld_x, heads, d, first, cosine, sine, pairs, sign, interleaved, y, ld_y);
 }
 
 }  // namespace braid

@@ -7,6 +7,7 @@
 #include "braid/layers/mixers/gqa/gqa_ref.h"
 #include "braid/layers/mixers/heads.h"
 #include "braid/ops/attention.h"
+#include "braid/ops/bias.h"
 #include "braid/ops/elementwise.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/norm.h"
@@ -26,9 +27,15 @@ struct GqaConfig {
   double rotary = 1;         // part of each head that turns
   bool interleaved = false;  // rotary pairs (2i, 2i + 1)
   std::string qk_norm = "none";
-  bool one_plus = false;  // norms multiply by 1 + w
-  int64_t window = 0;     // tokens seen, the current one included; 0: all
-  bool gate = false;      // sigmoid gate on the heads' outputs, in q_proj
+  bool one_plus = false;              // norms multiply by 1 + w
+  int64_t window = 0;                 // tokens seen, the current one included; 0: all
+  int64_t chunk = 0;                  // tokens see their own chunk of this many only; 0: all
+  bool gate = false;                  // sigmoid gate on the heads' outputs, in q_proj
+  std::string bias = "none";          // none, qkv, qkvo
+  bool sinks = false;                 // a learned logit per head in the softmax's denominator
+  double scale = 0;                   // of q . k; 0: head_dim^-0.5
+  double softcap = 0;                 // of scores; 0: none
+  std::string rope_scaling = "none";  // ops/rope_scaling.h
   void visit(OptionVisitor& v) {
     v.field("heads", heads, int64_t{0});
     v.field("kv_heads", kv_heads, int64_t{0});
@@ -40,7 +47,13 @@ struct GqaConfig {
     v.field("qk_norm", qk_norm, std::string("none"));
     v.field("one_plus", one_plus, false);
     v.field("window", window, int64_t{0});
+    v.field("chunk", chunk, int64_t{0});
     v.field("gate", gate, false);
+    v.field("bias", bias, std::string("none"));
+    v.field("sinks", sinks, false);
+    v.field("scale", scale, 0.0);
+    v.field("softcap", softcap, 0.0);
+    v.field("rope_scaling", rope_scaling, std::string("none"));
   }
 };
 
@@ -50,10 +63,10 @@ struct GqaConfig {
 
 int64_t rotary_channels(const GqaConfig& c, int64_t head_dim) {
   if (!c.rope) {
-    if (c.rope_theta != 10000 || c.rotary != 1 || c.interleaved) {
+    if (c.rope_theta != 10000 || c.rotary != 1 || c.interleaved || c.rope_scaling != "none") {
       usage(
-          "rope_theta, rotary and interleaved say how positions turn, but rope=false; leave them "
-          "out");
+          "rope_theta, rotary, interleaved and rope_scaling say how positions turn, but "
+          "rope=false; leave them out");
     }
     return 0;
   }
@@ -65,6 +78,20 @@ int64_t rotary_channels(const GqaConfig& c, int64_t head_dim) {
                  c.rotary, head_dim, channels));
   }
   return channels;
+}
+
+void resolve_norm(const GqaConfig& c, GqaShape& s) {
+  if (c.qk_norm != "none" && c.qk_norm != "head" && c.qk_norm != "full")
+    usage(format("qk_norm={} is none of none, head, full", c.qk_norm));
+  s.qk_norm = c.qk_norm == "head"   ? QkNorm::kHead
+              : c.qk_norm == "full" ? QkNorm::kFull
+                                    : QkNorm::kNone;
+  if (c.one_plus && s.qk_norm == QkNorm::kNone)
+    usage("one_plus=true is about the norms of qk_norm, but qk_norm=none");
+  if (c.gate && s.qk_norm == QkNorm::kFull)
+    usage(
+        "gate=true puts the gate between the heads' queries, which qk_norm=full takes as one row");
+  s.one_plus = c.one_plus;
 }
 
 GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
@@ -80,15 +107,22 @@ GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   s.rotary = rotary_channels(c, s.head_dim);
   s.interleaved = c.interleaved;
   s.theta = c.rope_theta;
+  if (s.rotary > 0) s.scaling = parse_rope_scaling("gqa", c.rope_scaling, s.rotary);
   if (c.window < 0) usage(format("window={} is negative; 0 is no window", c.window));
+  if (c.chunk < 0) usage(format("chunk={} is negative; 0 is no chunks", c.chunk));
   s.window = c.window;
-  if (c.qk_norm != "none" && c.qk_norm != "head")
-    usage(format("qk_norm={} is neither none nor head", c.qk_norm));
-  s.qk_norm = c.qk_norm == "head";
-  if (c.one_plus && !s.qk_norm)
-    usage("one_plus=true is about the norms of qk_norm=head, but qk_norm=none");
-  s.one_plus = c.one_plus;
+  s.chunk = c.chunk;
+  resolve_norm(c, s);
   s.gate = c.gate;
+  if (c.bias != "none" && c.bias != "qkv" && c.bias != "qkvo")
+    usage(format("bias={} is none of none, qkv, qkvo", c.bias));
+  s.qkv_bias = c.bias != "none";
+  s.o_bias = c.bias == "qkvo";
+  s.sinks = c.sinks;
+  if (c.scale < 0) usage(format("scale={} is negative; 0 is head_dim^-0.5", c.scale));
+  s.scale = c.scale > 0 ? c.scale : 1.0 / std::sqrt(static_cast<double>(s.head_dim));
+  if (c.softcap < 0) usage(format("softcap={} is negative; 0 is no cap", c.softcap));
+  s.softcap = c.softcap;
   s.eps = env.norm_eps;
   return s;
 }
@@ -106,18 +140,31 @@ class Gqa final : public Layer {
                          env.init_std)),
         o_(params.matrix("o_proj.weight", env.width, shape.heads * shape.head_dim,
                          env.out_init_std)) {
-    if (!shape.qk_norm) return;
-    const Init one = shape.one_plus ? Init::zeros() : Init::ones();
-    q_norm_ = &params.vector("q_norm.weight", {shape.head_dim}, one);
-    k_norm_ = &params.vector("k_norm.weight", {shape.head_dim}, one);
+    const int64_t d = shape.head_dim;
+    if (shape.qk_norm != QkNorm::kNone) {
+      const bool full = shape.qk_norm == QkNorm::kFull;
+      const Init one = shape.one_plus ? Init::zeros() : Init::ones();
+      q_norm_ = &params.vector("q_norm.weight", {full ? shape.heads * d : d}, one);
+      k_norm_ = &params.vector("k_norm.weight", {full ? shape.kv_heads * d : d}, one);
+    }
+    if (shape.qkv_bias) {
+      q_bias_ = &params.vector("q_proj.bias", {q_.value.size(0)}, Init::zeros());
+      k_bias_ = &params.vector("k_proj.bias", {k_.value.size(0)}, Init::zeros());
+      v_bias_ = &params.vector("v_proj.bias", {v_.value.size(0)}, Init::zeros());
+    }
+    if (shape.o_bias) o_bias_ = &params.vector("o_proj.bias", {env.width}, Init::zeros());
+    if (shape.sinks) sinks_ = &params.vector("sinks", {shape.heads}, Init::zeros());
   }
 
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {
     const int64_t tokens = x.size(0), heads = shape_.heads, d = shape_.head_dim;
     const std::vector<Tensor> in = linear_many(ctx, x, {{&q_, &k_, &v_}});
-    Tensor q = in[0], gate;
-    Tensor k = reshape(ctx, in[1], {tokens, shape_.kv_heads, d});
-    const Tensor v = reshape(ctx, in[2], {tokens, shape_.kv_heads, d});
+    Tensor q = biased(ctx, in[0], q_bias_), k = biased(ctx, in[1], k_bias_), gate;
+    const Tensor v = reshape(ctx, biased(ctx, in[2], v_bias_), {tokens, shape_.kv_heads, d});
+    if (shape_.qk_norm == QkNorm::kFull) {
+      q = norm(ctx, q, *q_norm_);
+      k = norm(ctx, k, *k_norm_);
+    }
     if (shape_.gate) {
       const std::vector<Tensor> halves =
           split_columns(ctx, reshape(ctx, q, {tokens * heads, 2 * d}), {d, d});
@@ -126,50 +173,68 @@ class Gqa final : public Layer {
     } else {
       q = reshape(ctx, q, {tokens, heads, d});
     }
-    if (shape_.qk_norm) {
-      q = rms_norm(ctx, q, *q_norm_, shape_.eps, shape_.one_plus);
-      k = rms_norm(ctx, k, *k_norm_, shape_.eps, shape_.one_plus);
+    k = reshape(ctx, k, {tokens, shape_.kv_heads, d});
+    if (shape_.qk_norm == QkNorm::kHead) {
+      q = norm(ctx, q, *q_norm_);
+      k = norm(ctx, k, *k_norm_);
     }
     if (shape_.rotary > 0) {
-      const RopeConfig rotation{shape_.theta, shape_.rotary, shape_.interleaved};
-      const Tensor table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
+      const RopeConfig rotation{shape_.theta, shape_.rotary, shape_.interleaved, 0, shape_.scaling};
+      const Tensor table =
+          rope_table(ctx, rotation, batch.seq_starts, batch.offsets, batch.contexts);
       q = rope(ctx, rotation, q, table);
       k = rope(ctx, rotation, k, table);
     }
-    Tensor o = states.empty() ? attention(ctx, attention_config(), q, k, v, batch.seq_starts)
-                              : with_states(ctx, q, k, v, batch, states);
+    Tensor o = states.empty()
+                   ? attention(ctx, attention_config(), q, k, v, batch.seq_starts, sinks_)
+                   : with_states(ctx, q, k, v, batch, states);
     if (shape_.gate) o = sigmoid_mul(ctx, reshape(ctx, o, {tokens * heads, d}), gate);
-    return linear(ctx, reshape(ctx, o, {tokens, heads * d}), o_);
+    return biased(ctx, linear(ctx, reshape(ctx, o, {tokens, heads * d}), o_), o_bias_);
   }
 
   std::unique_ptr<LayerState> make_state(const Context& ctx) const override {
-    if (shape_.window > 0)
-      return std::make_unique<RingKv>(ctx, shape_.kv_heads, shape_.head_dim, shape_.window);
+    if (shape_.window > 0 || shape_.chunk > 0)
+      return std::make_unique<RingKv>(ctx, shape_.kv_heads, shape_.head_dim, shape_.window,
+                                      shape_.chunk);
     return std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim);
   }
   size_t state_bytes(int64_t tokens) const override {
-    return shape_.window > 0
-               ? RingKv::bytes_at(shape_.kv_heads, shape_.head_dim, shape_.window, tokens)
+    return shape_.window > 0 || shape_.chunk > 0
+               ? RingKv::bytes_at(shape_.kv_heads, shape_.head_dim, shape_.window, shape_.chunk,
+                                  tokens)
                : GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens);
   }
   Options options() const override { return write_options(config_); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t tokens) const override {
-    const auto norm = [&](const char* name) {
-      return shape_.qk_norm ? params[name].data() : nullptr;
+    const auto given = [&](const char* name) {
+      const auto found = params.values.find(name);
+      return found == params.values.end() ? nullptr : found->second.data();
     };
-    const GqaWeights<double> w{params["q_proj.weight"].data(), params["k_proj.weight"].data(),
-                               params["v_proj.weight"].data(), params["o_proj.weight"].data(),
-                               norm("q_norm.weight"),          norm("k_norm.weight")};
+    const GqaWeights<double> w{
+        given("q_proj.weight"), given("k_proj.weight"), given("v_proj.weight"),
+        given("o_proj.weight"), given("q_norm.weight"), given("k_norm.weight"),
+        given("q_proj.bias"),   given("k_proj.bias"),   given("v_proj.bias"),
+        given("o_proj.bias"),   given("sinks")};
     return GqaRef<double>(shape_, w)(x, tokens);
   }
 
  private:
   AttentionConfig attention_config() const {
-    const double scale = 1.0 / std::sqrt(static_cast<double>(shape_.head_dim));
-    return {shape_.heads, shape_.kv_heads, shape_.head_dim, static_cast<float>(scale),
-            shape_.window};
+    return {shape_.heads,
+            shape_.kv_heads,
+            shape_.head_dim,
+            static_cast<float>(shape_.scale),
+            shape_.window,
+            shape_.chunk,
+            static_cast<float>(shape_.softcap)};
+  }
+  static Tensor biased(const Context& ctx, const Tensor& y, Parameter* bias) {
+    return bias == nullptr ? y : add_bias(ctx, y, *bias);
+  }
+  Tensor norm(const Context& ctx, const Tensor& x, Parameter& gain) const {
+    return rms_norm(ctx, x, gain, shape_.eps, shape_.one_plus);
   }
 
   Tensor with_states(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -186,7 +251,7 @@ class Gqa final : public Layer {
       kept.push_back(state);
       views.push_back(state->view());
     }
-    Tensor o = attention_cached(ctx, attention_config(), q, batch.seq_starts, views);
+    Tensor o = attention_cached(ctx, attention_config(), q, batch.seq_starts, views, sinks_);
     for (KvState* state : kept) state->forget();
     return o;
   }
@@ -197,8 +262,9 @@ class Gqa final : public Layer {
   Parameter& k_;
   Parameter& v_;
   Parameter& o_;
-  Parameter* q_norm_ = nullptr;
-  Parameter* k_norm_ = nullptr;
+  Parameter *q_norm_ = nullptr, *k_norm_ = nullptr;
+  Parameter *q_bias_ = nullptr, *k_bias_ = nullptr, *v_bias_ = nullptr, *o_bias_ = nullptr;
+  Parameter* sinks_ = nullptr;
 };
 
 }  // namespace

@@ -9,7 +9,11 @@
 #include <span>
 #include <vector>
 
+#include "braid/layers/mixers/rope_ref.h"
+
 namespace braid {
+
+enum class QkNorm { kNone, kHead, kFull };
 
 struct GqaShape {
   int64_t width = 0, heads = 0, kv_heads = 0, head_dim = 0;
@@ -17,16 +21,23 @@ struct GqaShape {
   bool interleaved = false;
   double theta = 10000;
   int64_t window = 0;  // 0 = all earlier tokens
-  bool qk_norm = false, one_plus = false, gate = false;
+  QkNorm qk_norm = QkNorm::kNone;
+  bool one_plus = false, gate = false;
   double eps = 1e-6;
+  int64_t chunk = 0;  // 0 = one chunk
+  bool qkv_bias = false, o_bias = false, sinks = false;
+  double scale = 1, softcap = 0;  // 0 = no cap
+  RopeScaling scaling = {};
 };
 
 // Row-major as stored: q [heads * head_dim (* 2 with gate: per head q, then gate), width], k and v
-// [kv_heads * head_dim, width], o [width, heads * head_dim], norms [head_dim] (null without
-// qk_norm).
+// [kv_heads * head_dim, width], o [width, heads * head_dim], norms [head_dim], or [heads *
+// head_dim] and [kv_heads * head_dim] when full, biases, sinks [heads]; null where there is none.
 template <typename Number>
 struct GqaWeights {
   const Number *q, *k, *v, *o, *q_norm, *k_norm;
+  const Number *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr, *o_bias = nullptr;
+  const Number* sinks = nullptr;
 };
 
 template <typename Number>
@@ -37,14 +48,12 @@ class GqaRef {
   // x [tokens, width] -> [tokens, width]
   std::vector<Number> operator()(std::span<const Number> x, int64_t tokens) const {
     const int64_t d = s_.head_dim, per_head = s_.gate ? 2 * d : d;
-    std::vector<Number> q = project(x, tokens, w_.q, s_.heads * per_head, s_.width);
-    std::vector<Number> k = project(x, tokens, w_.k, s_.kv_heads * d, s_.width);
-    const std::vector<Number> v = project(x, tokens, w_.v, s_.kv_heads * d, s_.width);
+    std::vector<Number> q = project(x, tokens, w_.q, w_.q_bias, s_.heads * per_head, s_.width);
+    std::vector<Number> k = project(x, tokens, w_.k, w_.k_bias, s_.kv_heads * d, s_.width);
+    const std::vector<Number> v = project(x, tokens, w_.v, w_.v_bias, s_.kv_heads * d, s_.width);
     for (int64_t t = 0; t < tokens; ++t) {
-      for (int64_t h = 0; h < s_.heads; ++h)
-        prepare(t, w_.q_norm, &q[(t * s_.heads + h) * per_head]);
-      for (int64_t h = 0; h < s_.kv_heads; ++h)
-        prepare(t, w_.k_norm, &k[(t * s_.kv_heads + h) * d]);
+      prepare(t, w_.q_norm, s_.heads, per_head, &q[t * s_.heads * per_head]);
+      prepare(t, w_.k_norm, s_.kv_heads, d, &k[t * s_.kv_heads * d]);
     }
     std::vector<Number> o(static_cast<size_t>(tokens * s_.heads * d));
     for (int64_t t = 0; t < tokens; ++t) {
@@ -52,61 +61,67 @@ class GqaRef {
         const Number* query = &q[(t * s_.heads + h) * per_head];
         const int64_t kv_head = h / (s_.heads / s_.kv_heads);
         Number* out = &o[(t * s_.heads + h) * d];
-        attend(t, query, &k[kv_head * d], &v[kv_head * d], out);
+        attend(t, h, query, &k[kv_head * d], &v[kv_head * d], out);
         for (int64_t i = 0; s_.gate && i < d; ++i) out[i] /= Number(1) + std::exp(-query[d + i]);
       }
     }
-    return project(o, tokens, w_.o, s_.width, s_.heads * d);
+    return project(o, tokens, w_.o, w_.o_bias, s_.width, s_.heads * d);
   }
 
  private:
   static std::vector<Number> project(std::span<const Number> x, int64_t tokens, const Number* w,
-                                     int64_t out, int64_t in) {
+                                     const Number* bias, int64_t out, int64_t in) {
     std::vector<Number> y(static_cast<size_t>(tokens * out));
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t j = 0; j < out; ++j) {
+        if (bias != nullptr) y[t * out + j] = bias[j];
         for (int64_t i = 0; i < in; ++i) y[t * out + j] += w[j * in + i] * x[t * in + i];
       }
     }
     return y;
   }
 
-  // RMSNorm over the head, then rotation by position.
-  void prepare(int64_t position, const Number* gain, Number* head) const {
-    const int64_t d = s_.head_dim, half = s_.rotary / 2;
-    if (s_.qk_norm) {
-      Number square = 0;
-      for (int64_t i = 0; i < d; ++i) square += head[i] * head[i];
-      const Number rms = std::sqrt(square / static_cast<double>(d) + s_.eps);
-      for (int64_t i = 0; i < d; ++i) head[i] *= (gain[i] + (s_.one_plus ? 1.0 : 0.0)) / rms;
-    }
-    for (int64_t i = 0; i < half; ++i) {
-      const double angle = static_cast<double>(position) *
-                           std::pow(s_.theta, -static_cast<double>(i) / static_cast<double>(half));
-      Number& a = head[s_.interleaved ? 2 * i : i];
-      Number& b = head[s_.interleaved ? 2 * i + 1 : i + half];
-      const Number x = a, y = b;
-      a = x * std::cos(angle) - y * std::sin(angle);
-      b = y * std::cos(angle) + x * std::sin(angle);
+  void rms(const Number* gain, int64_t n, Number* x) const {
+    Number square = 0;
+    for (int64_t i = 0; i < n; ++i) square += x[i] * x[i];
+    const Number root = std::sqrt(square / static_cast<double>(n) + s_.eps);
+    for (int64_t i = 0; i < n; ++i) x[i] *= (gain[i] + (s_.one_plus ? 1.0 : 0.0)) / root;
+  }
+
+  // The norm, over each head or all of them, then rotation by position. Head h is at row + h * ld.
+  void prepare(int64_t position, const Number* gain, int64_t heads, int64_t ld, Number* row) const {
+    if (s_.qk_norm == QkNorm::kFull) rms(gain, heads * s_.head_dim, row);
+    for (int64_t h = 0; h < heads; ++h) {
+      if (s_.qk_norm == QkNorm::kHead) rms(gain, s_.head_dim, row + h * ld);
+      if (s_.rotary > 0) {
+        ref::rotate(s_.scaling, s_.theta, s_.rotary, s_.interleaved, position, position + 1,
+                    row + h * ld);
+      }
     }
   }
 
-  // out = softmax(q k^T / sqrt(d)) v over the visible tokens.
-  void attend(int64_t t, const Number* query, const Number* k, const Number* v, Number* out) const {
+  // out = softmax(cap(scale q k^T)) v over the visible tokens.
+  void attend(int64_t t, int64_t head, const Number* query, const Number* k, const Number* v,
+              Number* out) const {
     const int64_t d = s_.head_dim, row = s_.kv_heads * d;
-    const int64_t first = s_.window > 0 ? std::max<int64_t>(0, t - s_.window + 1) : 0;
     std::vector<Number> p;
-    double most = -HUGE_VAL;
-    for (int64_t j = first; j <= t; ++j) {
+    std::vector<int64_t> seen;
+    double most = s_.sinks ? std::real(w_.sinks[head]) : -HUGE_VAL;
+    for (int64_t j = 0; j <= t; ++j) {
+      if (s_.window > 0 && t - j >= s_.window) continue;
+      if (s_.chunk > 0 && t / s_.chunk != j / s_.chunk) continue;
       Number score = 0;
       for (int64_t i = 0; i < d; ++i) score += query[i] * k[j * row + i];
-      p.push_back(score / std::sqrt(static_cast<double>(d)));
-      most = std::max(most, std::real(p.back()));
+      score *= s_.scale;
+      if (s_.softcap > 0) score = s_.softcap * std::tanh(score / s_.softcap);
+      p.push_back(score);
+      seen.push_back(j);
+      most = std::max(most, std::real(score));
     }
-    Number total = 0;
+    Number total = s_.sinks ? std::exp(w_.sinks[head] - most) : Number(0);
     for (Number& x : p) total += x = std::exp(x - most);
-    for (int64_t j = first; j <= t; ++j) {
-      for (int64_t i = 0; i < d; ++i) out[i] += p[j - first] / total * v[j * row + i];
+    for (size_t n = 0; n < p.size(); ++n) {
+      for (int64_t i = 0; i < d; ++i) out[i] += p[n] / total * v[seen[n] * row + i];
     }
   }
 

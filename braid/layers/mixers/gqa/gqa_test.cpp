@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <string>
@@ -93,22 +94,81 @@ struct Variant {
   GqaShape shape;
 };
 
+// The shape that the options below should resolve to, besides what `change` says.
+template <typename F>
+GqaShape shape(int64_t heads, int64_t kv_heads, int64_t head_dim, F change) {
+  GqaShape s;
+  s.width = 16;
+  s.heads = heads;
+  s.kv_heads = kv_heads;
+  s.head_dim = s.rotary = head_dim;
+  s.scale = 1 / std::sqrt(static_cast<double>(head_dim));
+  change(s);
+  return s;
+}
+
 const std::vector<Variant>& variants() {
+  using S = GqaShape;
   static const std::vector<Variant> all = {
-      {{}, {16, 2, 2, 8, 8, false, 1e4, 0, false, false, false, 1e-6}},
+      {{}, shape(2, 2, 8, [](S&) {})},
       {{{"heads", "4"}, {"kv_heads", "2"}, {"head_dim", "6"}, {"rope", "false"}, {"window", "3"}},
-       {16, 4, 2, 6, 0, false, 1e4, 3, false, false, false, 1e-6}},
+       shape(4, 2, 6, [](S& s) { s.rotary = 0, s.window = 3; })},
       {{{"heads", "2"}, {"kv_heads", "1"}, {"gate", "true"}, {"rope", "false"}},
-       {16, 2, 1, 8, 0, false, 1e4, 0, false, false, true, 1e-6}},
+       shape(2, 1, 8, [](S& s) { s.rotary = 0, s.gate = true; })},
       {{{"kv_heads", "1"},
         {"gate", "true"},
         {"qk_norm", "head"},
         {"one_plus", "true"},
         {"rotary", "0.5"},
         {"rope_theta", "100"}},
-       {16, 2, 1, 8, 4, false, 100, 0, true, true, true, 1e-6}},
+       shape(2, 1, 8,
+             [](S& s) {
+               s.rotary = 4, s.theta = 100, s.qk_norm = QkNorm::kHead;
+               s.one_plus = s.gate = true;
+             })},
       {{{"interleaved", "true"}, {"qk_norm", "head"}, {"window", "5"}},
-       {16, 2, 2, 8, 8, true, 1e4, 5, true, false, false, 1e-6}}};
+       shape(2, 2, 8, [](S& s) { s.interleaved = true, s.window = 5, s.qk_norm = QkNorm::kHead; })},
+      // gpt-oss
+      {{{"kv_heads", "1"},
+        {"bias", "qkvo"},
+        {"sinks", "true"},
+        {"window", "6"},
+        {"rope_theta", "1000"},
+        {"rope_scaling", "yarn:4:16:32:1:false:1.2"}},
+       shape(2, 1, 8,
+             [](S& s) {
+               s.qkv_bias = s.o_bias = s.sinks = true;
+               s.window = 6, s.theta = 1000;
+               s.scaling = parse_rope_scaling("", "yarn:4:16:32:1:false:1.2", 8);
+             })},
+      // Gemma 2's cap, a scale of its own, GLM's bias
+      {{{"bias", "qkv"}, {"softcap", "0.8"}, {"scale", "0.5"}, {"rope_scaling", "linear:8"}},
+       shape(2, 2, 8,
+             [](S& s) {
+               s.qkv_bias = true, s.softcap = 0.8, s.scale = 0.5;
+               s.scaling = parse_rope_scaling("", "linear:8", 8);
+             })},
+      // OLMo's norm, Llama 4's chunks, every other way at once
+      {{{"kv_heads", "1"},
+        {"qk_norm", "full"},
+        {"chunk", "4"},
+        {"sinks", "true"},
+        {"softcap", "1.5"},
+        {"rope_scaling", "llama3:8:1:4:64"}},
+       shape(2, 1, 8,
+             [](S& s) {
+               s.qk_norm = QkNorm::kFull, s.chunk = 4, s.sinks = true, s.softcap = 1.5;
+               s.scaling = parse_rope_scaling("", "llama3:8:1:4:64", 8);
+             })},
+      {{{"head_dim", "4"},
+        {"heads", "2"},
+        {"window", "9"},
+        {"chunk", "20"},
+        {"rope_scaling", "longrope:3:1.1:1:1.5:2:4"}},
+       shape(2, 2, 4, [](S& s) {
+         s.window = 9, s.chunk = 20;
+         s.scaling = parse_rope_scaling("", "longrope:3:1.1:1:1.5:2:4", 4);
+       })}};
   return all;
 }
 
@@ -119,7 +179,7 @@ TEST_CASE("gqa equals its definition, values and gradients") {
     Context ctx;
     Made m(ctx, 16, variant.options);
     CAPTURE(m.layer->options().str());
-    const int64_t tokens = 7, width = 16;
+    const int64_t tokens = 11, width = 16;
     const GqaShape& s = variant.shape;
     m.params.allocate_grads(ctx);
     Tensor x = testing::random_tensor(ctx, {tokens, width}, "x");
@@ -129,18 +189,22 @@ TEST_CASE("gqa equals its definition, values and gradients") {
     train.tape = &tape;
     tape.watch(x);
     const Tensor y = m.layer->forward(train, x, Batch::uniform(1, tokens), {});
-    std::vector<double> all = testing::values(x);  // x, q, k, v, o, q_norm, k_norm
+    std::vector<double> all = testing::values(x);  // x, then the parameters in their order
     for (const Parameter& p : m.params) {
       const auto v = testing::values(p.value);
       all.insert(all.end(), v.begin(), v.end());
     }
     const auto run = [&](std::span<const Complex> in) {
-      const Complex* q = in.data() + tokens * width;
-      const Complex* k = q + s.heads * s.head_dim * (s.gate ? 2 : 1) * width;
-      const Complex* v = k + s.kv_heads * s.head_dim * width;
-      const Complex* o = v + s.kv_heads * s.head_dim * width;
-      const Complex* norms = o + s.heads * s.head_dim * width;
-      const GqaRef<Complex> ref(s, {q, k, v, o, norms, norms + s.head_dim});
+      std::map<std::string, const Complex*> at;
+      const Complex* next = in.data() + tokens * width;
+      for (const Parameter& p : m.params) {
+        at[p.name] = next;
+        next += p.value.count();
+      }
+      const GqaRef<Complex> ref(
+          s, {at["q_proj.weight"], at["k_proj.weight"], at["v_proj.weight"], at["o_proj.weight"],
+              at["q_norm.weight"], at["k_norm.weight"], at["q_proj.bias"], at["k_proj.bias"],
+              at["v_proj.bias"], at["o_proj.bias"], at["sinks"]});
       return ref(in.first(static_cast<size_t>(tokens * width)), tokens);
     };
     std::vector<double> want;
@@ -261,7 +325,17 @@ TEST_CASE("gqa: heads by default, canonical options, and errors that name both v
   CHECK(error({{"kv_heads", "3"}}) == "gqa: heads=4 is not a multiple of kv_heads=3");
   CHECK(error({{"heads", "5"}}).find("heads=5 does not divide the width 32") != std::string::npos);
   CHECK(error({{"window", "-1"}}) == "gqa: window=-1 is negative; 0 is no window");
-  CHECK(error({{"qk_norm", "full"}}) == "gqa: qk_norm=full is neither none nor head");
+  CHECK(error({{"qk_norm", "all"}}) == "gqa: qk_norm=all is none of none, head, full");
+  CHECK(error({{"qk_norm", "full"}, {"gate", "true"}}).find("qk_norm=full") != std::string::npos);
+  CHECK(error({{"bias", "q"}}) == "gqa: bias=q is none of none, qkv, qkvo");
+  CHECK(error({{"chunk", "-1"}}) == "gqa: chunk=-1 is negative; 0 is no chunks");
+  CHECK(error({{"scale", "-1"}}) == "gqa: scale=-1 is negative; 0 is head_dim^-0.5");
+  CHECK(error({{"softcap", "-1"}}) == "gqa: softcap=-1 is negative; 0 is no cap");
+  CHECK(error({{"rope", "false"}, {"rope_scaling", "linear:2"}}).find("rope=false") !=
+        std::string::npos);
+  CHECK(error({{"rope_scaling", "yarn:4"}}) ==
+        "gqa: rope_scaling=yarn:4: yarn has 1 fields, expected 6 "
+        "(F:ORIGINAL:FAST:SLOW:TRUNCATE:ATTENTION_FACTOR)");
   CHECK(error({{"rotary", "0.4"}}) ==
         "gqa: rotary=0.4 of head_dim=8 gives 3 channels to turn, which come in pairs");
   CHECK(error({{"rotary", "1.5"}}) == "gqa: rotary=1.5 is not in (0, 1]");
