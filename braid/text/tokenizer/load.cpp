@@ -1,29 +1,25 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
+#include "braid/text/tokenizer/tiktoken.h"
 #include "braid/text/tokenizer/tokenizer.h"
 
 namespace braid {
-namespace {
-
-[[noreturn]] void not_yet(const char* what) {
-  throw Error(ErrorKind::kBadInput, std::string(what) + " cannot be read yet");
-}
-
-}  // namespace
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& folder) {
-  for (const char* name : {"tokenizer.json", "tiktoken.model"}) {
-    if (path_exists(join_path(folder, name))) not_yet(name);
+  const auto exists = [&](const char* name) { return path_exists(join_path(folder, name)); };
+  const bool json = exists("tokenizer.json");
+  if (!json && !exists("tiktoken.model")) return nullptr;
+  constexpr size_t kMostBytes = size_t{1} << 30;
+  const std::string config_path = join_path(folder, "tokenizer_config.json");
+  const std::string config =
+      path_exists(config_path) ? read_file(config_path, kMostBytes) : std::string();
+  const std::string path = join_path(folder, json ? "tokenizer.json" : "tiktoken.model");
+  const std::string text = read_file(path, kMostBytes);
+  try {
+    return json ? parse_tokenizer_json(text, config) : parse_tiktoken(text, config);
+  } catch (Error& e) {
+    throw e.add_context(path);
   }
-  return nullptr;
-}
-
-std::shared_ptr<const Tokenizer> parse_tokenizer_json(std::string_view, std::string_view) {
-  not_yet("tokenizer.json");
-}
-
-std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const GgufVocabulary&) {
-  not_yet("a GGUF vocabulary");
 }
 
 }  // namespace braid

@@ -1,0 +1,215 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "braid/base/error.h"
+#include "braid/base/format.h"
+#include "braid/base/strings.h"
+#include "braid/text/tokenizer/byte_bpe.h"
+#include "braid/text/tokenizer/known_regexes.h"
+#include "braid/text/tokenizer/tokenizer.h"
+#include "braid/text/tokenizer/unicode.h"
+
+namespace braid {
+namespace {
+
+enum TokenType : int32_t { kNormal = 1, kUnknown, kControl, kUser, kUnused, kByte };
+
+struct Pre {
+  std::string_view name;
+  std::vector<std::string_view> regexes;
+  bool ignore_merges = false;
+};
+
+const std::vector<Pre>& pre_table() {
+  static const std::vector<Pre> table = {
+      {"", {kGpt2Regex}},
+      {"default", {kGpt2Regex}},
+      {"gpt-2", {kGpt2Regex}},
+      {"gpt2", {kGpt2Regex}},
+      {"olmo", {kGpt2Regex}},
+      {"mpt", {kGpt2Regex}},
+      {"llama-bpe", {kLlama3Regex}, true},
+      {"llama3", {kLlama3Regex}, true},
+      {"llama-v3", {kLlama3Regex}, true},
+      {"smaug-bpe", {kLlama3Regex}},
+      {"glm4", {kLlama3Regex}},
+      {"chatglm-bpe", {kLlama3Regex}},
+      {"dbrx", {kLlama3Regex}},
+      {"smollm", {kDigitRegex, kGpt2Regex}},
+      {"refact", {kDigitRegex, kGpt2Regex}},
+      {"qwen2", {kQwen2Regex}},
+      {"stablelm2", {kQwen2Regex}},
+      {"qwen35", {kQwen35Regex}},
+      {"gpt-4o", {kO200kRegex}},
+      {"o200k", {kO200kRegex}},
+      {"minimax-m2", {kO200kRegex}},
+      {"tekken", {kTekkenRegex}, true},
+      {"kimi-k2", {kKimiRegex}},
+      {"deepseek-v3", {kDigits3Regex, kEastAsianRegex, kDeepseek3Regex}},
+      {"deepseek-r1-qwen", {kQwen2Regex}},
+  };
+  return table;
+}
+
+void check(const GgufVocabulary& v) {
+  const auto same = [&](const char* key, size_t n) {
+    if (n != 0 && n != v.tokens.size()) {
+      throw Error(ErrorKind::kBadInput, format("tokenizer.ggml.{} has {} entries for {} tokens",
+                                               key, n, v.tokens.size()));
+    }
+  };
+  same("token_type", v.types.size());
+  same("scores", v.scores.size());
+  if (v.tokens.empty()) throw Error(ErrorKind::kBadInput, "tokenizer.ggml.tokens is empty");
+  for (size_t id = 0; id < v.tokens.size(); ++id) {
+    if (valid_utf8_prefix(v.tokens[id]) == v.tokens[id].size()) continue;
+    throw Error(ErrorKind::kBadInput,
+                format("token {} is no UTF-8: '{}'", id, printable(v.tokens[id])));
+  }
+  const std::pair<const char*, std::optional<int32_t>> named[] = {
+      {"bos", v.bos}, {"eos", v.eos}, {"unknown", v.unk}, {"padding", v.pad}};
+  for (const auto& [name, id] : named) {
+    if (!id.has_value() || (*id >= 0 && static_cast<size_t>(*id) < v.tokens.size())) continue;
+    throw Error(ErrorKind::kBadInput, format("tokenizer.ggml.{}_token_id is {}, of {} tokens", name,
+                                             *id, v.tokens.size()));
+  }
+}
+
+int32_t type_of(const GgufVocabulary& v, size_t id) {
+  return v.types.empty() ? static_cast<int32_t>(kNormal) : v.types[id];
+}
+
+Vocabulary vocabulary_of(const GgufVocabulary& v) {
+  Vocabulary vocabulary;
+  for (size_t id = 0; id < v.tokens.size(); ++id) {
+    vocabulary.add(static_cast<int64_t>(id), v.tokens[id]);
+  }
+  return vocabulary;
+}
+
+std::vector<AddedToken> added_of(const GgufVocabulary& v) {
+  std::vector<AddedToken> added;
+  for (size_t id = 0; id < v.tokens.size(); ++id) {
+    const int32_t type = type_of(v, id);
+    if ((type != kControl && type != kUser && type != kUnknown) || v.tokens[id].empty()) continue;
+    AddedToken t;
+    t.id = static_cast<int32_t>(id);
+    t.content = v.tokens[id];
+    t.special = type != kUser;
+    added.push_back(std::move(t));
+  }
+  return added;
+}
+
+std::vector<BpeMerge> parse_merges(const GgufVocabulary& v, const Vocabulary& vocabulary) {
+  std::vector<BpeMerge> merges;
+  merges.reserve(v.merges.size());
+  for (const std::string& merge : v.merges) {
+    // Neither half is empty, so a space at either end belongs to a half.
+    const size_t space = merge.find(' ', 1);
+    const auto id_of = [&](std::string_view token) {
+      const int32_t id = space == merge.npos ? -1 : vocabulary.find(token);
+      if (id >= 0) return id;
+      throw Error(ErrorKind::kBadInput,
+                  format("merge '{}' needs the token '{}', which is not there", printable(merge),
+                         printable(token)));
+    };
+    const std::string_view left = std::string_view(merge).substr(0, space);
+    const std::string_view right =
+        space == merge.npos ? "" : std::string_view(merge).substr(space + 1);
+    merges.push_back({id_of(left), id_of(right), id_of(std::string(left) + std::string(right)),
+                      static_cast<int32_t>(merges.size())});
+  }
+  return merges;
+}
+
+PipelineParts gpt2_parts(const GgufVocabulary& v) {
+  const std::vector<Pre>& table = pre_table();
+  const auto pre =
+      std::find_if(table.begin(), table.end(), [&](const Pre& p) { return p.name == v.pre; });
+  if (pre == table.end()) {
+    throw Error(ErrorKind::kBadInput,
+                format("tokenizer.ggml.pre '{}' is not known", printable(v.pre)));
+  }
+  Vocabulary vocabulary = vocabulary_of(v);
+  const std::vector<BpeMerge> merges = parse_merges(v, vocabulary);
+  return byte_bpe_parts(std::move(vocabulary), merges, pre->regexes, RegexSyntax::kOniguruma,
+                        pre->ignore_merges);
+}
+
+// SentencePiece's BPE: the pair whose merged token has the highest score goes first.
+std::vector<int32_t> ranks_of_scores(const GgufVocabulary& v) {
+  if (v.scores.empty()) throw Error(ErrorKind::kBadInput, "tokenizer.ggml.scores is missing");
+  std::vector<size_t> order;
+  for (size_t id = 0; id < v.tokens.size(); ++id) {
+    if (std::isnan(v.scores[id])) {
+      throw Error(ErrorKind::kBadInput, format("tokenizer.ggml.scores: entry {} is nan", id));
+    }
+    order.push_back(id);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return v.scores[a] > v.scores[b]; });
+  std::vector<int32_t> ranks(v.tokens.size());
+  int32_t rank = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (i > 0 && v.scores[order[i]] != v.scores[order[i - 1]]) ++rank;
+    const int32_t type = type_of(v, order[i]);
+    // Control and byte tokens never result from text.
+    ranks[order[i]] = type == kNormal || type == kUser || type == kUnused ? rank : -1;
+  }
+  return ranks;
+}
+
+Json json_of(std::string_view text) { return Json::parse(text); }
+
+PipelineParts llama_parts(const GgufVocabulary& v) {
+  Vocabulary vocabulary = vocabulary_of(v);
+  const std::vector<BpeMerge> merges = merges_of_ranks(vocabulary, ranks_of_scores(v));
+  const bool prefix = v.add_space_prefix.value_or(true);
+  PipelineParts parts;
+  parts.normalizers = parse_normalizers(
+      json_of(prefix ? R"({"type":"Sequence","normalizers":[{"type":"Prepend","prepend":" "},
+                   {"type":"Replace","pattern":{"String":" "},"content":"▁"}]})"
+                     : R"({"type":"Replace","pattern":{"String":" "},"content":"▁"})"));
+  parts.decoder = parse_decoder(json_of(prefix ? R"({"type":"Sequence","decoders":[
+                   {"type":"Replace","pattern":{"String":"▁"},"content":" "},
+                   {"type":"ByteFallback"},{"type":"Fuse"},
+                   {"type":"Strip","content":" ","start":1,"stop":0}]})"
+                                               : R"({"type":"Sequence","decoders":[
+                   {"type":"Replace","pattern":{"String":"▁"},"content":" "},
+                   {"type":"ByteFallback"},{"type":"Fuse"}]})"));
+  BpeOptions o;
+  o.byte_fallback = true;
+  o.fuse_unk = true;
+  if (v.unk.has_value()) o.unk_token = v.tokens[static_cast<size_t>(*v.unk)];
+  parts.model = std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(o));
+  return parts;
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const GgufVocabulary& v) {
+  check(v);
+  PipelineParts parts;
+  if (v.model == "gpt2") {
+    parts = gpt2_parts(v);
+  } else if (v.model == "llama") {
+    parts = llama_parts(v);
+  } else {
+    throw Error(
+        ErrorKind::kBadInput,
+        format("tokenizer.ggml.model '{}' is not known; gpt2 and llama are", printable(v.model)));
+  }
+  parts.added = added_of(v);
+  IdTemplate form;
+  if (v.add_bos.value_or(v.model == "llama") && v.bos) form.push_back(*v.bos);
+  form.push_back(kTextItself);
+  if (v.add_eos.value_or(false) && v.eos) form.push_back(*v.eos);
+  if (form.size() > 1) parts.templates.push_back(std::move(form));
+  auto tokenizer = std::make_shared<PipelineTokenizer>(std::move(parts));
+  tokenizer->set_named({v.bos, v.eos, v.unk, v.pad});
+  return tokenizer;
+}
+
+}  // namespace braid
