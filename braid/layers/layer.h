@@ -12,6 +12,7 @@
 #include "braid/layers/batch.h"
 #include "braid/layers/options.h"
 #include "braid/ops/parameter.h"
+#include "braid/state/state_options.h"
 
 namespace braid {
 
@@ -46,10 +47,12 @@ class Layer {
   virtual Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch,
                          States states) = 0;
   // A fresh state for one sequence, or null for a layer that remembers nothing.
-  virtual std::unique_ptr<LayerState> make_state(const Context&) const { return nullptr; }
+  virtual std::unique_ptr<LayerState> make_state(const Context&, const StateOptions& = {}) const {
+    return nullptr;
+  }
   // State bytes of one sequence after `tokens` tokens (what `plan` prints; equals
   // make_state()->bytes() then).
-  virtual size_t state_bytes(int64_t /*tokens*/) const { return 0; }
+  virtual size_t state_bytes(int64_t /*tokens*/, const StateOptions& = {}) const { return 0; }
   // Canonical options, defaults left out: "heads=16,gate=true". parse(print(x)) == x.
   virtual Options options() const = 0;
   // Parameters that one token does not use: the experts it is not sent to.

@@ -6,7 +6,7 @@
 #include "braid/kernels/attention/backward.h"
 #include "braid/kernels/attention/decode.h"
 #include "braid/kernels/attention/forward.h"
-#include "braid/kernels/attention/pack.h"
+#include "braid/kernels/attention/kv_convert.h"
 #include "braid/ops/attention_scratch.h"
 #include "braid/ops/rows.h"
 
@@ -68,10 +68,10 @@ class TileList {
   std::vector<int64_t> first_;
 };
 
-// Keys and values of fresh sequences in the tile layout.
+// Keys and values of fresh sequences in the tile layout, a tile a page.
 struct PackedKv {
   Tensor memory;
-  std::vector<const float*> tiles;
+  std::vector<const std::byte*> pages;
   std::vector<KvView> views;
 };
 
@@ -79,26 +79,25 @@ PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, con
               std::span<const int64_t> seq_starts) {
   const Rows rk = rows_of(k), rv = rows_of(v);
   const TileList list(seq_starts, kKvTile);
-  const int64_t dv = c.values(), floats = kv_page_floats(c.kv_heads, c.head_dim, dv, 1);
-  const KvLayout layout = kv_layout(c.head_dim, dv, 1);
-  PackedKv packed{Tensor::empty(ctx, {list.count(), floats}), {}, {}};
-  float* memory = packed.memory.data();
+  const KvLayout layout{KvType::kF32, c.head_dim, c.values(), 1};
+  const int64_t bytes = layout.page(c.kv_heads);
+  PackedKv packed{Tensor::empty(ctx, {list.count(), bytes / 4}), {}, {}};
+  std::byte* memory = packed.memory.data<std::byte>();
   parallel_for(ctx, list.count(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const TileList::Tile t = list[i];
       const int64_t row = seq_starts[t.sequence] + t.begin;
-      float* tile = memory + i * floats;
-      if (t.rows < kKvTile) std::memset(tile, 0, static_cast<size_t>(floats) * sizeof(float));
-      const KvRows rows{
-          c.head_dim, dv, k.data() + row * rk.stride, rk.stride, v.data() + row * rv.stride,
-          rv.stride};
-      pack_kv_rows(layout, c.kv_heads, rows, 0, t.rows, tile);
+      std::byte* tile = memory + i * bytes;
+      if (t.rows < kKvTile) std::memset(tile, 0, static_cast<size_t>(bytes));
+      const KvRows rows{k.data() + row * rk.stride, rk.stride, v.data() + row * rv.stride,
+                        rv.stride};
+      pack_kv_rows(layout, c.kv_heads, rows, 0, 0, t.rows, tile);
     }
   });
-  for (int64_t i = 0; i < list.count(); ++i) packed.tiles.push_back(memory + i * floats);
+  for (int64_t i = 0; i < list.count(); ++i) packed.pages.push_back(memory + i * bytes);
   for (int64_t s = 0; s < sequences(seq_starts); ++s) {
     packed.views.push_back(
-        {packed.tiles.data() + list.first(s), 0, seq_starts[s + 1] - seq_starts[s], layout});
+        {packed.pages.data() + list.first(s), 0, seq_starts[s + 1] - seq_starts[s], layout});
   }
   return packed;
 }
@@ -110,7 +109,10 @@ void forward_tiles(const Context& ctx, const AttentionConfig& c, const Heads& q,
                    bool skip_single, float* out, float* lse) {
   const TileList list(seq_starts, kQueryTile);
   const int64_t ranges = list.count() * c.heads, ld_out = c.heads * c.values();
-  ScratchSlots scratch(ctx, ranges, attention_forward_scratch(c));
+  int64_t floats = 1;
+  for (const KvView& view : kv)
+    floats = std::max(floats, attention_forward_scratch(c, view.layout.type));
+  ScratchSlots scratch(ctx, ranges, floats);
   parallel_for(ctx, ranges, 1, [&](int64_t begin, int64_t) {
     // Late tiles have most keys to read: they go first, so that no thread is left with a long one
     // at the end.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "braid/base/rng.h"
-#include "braid/kernels/attention/pack.h"
+#include "braid/kernels/attention/kv_convert.h"
 #include "braid/testing/numeric.h"
 
 namespace braid {
@@ -108,35 +108,28 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 // Keys and values of one sequence in tiles, as a state would hold them.
 struct Cache {
   Cache(const Context& ctx, const AttentionConfig& c, const Tensor& k, const Tensor& v,
-        int64_t first_tile = 0)
-      : floats(kv_page_floats(c.kv_heads, c.head_dim, c.head_dim, 1)),
-        ld(c.kv_heads * c.head_dim),
-        config(c),
-        k(k),
-        v(v) {
+        int64_t first_tile = 0, KvType type = KvType::kF32)
+      : ld(c.kv_heads * c.head_dim), config(c), k(k), v(v) {
+    view.layout = {type, c.head_dim, c.head_dim, 1};
+    bytes = view.layout.page(c.kv_heads);
     const int64_t tiles = kv_tiles(k.size(0));
-    memory = Tensor::zeros(ctx, {tiles, floats});
-    for (int64_t t = first_tile; t < tiles; ++t) pointers.push_back(memory.data() + t * floats);
-    view.first_tile = first_tile;
-    view.tiles = pointers.data();
-    view.layout = kv_layout(c.head_dim, c.head_dim, 1);
+    memory = Tensor::zeros(ctx, {tiles, bytes}, DType::kU8);
+    for (int64_t t = first_tile; t < tiles; ++t) pages.push_back(page(t));
+    view.first_page = first_tile;
+    view.pages = pages.data();
   }
+  std::byte* page(int64_t tile) const { return memory.data<std::byte>() + tile * bytes; }
   void append(int64_t count) {
     for (int64_t i = 0; i < count; ++i, ++view.length) {
-      const KvRows rows{config.head_dim,
-                        config.head_dim,
-                        k.data() + view.length * ld,
-                        ld,
-                        v.data() + view.length * ld,
-                        ld};
-      pack_kv_rows(view.layout, config.kv_heads, rows, view.length % kKvTile, 1,
-                   memory.data() + view.length / kKvTile * floats);
+      const KvRows rows{k.data() + view.length * ld, ld, v.data() + view.length * ld, ld};
+      const int64_t tile = view.length / kKvTile;
+      pack_kv_rows(view.layout, config.kv_heads, rows, tile, view.length % kKvTile, 1, page(tile));
     }
   }
-  int64_t floats, ld;
+  int64_t bytes = 0, ld;
   AttentionConfig config;
   Tensor k, v, memory;
-  std::vector<const float*> pointers;
+  std::vector<const std::byte*> pages;
   KvView view;
 };
 
@@ -303,7 +296,7 @@ TEST_CASE(
         caches.emplace_back(ctx, c, k, v, length == 1500 && window > 0 ? 12 : 0);
       for (size_t s = 0; s < caches.size(); ++s) {
         caches[s].append(lengths[s]);
-        caches[s].view.tiles = caches[s].pointers.data();
+        caches[s].view.pages = caches[s].pages.data();
         views.push_back(caches[s].view);
       }
       Tensor got;
@@ -324,6 +317,76 @@ TEST_CASE(
         CHECK(distance(got.narrow(0, starts[s], fresh), want) < kForward);
       }
     }
+  }
+}
+
+TEST_CASE("bf16 and q8 caches: prefill and decode attend over what is stored, which is near") {
+  for (const KvType type : {KvType::kBF16, KvType::kQ8}) {
+    for (const AttentionConfig& c :
+         {AttentionConfig{4, 2, 24, 0.2f, 0}, AttentionConfig{5, 1, 10, 0.2f, 37},
+          AttentionConfig{8, 1, 128, 0.1f, 0}, AttentionConfig{3, 3, 80, 0.1f, 0, 70, 2.0f}}) {
+      const int64_t n = 330, row = c.kv_heads * c.head_dim;
+      Context ctx;
+      const Tensor q = random(ctx, {n, c.heads, c.head_dim}, 1),
+                   k = random(ctx, {n, c.kv_heads, c.head_dim}, 2), v = random(ctx, k.shape(), 3);
+      Cache cache(ctx, c, k, v, 0, type);
+      Tensor got = Tensor::empty(ctx, q.shape());
+      for (const int64_t count : {1, 70, 1, 1, 2, 150, 1, 104}) {
+        const int64_t at = cache.view.length;
+        cache.append(count);
+        Tensor first;
+        for (int threads : {1, 2}) {
+          ctx.threads = threads;
+          const Tensor y =
+              attention_cached(ctx, c, q.narrow(0, at, count), std::vector<int64_t>{0, count},
+                               std::span(&cache.view, 1));
+          if (threads == 1) first = y;
+          CHECK(same_bits(first, y));
+          std::memcpy(got.data() + at * c.heads * c.head_dim, y.data(), y.bytes());
+        }
+      }
+      Tensor kept_k = Tensor::empty(ctx, k.shape()), kept_v = Tensor::empty(ctx, v.shape());
+      std::vector<float> keys(static_cast<size_t>(kKvTile * c.head_dim)), values(keys.size());
+      for (int64_t p = 0; p < n; ++p) {
+        for (int64_t h = 0; h < c.kv_heads; ++h) {
+          unpack_keys(cache.view.layout, cache.view.keys(p / kKvTile, h), keys.data());
+          unpack_values(cache.view.layout, cache.view.values(p / kKvTile, h), values.data());
+          for (int64_t i = 0; i < c.head_dim; ++i) {
+            const int64_t to = p * row + h * c.head_dim + i, at = p % kKvTile;
+            kept_k.data()[to] = keys[static_cast<size_t>(i * kKvTile + at)];
+            kept_v.data()[to] = values[static_cast<size_t>(at * c.head_dim + i)];
+          }
+        }
+      }
+      for (const auto& [kept, given] : {std::pair{kept_k, k}, std::pair{kept_v, v}}) {
+        bool near = true;
+        for (int64_t i = 0; i < k.count(); ++i) {
+          float largest = std::abs(given.data()[i]);  // bf16: of the number; q8: of its head
+          for (int64_t j = i / c.head_dim * c.head_dim;
+               type == KvType::kQ8 && j < (i / c.head_dim + 1) * c.head_dim; ++j)
+            largest = std::max(largest, std::abs(given.data()[j]));
+          const float part = type == KvType::kQ8 ? 1.001f / 254 : 1.0f / 256;
+          near = near && std::abs(kept.data()[i] - given.data()[i]) <= largest * part;
+        }
+        CHECK(near);
+      }
+      const Reference r = reference(c, q.data(), kept_k.data(), kept_v.data(), q.data(), {0, n});
+      CHECK(distance(got, r.out) < kForward);
+    }
+  }
+}
+
+TEST_CASE("what is not finite does not read back as a number from a q8 cache") {
+  Context ctx;
+  const AttentionConfig c{1, 1, 20, 0.2f, 0};
+  for (const float bad : {std::nanf(""), HUGE_VALF}) {
+    const Tensor k = random(ctx, {8, 1, 20}, 2), v = random(ctx, {8, 1, 20}, 3);
+    v.data()[3 * 20 + 19] = bad;
+    Cache cache(ctx, c, k, v, 0, KvType::kQ8);
+    cache.append(8);
+    const Tensor y = attention_cached(ctx, c, random(ctx, {1, 1, 20}, 1),
+                                      std::vector<int64_t>{0, 1}, std::span(&cache.view, 1));
+    CHECK(!std::isfinite(y.data()[0]));
   }
 }
 

@@ -231,10 +231,10 @@ LossResult Model::loss(const Context& ctx, std::span<const int32_t> ids,
   return lm_loss(ctx, head_input(ctx, hidden(ctx, ids, batch)), *head_, targets, own);
 }
 
-SequenceState Model::new_sequence(const Context& ctx) const {
+SequenceState Model::new_sequence(const Context& ctx, const StateOptions& options) const {
   SequenceState s;
   for (const FlatStack::Step& step : flat_.steps) {
-    s.layers.push_back(slots_[static_cast<size_t>(step.layer)].layer->make_state(ctx));
+    s.layers.push_back(slots_[static_cast<size_t>(step.layer)].layer->make_state(ctx, options));
   }
   return s;
 }
@@ -245,10 +245,10 @@ int64_t Model::idle_parameters() const {
   return n;
 }
 
-size_t Model::state_bytes(int64_t tokens) const {
+size_t Model::state_bytes(int64_t tokens, const StateOptions& options) const {
   size_t n = 0;
   for (const FlatStack::Step& step : flat_.steps) {
-    n += slots_[static_cast<size_t>(step.layer)].layer->state_bytes(tokens);
+    n += slots_[static_cast<size_t>(step.layer)].layer->state_bytes(tokens, options);
   }
   return n;
 }

@@ -42,11 +42,11 @@ class Model {
                   const LossConfig& config = {});
 
   // A fresh sequence: empty states for every executed sub-layer.
-  SequenceState new_sequence(const Context& ctx) const;
+  SequenceState new_sequence(const Context& ctx, const StateOptions& options = {}) const;
   // Parameters that one token does not use (experts it is not sent to).
   int64_t idle_parameters() const;
   // State bytes of one sequence after `tokens` tokens.
-  size_t state_bytes(int64_t tokens) const;
+  size_t state_bytes(int64_t tokens, const StateOptions& options = {}) const;
 
   void after_step(const Context& ctx);  // after each optimizer step
 

@@ -40,18 +40,19 @@ Tensor ParallelLayer::forward(const Context& ctx, const Tensor& x, const Batch& 
   return scale(ctx, sum, 1.0f / static_cast<float>(branches_.size()));
 }
 
-std::unique_ptr<LayerState> ParallelLayer::make_state(const Context& ctx) const {
+std::unique_ptr<LayerState> ParallelLayer::make_state(const Context& ctx,
+                                                      const StateOptions& options) const {
   std::vector<std::unique_ptr<LayerState>> members;
   for (const auto& b : branches_) {
-    if (auto s = b->make_state(ctx)) members.push_back(std::move(s));
+    if (auto s = b->make_state(ctx, options)) members.push_back(std::move(s));
   }
   if (members.empty()) return nullptr;
   return std::make_unique<GroupState>(std::move(members));
 }
 
-size_t ParallelLayer::state_bytes(int64_t tokens) const {
+size_t ParallelLayer::state_bytes(int64_t tokens, const StateOptions& options) const {
   size_t n = 0;
-  for (const auto& b : branches_) n += b->state_bytes(tokens);
+  for (const auto& b : branches_) n += b->state_bytes(tokens, options);
   return n;
 }
 

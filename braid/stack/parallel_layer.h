@@ -15,8 +15,9 @@ class ParallelLayer final : public Layer {
   ParallelLayer(std::vector<std::unique_ptr<Layer>> branches, std::vector<std::string> scopes,
                 const LayerEnv& env, ParamBuilder& params);
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override;
-  std::unique_ptr<LayerState> make_state(const Context& ctx) const override;
-  size_t state_bytes(int64_t tokens) const override;
+  std::unique_ptr<LayerState> make_state(const Context& ctx,
+                                         const StateOptions& options) const override;
+  size_t state_bytes(int64_t tokens, const StateOptions& options) const override;
   Options options() const override { return {}; }
   int64_t idle_parameters() const override;
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,

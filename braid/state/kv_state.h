@@ -3,10 +3,11 @@
 // copy-on-write.
 
 #include <memory>
-#include <vector>
 
 #include "braid/kernels/attention/tiles.h"
 #include "braid/state/layer_state.h"
+#include "braid/state/pages.h"
+#include "braid/state/state_options.h"
 
 namespace braid {
 
@@ -18,42 +19,39 @@ class KvState : public LayerState {
   void append(const Context& ctx, const float* k, int64_t ld_k, const float* v, int64_t ld_v,
               int64_t tokens);
   // Valid until the state changes.
-  KvView view() const;
-  void forget();
+  KvView view() const { return {pages_.data(), pages_.first(), length_, layout_}; }
+  void forget() { pages_.drop_before(first_seen()); }
 
   int64_t length() const override { return length_; }
   // Pages held; one that is shared with a snapshot counts in both.
-  size_t bytes() const override { return pages_.size() * page_bytes(); }
+  size_t bytes() const override { return pages_.bytes(); }
   void restore(const LayerState& other) override;
   void save(StateWriter& out, std::string_view prefix) const override;
+  // Throws Error(kBadInput) for keys and values of another type.
   void load(StateReader& in, std::string_view prefix) override;
   void reset() override;
 
  protected:
   KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
-          int64_t tiles_per_page);
+          int64_t tiles_per_page, KvType type);
 
  private:
-  size_t page_bytes() const;
+  struct Rows;
   // First position that the next token will see.
   int64_t first_seen() const;
-  float* tile(int64_t index) const;
-  // Makes pages that hold positions [length, length + tokens) exist and belong to this state alone.
-  void own_pages(int64_t tokens);
 
-  std::shared_ptr<Arena> arena_;
-  int64_t kv_heads_, head_dim_, window_, chunk_, tiles_per_page_;
-  int64_t first_page_ = 0;
+  int64_t kv_heads_, window_, chunk_;
+  KvLayout layout_;
+  Pages pages_;
   int64_t length_ = 0;
-  std::vector<std::shared_ptr<Storage>> pages_;
-  std::vector<const float*> tiles_;  // of all pages
 };
 
 // Everything since the start, in pages of 256 positions.
 class GrowingKv final : public KvState {
  public:
-  GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim);
-  static size_t bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens);
+  GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, KvType type = KvType::kF32);
+  static size_t bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens,
+                         KvType type = KvType::kF32);
   std::string_view kind() const override { return "kv"; }
   std::unique_ptr<LayerState> snapshot() const override {
     return std::make_unique<GrowingKv>(*this);
@@ -64,9 +62,10 @@ class GrowingKv final : public KvState {
 // continues, or what both leave (0 = no window, no chunks). In pages of 64.
 class RingKv final : public KvState {
  public:
-  RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk = 0);
+  RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk = 0,
+         KvType type = KvType::kF32);
   static size_t bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
-                         int64_t tokens);
+                         int64_t tokens, KvType type = KvType::kF32);
   std::string_view kind() const override { return "ring"; }
   std::unique_ptr<LayerState> snapshot() const override { return std::make_unique<RingKv>(*this); }
 };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "braid/base/rng.h"
+#include "braid/testing/memory_file.h"
 
 namespace braid {
 namespace {
@@ -52,8 +53,10 @@ bool holds(const KvState& state, int64_t first) {
   for (int64_t p = first; p < kv_tiles(view.length) * kKvTile; ++p) {
     const int64_t tile = p / kKvTile, at = p % kKvTile;
     for (int64_t i = 0; i < kRow; ++i) {
-      const float k = view.keys(tile, i / kDim)[i % kDim * kKvTile + at];
-      const float v = view.values(tile, i / kDim)[at * kDim + i % kDim];
+      const KvLayout& l = view.layout;
+      const auto* keys = reinterpret_cast<const float*>(view.keys(tile, i / kDim));
+      const auto* values = reinterpret_cast<const float*>(view.values(tile, i / kDim));
+      const float k = keys[l.key_at(at, i % kDim)], v = values[l.value_at(at, i % kDim)];
       const bool inside = p < view.length;
       if (inside ? k != key(p, i) || v != value(p, i) : !(k * 0 == 0 && v * 0 == 0)) return false;
     }
@@ -104,9 +107,9 @@ TEST_CASE("snapshots are independent, share pages until written, and go back") {
   CHECK(copy->length() == 600);
   CHECK(holds(static_cast<KvState&>(*copy), 0));
   CHECK(holds(kv, 0));
-  const float* before = kv.view().tiles[9];
+  const std::byte* before = kv.view().pages[2];
   append(kv, 1);
-  CHECK(kv.view().tiles[9] == before);  // its own page by now
+  CHECK(kv.view().pages[2] == before);  // its own page by now
   kv.restore(*copy);
   CHECK(kv.length() == 600);
   append(kv, 3);
@@ -144,6 +147,53 @@ TEST_CASE("a saved kv comes back") {
     file.integers["a.length"] = -1;
     CHECK_THROWS_WITH_AS(loaded.load(file, "a."), "a.length is -1, expected 0 or more", Error);
   }
+}
+
+TEST_CASE("keys and values of every type: bytes, snapshots, and files that come back bit for bit") {
+  Context ctx;
+  for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kQ8}) {
+    const auto content = [](const KvState& s) {
+      testing::MemoryFile file;
+      s.save(file, "");
+      return file;
+    };
+    GrowingKv kv(ctx, kHeads, kDim, type), loaded(ctx, kHeads, kDim, type);
+    RingKv ring(ctx, kHeads, kDim, 70, 128, type), ring_loaded(ctx, kHeads, kDim, 70, 128, type);
+    for (const int64_t n : {1, 100, 63, 1, 200}) {
+      append(kv, n);
+      append(ring, n);
+      ring.forget();
+      CHECK(kv.bytes() == GrowingKv::bytes_at(kHeads, kDim, kv.length(), type));
+      CHECK(ring.bytes() == RingKv::bytes_at(kHeads, kDim, 70, 128, ring.length(), type));
+    }
+    const testing::MemoryFile at = content(kv), ring_at = content(ring);
+    CHECK(at.tensors.size() == (type == KvType::kQ8 ? 4 : 2));
+    const auto copy = kv.snapshot();
+    append(kv, 3);
+    CHECK(content(static_cast<KvState&>(*copy)) == at);
+    kv.restore(*copy);
+    testing::MemoryFile in = at, ring_in = ring_at;
+    loaded.load(in, "");
+    ring_loaded.load(ring_in, "");
+    CHECK(content(loaded) == at);
+    CHECK(content(ring_loaded) == ring_at);
+    append(loaded, 70);
+    append(kv, 70);
+    CHECK(content(loaded) == content(kv));
+    in.integers["type"] = type == KvType::kF32 ? 2 : 0;
+    const std::string error = type == KvType::kF32
+                                  ? "type is q8, this sequence keeps f32; use --kv q8"
+                                  : std::string("type is f32, this sequence keeps ") +
+                                        kv_type_name(type) + "; use --kv f32";
+    CHECK_THROWS_WITH_AS(loaded.load(in, ""), error.c_str(), Error);
+    CHECK(parse_kv_type(kv_type_name(type)) == type);
+  }
+  const size_t f32 = GrowingKv::bytes_at(2, 128, 1024),
+               q8 = GrowingKv::bytes_at(2, 128, 1024, KvType::kQ8);
+  CHECK(GrowingKv::bytes_at(2, 128, 1024, KvType::kBF16) == f32 / 2);
+  CHECK(q8 == 1024 * 2 * 2 * (128 + 4));
+  CHECK_THROWS_WITH_AS(parse_kv_type("f16"),
+                       "'f16' is no type of keys and values; f32, bf16 and q8 are", Error);
 }
 
 TEST_CASE("a dry kv counts pages and touches none") {

@@ -97,7 +97,7 @@ class Battery {
   }
   Sequences fresh(int64_t count) const {
     Sequences s;
-    for (int64_t i = 0; i < count; ++i) s.push_back(subject_.layer->make_state(ctx_));
+    for (int64_t i = 0; i < count; ++i) s.push_back(subject_.layer->make_state(ctx_, b_.state));
     return s;
   }
   // Runs the next tokens of one sequence.
@@ -152,11 +152,11 @@ class Battery {
     expect_close(steps, want, format("{} tokens one by one", n));
     expect_states_close(*s[1], *s[0], format("{} tokens one by one", n));
     expect(s[0]->length() == n, format("the state has length {} after {}", s[0]->length(), n));
-    expect(s[0]->bytes() == subject_.layer->state_bytes(n),
+    expect(s[0]->bytes() == subject_.layer->state_bytes(n, b_.state),
            format("the state holds {} bytes after {} tokens, state_bytes says {}", s[0]->bytes(), n,
-                  subject_.layer->state_bytes(n)));
+                  subject_.layer->state_bytes(n, b_.state)));
     if (!b_.constant_state) return;
-    const size_t at_start = subject_.layer->make_state(ctx_)->bytes();
+    const size_t at_start = subject_.layer->make_state(ctx_, b_.state)->bytes();
     expect(s[0]->bytes() == at_start,
            format("the state grew from {} to {} bytes in {} tokens", at_start, s[0]->bytes(), n));
   }
@@ -240,7 +240,8 @@ class Battery {
     expect(same(advance(*s[2], next), want) && content(*s[2]) == at_end,
            "a loaded state does not go on bit for bit");
     s[2]->reset();
-    expect(content(*s[2]) == content(*subject_.layer->make_state(ctx_)), "reset is not fresh");
+    expect(content(*s[2]) == content(*subject_.layer->make_state(ctx_, b_.state)),
+           "reset is not fresh");
   }
 
   Gradients gradients(const Context& ctx, Subject& subject, Tensor x, const Tensor& d_out,

@@ -18,6 +18,7 @@ struct MixerBattery {
   int64_t head_dim = 8;
   std::vector<int64_t> lengths = {1, 2, 63, 64, 65, 1000};
   bool constant_state = true;  // state bytes do not grow with the sequence
+  StateOptions state = {};     // lossy types need a tolerance of their own
   // Largest difference over the largest value, for outputs and states. Two f32 orders of the same
   // sums over `width` and the sequence differ by some 1e-6.
   double tolerance = 1e-5;

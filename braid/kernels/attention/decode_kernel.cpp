@@ -4,6 +4,8 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <limits>
 
 #include "braid/base/error.h"
@@ -21,17 +23,55 @@ using V = hn::Vec<D>;
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-// Rows [begin, end) of K^T [d, 64] or V [64, d] of one tile.
-struct TileRows {
+// Both halves of attention are sums of weighted rows: of K^T [d, 64] by the channels of a query, of
+// V [64, d] by the probabilities. Sources read such a tile as f32, whatever it is stored as.
+struct F32Rows {
   const float* x;
-  int64_t ld, begin, end;
+  int64_t ld;
+  V load(int64_t row, int64_t column) const { return hn::LoadU(D(), x + row * ld + column); }
+  float at(int64_t row, int64_t column) const { return x[row * ld + column]; }
 };
 
-// out[h][j] (+)= sum over the rows i of w[h][i] * x[i][j] for kHeads rows of w and 4 vectors of
-// columns: both halves of attention are this product. Heads of a group share the loads of x.
-template <int kHeads>
-void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const TileRows& rows, int64_t column,
-                   float* HWY_RESTRICT out, int64_t ld_out, bool accumulate) {
+struct Bf16Rows {
+  const uint16_t* x;
+  int64_t ld;
+  V load(int64_t row, int64_t column) const {
+    const hn::RebindToUnsigned<D> du;
+    const hn::Rebind<uint16_t, D> dh;
+    const auto half = hn::LoadU(dh, x + row * ld + column);
+    return hn::BitCast(D(), hn::ShiftLeft<16>(hn::PromoteTo(du, half)));
+  }
+  float at(int64_t row, int64_t column) const {
+    return std::bit_cast<float>(static_cast<uint32_t>(x[row * ld + column]) << 16);
+  }
+};
+
+// Codes of four rows lie together (tiles.h); scales are the caller's.
+template <bool kBiased>
+struct Q8Rows {
+  const uint8_t* x;
+  int64_t ld;  // columns
+  V load(int64_t row, int64_t column) const {
+    const hn::RebindToSigned<D> di;
+    const auto* four = reinterpret_cast<const int32_t*>(x + row / 4 * ld * 4) + column;
+    const int bits = static_cast<int>(24 - row % 4 * 8);
+    const auto high = hn::ShiftLeftSame(hn::LoadU(di, four), bits);
+    // The bias is a turned sign bit.
+    const auto code = kBiased ? hn::Xor(high, hn::Set(di, INT32_MIN)) : high;
+    return hn::ConvertTo(D(), hn::ShiftRight<24>(code));
+  }
+  float at(int64_t row, int64_t column) const {
+    const uint8_t code = x[(row / 4 * ld + column) * 4 + row % 4];
+    return static_cast<float>(static_cast<int8_t>(kBiased ? code ^ 0x80 : code));
+  }
+};
+
+// out[h][j] (+)= sum over the rows i in [begin, end) of w[h][i] * x[i][j] for kHeads rows of w and
+// 4 vectors of columns. Heads of a group share the loads of x.
+template <int kHeads, class Source>
+void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const Source& x, int64_t begin,
+                   int64_t end, int64_t column, float* HWY_RESTRICT out, int64_t ld_out,
+                   bool accumulate) {
   const D d;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
   V acc[kHeads][4];
@@ -40,11 +80,9 @@ void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const TileRows& ro
       acc[h][c] = accumulate ? hn::LoadU(d, out + h * ld_out + c * n) : hn::Zero(d);
     }
   }
-  const float* HWY_RESTRICT x = rows.x + column;
-  for (int64_t i = rows.begin; i < rows.end; ++i) {
-    const float* row = x + i * rows.ld;
-    const V x0 = hn::LoadU(d, row), x1 = hn::LoadU(d, row + n);
-    const V x2 = hn::LoadU(d, row + 2 * n), x3 = hn::LoadU(d, row + 3 * n);
+  for (int64_t i = begin; i < end; ++i) {
+    const V x0 = x.load(i, column), x1 = x.load(i, column + n);
+    const V x2 = x.load(i, column + 2 * n), x3 = x.load(i, column + 3 * n);
     for (int h = 0; h < kHeads; ++h) {
       const V f = hn::Set(d, w[h * ld_w + i]);
       acc[h][0] = hn::MulAdd(f, x0, acc[h][0]);
@@ -59,29 +97,84 @@ void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const TileRows& ro
 }
 
 // The columns that are left when their number is not a multiple of four vectors.
-void weighted_rows_tail(const float* w, const TileRows& rows, int64_t column, int64_t columns,
-                        float* out, bool accumulate) {
+template <class Source>
+HWY_NOINLINE void weighted_rows_tail(const float* w, const Source& x, int64_t begin, int64_t end,
+                                     int64_t column, int64_t columns, float* out, bool accumulate) {
   for (int64_t c = column; c < columns; ++c) {
     float s = accumulate ? out[c] : 0.0f;
-    for (int64_t i = rows.begin; i < rows.end; ++i) s += w[i] * rows.x[i * rows.ld + c];
+    for (int64_t i = begin; i < end; ++i) s += w[i] * x.at(i, c);
     out[c] = s;
   }
 }
 
-void weighted_sum(int64_t heads, const float* w, int64_t ld_w, const TileRows& rows,
-                  int64_t columns, float* out, int64_t ld_out, bool accumulate) {
+// Weights of all heads of a group, and where their sums go.
+struct Sums {
+  int64_t heads;
+  const float* w;
+  int64_t ld_w;
+  float* out;
+  int64_t ld_out;
+};
+
+template <class Source>
+void weighted_sum(const Sums& s, const Source& x, int64_t begin, int64_t end, int64_t columns,
+                  bool accumulate) {
   const int64_t step = 4 * static_cast<int64_t>(hn::Lanes(D()));
-  for (int64_t h = 0; h < heads; h += 4, w += 4 * ld_w, out += 4 * ld_out) {
-    const int64_t some = std::min<int64_t>(4, heads - h);
-    const auto kernel = some == 4   ? weighted_rows<4>
-                        : some == 3 ? weighted_rows<3>
-                        : some == 2 ? weighted_rows<2>
-                                    : weighted_rows<1>;
+  for (int64_t h = 0; h < s.heads; h += 4) {
+    const float* w = s.w + h * s.ld_w;
+    float* out = s.out + h * s.ld_out;
+    const int64_t some = std::min<int64_t>(4, s.heads - h);
+    const auto kernel = some == 4   ? weighted_rows<4, Source>
+                        : some == 3 ? weighted_rows<3, Source>
+                        : some == 2 ? weighted_rows<2, Source>
+                                    : weighted_rows<1, Source>;
     int64_t c = 0;
-    for (; c + step <= columns; c += step) kernel(w, ld_w, rows, c, out + c, ld_out, accumulate);
+    for (; c + step <= columns; c += step)
+      kernel(w, s.ld_w, x, begin, end, c, out + c, s.ld_out, accumulate);
     for (int64_t i = 0; i < some && c < columns; ++i) {
-      weighted_rows_tail(w + i * ld_w, rows, c, columns, out + i * ld_out, accumulate);
+      weighted_rows_tail(w + i * s.ld_w, x, begin, end, c, columns, out + i * s.ld_out, accumulate);
     }
+  }
+}
+
+// x[h][i] *= by[i]
+void scale_rows(int64_t heads, float* x, int64_t ld, const float* by, int64_t begin, int64_t end) {
+  for (int64_t h = 0; h < heads; ++h) {
+    for (int64_t i = begin; i < end; ++i) x[h * ld + i] *= by[i];
+  }
+}
+
+// scores [heads, 64] of one tile.
+void tile_scores(const KvLayout& l, const std::byte* keys, const Sums& s) {
+  if (l.type == KvType::kF32) {
+    const F32Rows x{reinterpret_cast<const float*>(keys), kKvTile};
+    weighted_sum(s, x, 0, l.d, kKvTile, false);
+  } else if (l.type == KvType::kBF16) {
+    const Bf16Rows x{reinterpret_cast<const uint16_t*>(keys), kKvTile};
+    weighted_sum(s, x, 0, l.d, kKvTile, false);
+  } else {
+    const Q8Rows<true> x{reinterpret_cast<const uint8_t*>(keys), kKvTile};
+    weighted_sum(s, x, 0, l.d, kKvTile, false);
+    const auto* scales = reinterpret_cast<const float*>(keys + l.key_tile() - l.scale_bytes());
+    scale_rows(s.heads, s.out, s.ld_out, scales, 0, kKvTile);
+  }
+}
+
+// out [heads, dv] (+)= values of positions [begin, end) of one tile by their weights, which q8
+// multiplies by its scales.
+void tile_values(const KvLayout& l, const std::byte* values, const Sums& s, float* weights,
+                 int64_t begin, int64_t end, bool accumulate) {
+  if (l.type == KvType::kF32) {
+    const F32Rows x{reinterpret_cast<const float*>(values), l.dv};
+    weighted_sum(s, x, begin, end, l.dv, accumulate);
+  } else if (l.type == KvType::kBF16) {
+    const Bf16Rows x{reinterpret_cast<const uint16_t*>(values), l.dv};
+    weighted_sum(s, x, begin, end, l.dv, accumulate);
+  } else {
+    const Q8Rows<false> x{reinterpret_cast<const uint8_t*>(values), l.dv};
+    const auto* scales = reinterpret_cast<const float*>(values + l.value_tile() - l.scale_bytes());
+    scale_rows(s.heads, weights, s.ld_w, scales, begin, end);
+    weighted_sum(s, x, begin, end, l.dv, accumulate);
   }
 }
 
@@ -117,8 +210,8 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
     for (int64_t i = 0; i < d; ++i) queries[h * d + i] = q[h * ld_q + i] * (config.scale * kLog2E);
   }
   for (int64_t t = first_tile; t < end_tile; ++t) {
-    const TileRows keys{kv.keys(base + t, kv_head), kKvTile, 0, d};
-    weighted_sum(group, queries, d, keys, kKvTile, scores + t * kKvTile, kDecodeBlock, false);
+    const Sums sums{group, queries, d, scores + t * kKvTile, kDecodeBlock};
+    tile_scores(kv.layout, kv.keys(base + t, kv_head), sums);
   }
   const int64_t stride = decode_partial_floats(dv);
   const int64_t from = first_tile * kKvTile, to = end_tile * kKvTile;
@@ -132,9 +225,9 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
   for (int64_t t = first_tile; t < end_tile; ++t) {
     const int64_t begin = std::max<int64_t>(lo - t * kKvTile, 0);
     const int64_t end = std::min(hi - t * kKvTile, kKvTile);
-    const TileRows values{kv.values(base + t, kv_head), dv, begin, end};
-    weighted_sum(group, scores + t * kKvTile, kDecodeBlock, values, dv, partials, stride,
-                 t > first_tile);
+    float* weights = scores + t * kKvTile;
+    const Sums sums{group, weights, kDecodeBlock, partials, stride};
+    tile_values(kv.layout, kv.values(base + t, kv_head), sums, weights, begin, end, t > first_tile);
   }
 }
 

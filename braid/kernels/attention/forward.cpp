@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "braid/base/error.h"
+#include "braid/kernels/attention/kv_convert.h"
 #include "braid/kernels/attention/pack.h"
 #include "braid/kernels/attention/softmax.h"
 #include "braid/kernels/gemm/small.h"
@@ -36,9 +37,10 @@ void mask_tile(const AttentionConfig& config, int64_t position, int64_t rows, in
 
 }  // namespace
 
-int64_t attention_forward_scratch(const AttentionConfig& config) {
-  return kQueryTile * (config.head_dim + config.values()) + kTilesPerStep * kScores +
-         2 * kQueryTile;
+int64_t attention_forward_scratch(const AttentionConfig& config, KvType type) {
+  const int64_t channels = config.head_dim + config.values();
+  return kQueryTile * channels + kTilesPerStep * kScores + 2 * kQueryTile +
+         (type == KvType::kF32 ? 0 : kKvTile * std::max(config.head_dim, config.values()));
 }
 
 void attention_forward_tile(const AttentionConfig& config, int64_t head, const float* q,
@@ -50,6 +52,8 @@ void attention_forward_tile(const AttentionConfig& config, int64_t head, const f
   float* scores = acc + kQueryTile * dv;
   float* max = scores + kTilesPerStep * kScores;
   float* sum = max + kQueryTile;
+  float* unpacked = sum + kQueryTile;
+  const bool plain = kv.layout.type == KvType::kF32;
 
   // Whole groups of 8 rows keep the number of just-in-time kernels small; the rows added are zero.
   const int64_t padded = (rows + 7) / 8 * 8;
@@ -67,19 +71,24 @@ void attention_forward_tile(const AttentionConfig& config, int64_t head, const f
   const int64_t last = position + rows - 1;
   BRAID_DCHECK(last < kv.length);
   const int64_t begin = config.first_key(position) / kKvTile, end = last / kKvTile + 1;
-  BRAID_DCHECK(begin >= kv.first_tile);
+  BRAID_DCHECK(begin >= kv.first_tile());
   const int64_t kv_head = head / config.group();
   for (int64_t from = begin; from < end;) {
     const int64_t to = std::min(end, (from / kTilesPerStep + 1) * kTilesPerStep);
     for (int64_t t = from; t < to; ++t) {
       float* s = scores + (t - from) * kScores;
-      score(queries, kv.keys(t, kv_head), s);
+      const std::byte* keys = kv.keys(t, kv_head);
+      if (!plain) unpack_keys(kv.layout, keys, unpacked);
+      score(queries, plain ? reinterpret_cast<const float*>(keys) : unpacked, s);
       if (config.softcap > 0) softcap_scores(s, padded * kKvTile, config.softcap * kLog2E, nullptr);
       mask_tile(config, position, rows, t * kKvTile, s);
     }
     online_softmax(scores, to - from, rows, max, sum, acc, dv);
     for (int64_t t = from; t < to; ++t) {
-      gather(scores + (t - from) * kScores, kv.values(t, kv_head), acc);
+      const std::byte* values = kv.values(t, kv_head);
+      if (!plain) unpack_values(kv.layout, values, unpacked);
+      gather(scores + (t - from) * kScores,
+             plain ? reinterpret_cast<const float*>(values) : unpacked, acc);
     }
     from = to;
   }

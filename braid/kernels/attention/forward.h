@@ -10,8 +10,8 @@ namespace braid {
 
 constexpr int64_t kQueryTile = 64;
 
-// Floats of scratch for attention_forward_tile.
-int64_t attention_forward_scratch(const AttentionConfig& config);
+// Floats of scratch for attention_forward_tile over keys and values of `type`.
+int64_t attention_forward_scratch(const AttentionConfig& config, KvType type);
 
 // `rows` <= 64 queries of one head, q row stride ld_q, the first at `position`; keys and values up
 // to the last query's position are in `kv`. out row stride ld_out; lse[rows] = log2 of the softmax

@@ -17,18 +17,4 @@ void pack_rows(const float* from, int64_t ld, int64_t rows, int64_t d, float sca
 // to row r (row stride ld) = scale * column r of from[d, 64], for r < rows.
 void unpack_columns(const float* from, int64_t rows, int64_t d, float scale, float* to, int64_t ld);
 
-// Rows of k [T, kv_heads, d] and v [T, kv_heads, dv] with their row strides.
-struct KvRows {
-  int64_t d, dv;
-  const float* k;
-  int64_t ld_k;
-  const float* v;
-  int64_t ld_v;
-};
-
-// Writes the first `rows` rows as positions [begin, begin + rows) of the tile at `tile` (tiles.h),
-// begin + rows <= 64.
-void pack_kv_rows(const KvLayout& layout, int64_t kv_heads, const KvRows& from, int64_t begin,
-                  int64_t rows, float* tile);
-
 }  // namespace braid

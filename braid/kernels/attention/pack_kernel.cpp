@@ -80,14 +80,5 @@ void unpack_columns(const float* from, int64_t rows, int64_t d, float scale, flo
   HWY_DYNAMIC_DISPATCH(transpose)(from, kKvTile, d, rows, scale, to, ld);
 }
 
-void pack_kv_rows(const KvLayout& layout, int64_t kv_heads, const KvRows& from, int64_t begin,
-                  int64_t rows, float* tile) {
-  for (int64_t h = 0; h < kv_heads; ++h, tile += layout.head_stride) {
-    pack_columns(from.k + h * from.d, from.ld_k, rows, from.d, begin, tile);
-    pack_rows(from.v + h * from.dv, from.ld_v, rows, from.dv, 1.0f,
-              tile + layout.v_offset + begin * from.dv);
-  }
-}
-
 }  // namespace braid
 #endif

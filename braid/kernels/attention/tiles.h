@@ -2,47 +2,71 @@
 // How keys and values lie in memory for attention: tiles of 64 consecutive positions, aligned to
 // absolute position, so that a key is met in the same place of the same product however the
 // sequence was cut. A page is one or several consecutive tiles; it holds, for each kv head in turn,
-// the keys of its tiles, each transposed [d, 64], then its values [64 * tiles, d].
+// the keys of its tiles, each transposed [d, 64], then its values [64 * tiles, dv].
 //
 // Transposed keys make the scores of a tile a plain row-major product for many queries, and a sum
 // of scaled rows (no horizontal adds) for one. Decoding reads a head of a page as one run of
 // memory, which is what the hardware's prefetchers need to reach full bandwidth.
+//
+// In q8 a tile is its codes, then 64 scales, one per position. Four channels of a key lie together,
+// [d / 4, 64, 4] of code + 128, and four positions of a value, [16, dv, 4]: what an instruction
+// that sums four products of bytes takes. d is padded to a multiple of 4.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+
+#include "braid/kernels/attention/kv_type.h"
 
 namespace braid {
 
 constexpr int64_t kKvTile = 64;
 
 constexpr int64_t kv_tiles(int64_t positions) { return (positions + kKvTile - 1) / kKvTile; }
-constexpr int64_t kv_page_floats(int64_t kv_heads, int64_t head_dim, int64_t value_dim,
-                                 int64_t tiles) {
-  return kv_heads * tiles * kKvTile * (head_dim + value_dim);
-}
-
-// Where the parts of a tile are, in floats from its first head's keys.
+// The sizes of the parts, in bytes.
 struct KvLayout {
-  int64_t head_stride = 0;  // to the next head's keys
-  int64_t v_offset = 0;     // from a head's keys [d, 64] to its values [64, d]
-};
-constexpr KvLayout kv_layout(int64_t head_dim, int64_t value_dim, int64_t tiles_per_page) {
-  return {tiles_per_page * kKvTile * (head_dim + value_dim), tiles_per_page * kKvTile * head_dim};
-}
+  KvType type = KvType::kF32;
+  int64_t d = 0, dv = 0;
+  int64_t tiles_per_page = 1;
 
-// The keys and values of one sequence. tiles[i] has positions [(first_tile + i) * 64, ...); what
-// lies past `length` in the last tile is zero or any finite number.
+  int64_t padded_d() const { return type == KvType::kQ8 ? (d + 3) / 4 * 4 : d; }
+  int64_t scale_bytes() const { return type == KvType::kQ8 ? kKvTile * 4 : 0; }
+  int64_t key_tile() const { return kKvTile * padded_d() * kv_element_bytes(type) + scale_bytes(); }
+  int64_t value_tile() const { return kKvTile * dv * kv_element_bytes(type) + scale_bytes(); }
+  int64_t head() const { return tiles_per_page * (key_tile() + value_tile()); }
+  int64_t page(int64_t kv_heads) const { return kv_heads * head(); }
+  // From the start of a page.
+  int64_t keys(int64_t tile, int64_t kv_head) const {
+    return kv_head * head() + tile % tiles_per_page * key_tile();
+  }
+  int64_t values(int64_t tile, int64_t kv_head) const {
+    return kv_head * head() + tiles_per_page * key_tile() + tile % tiles_per_page * value_tile();
+  }
+  // Elements into a tile.
+  int64_t key_at(int64_t row, int64_t channel) const {
+    return type == KvType::kQ8 ? channel / 4 * kKvTile * 4 + row * 4 + channel % 4
+                               : channel * kKvTile + row;
+  }
+  int64_t value_at(int64_t row, int64_t channel) const {
+    return type == KvType::kQ8 ? row / 4 * dv * 4 + channel * 4 + row % 4 : row * dv + channel;
+  }
+};
+
+// The keys and values of one sequence. pages[i] has tiles [(first_page + i) * tiles_per_page, ...);
+// what lies past `length` in the last tile is zero or any finite number.
 struct KvView {
-  const float* const* tiles = nullptr;
-  int64_t first_tile = 0;  // tiles before it are gone (sliding window)
+  const std::byte* const* pages = nullptr;
+  int64_t first_page = 0;  // pages before it are gone (sliding window)
   int64_t length = 0;      // positions of the sequence so far, those that are gone included
   KvLayout layout;
-  const float* keys(int64_t tile, int64_t kv_head) const {
-    return tiles[tile - first_tile] + kv_head * layout.head_stride;
+
+  int64_t first_tile() const { return first_page * layout.tiles_per_page; }
+  const std::byte* keys(int64_t tile, int64_t kv_head) const {
+    return pages[tile / layout.tiles_per_page - first_page] + layout.keys(tile, kv_head);
   }
-  const float* values(int64_t tile, int64_t kv_head) const {
-    return keys(tile, kv_head) + layout.v_offset;
+  const std::byte* values(int64_t tile, int64_t kv_head) const {
+    return pages[tile / layout.tiles_per_page - first_page] + layout.values(tile, kv_head);
   }
 };
 

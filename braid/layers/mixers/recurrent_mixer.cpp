@@ -54,7 +54,8 @@ void RecurrentStates::advance(const Batch& batch) const {
   }
 }
 
-std::unique_ptr<LayerState> RecurrentMixer::make_state(const Context& ctx) const {
+std::unique_ptr<LayerState> RecurrentMixer::make_state(const Context& ctx,
+                                                       const StateOptions&) const {
   const HeadSizes& n = memory_.sizes;
   auto matrix = std::make_unique<MatrixState>(ctx, n.value_heads, n.key_dim, n.value_dim);
   if (!convolves(memory_)) return matrix;
@@ -66,7 +67,7 @@ std::unique_ptr<LayerState> RecurrentMixer::make_state(const Context& ctx) const
   return std::make_unique<GroupState>(std::move(members));
 }
 
-size_t RecurrentMixer::state_bytes(int64_t) const {
+size_t RecurrentMixer::state_bytes(int64_t, const StateOptions&) const {
   const HeadSizes& n = memory_.sizes;
   int64_t floats = n.value_heads * n.key_dim * n.value_dim;
   if (convolves(memory_)) {

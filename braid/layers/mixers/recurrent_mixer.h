@@ -36,8 +36,9 @@ class RecurrentStates {
 
 class RecurrentMixer : public Layer {
  public:
-  std::unique_ptr<LayerState> make_state(const Context& ctx) const override;
-  size_t state_bytes(int64_t tokens) const override;
+  std::unique_ptr<LayerState> make_state(const Context& ctx,
+                                         const StateOptions& options) const override;
+  size_t state_bytes(int64_t tokens, const StateOptions& options) const override;
 
  protected:
   explicit RecurrentMixer(RecurrentMemory memory) : memory_(std::move(memory)) {}

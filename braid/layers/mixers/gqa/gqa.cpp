@@ -192,17 +192,18 @@ class Gqa final : public Layer {
     return biased(ctx, linear(ctx, reshape(ctx, o, {tokens, heads * d}), o_), o_bias_);
   }
 
-  std::unique_ptr<LayerState> make_state(const Context& ctx) const override {
+  std::unique_ptr<LayerState> make_state(const Context& ctx,
+                                         const StateOptions& options) const override {
     if (shape_.window > 0 || shape_.chunk > 0)
       return std::make_unique<RingKv>(ctx, shape_.kv_heads, shape_.head_dim, shape_.window,
-                                      shape_.chunk);
-    return std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim);
+                                      shape_.chunk, options.kv);
+    return std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim, options.kv);
   }
-  size_t state_bytes(int64_t tokens) const override {
+  size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
     return shape_.window > 0 || shape_.chunk > 0
                ? RingKv::bytes_at(shape_.kv_heads, shape_.head_dim, shape_.window, shape_.chunk,
-                                  tokens)
-               : GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens);
+                                  tokens, options.kv)
+               : GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens, options.kv);
   }
   Options options() const override { return write_options(config_); }
 

@@ -1,0 +1,56 @@
+#include "braid/state/pages.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "braid/base/error.h"
+
+namespace braid {
+
+Pages::Pages(std::shared_ptr<Arena> arena, int64_t page_tokens, int64_t page_bytes)
+    : arena_(std::move(arena)), page_tokens_(page_tokens), page_bytes_(page_bytes) {
+  BRAID_CHECK(page_tokens > 0 && page_bytes > 0);
+}
+
+void Pages::own(int64_t begin, int64_t end) {
+  if (begin >= end) return;
+  if (pages_.empty()) first_ = begin / page_tokens_;
+  const size_t bytes = static_cast<size_t>(page_bytes_);
+  for (int64_t p = begin / page_tokens_; p <= (end - 1) / page_tokens_; ++p) {
+    const size_t at = static_cast<size_t>(p - first_);
+    const bool fresh = at == pages_.size();
+    if (!fresh && pages_[at].use_count() == 1) continue;
+    std::shared_ptr<Storage> page = arena_->allocate(bytes);
+    if (!arena_->dry()) {
+      // Masked positions have weight zero, which takes finite values to work.
+      if (fresh) {
+        std::memset(page->data(), 0, bytes);
+      } else {
+        std::memcpy(page->data(), pages_[at]->data(), bytes);
+      }
+    }
+    if (fresh) {
+      pages_.emplace_back();
+      data_.emplace_back();
+    }
+    data_[at] = reinterpret_cast<const std::byte*>(page->data());
+    pages_[at] = std::move(page);
+  }
+}
+
+void Pages::drop_before(int64_t position) {
+  const int64_t gone =
+      std::min<int64_t>(position / page_tokens_ - first_, static_cast<int64_t>(pages_.size()));
+  if (gone <= 0) return;
+  pages_.erase(pages_.begin(), pages_.begin() + gone);
+  data_.erase(data_.begin(), data_.begin() + gone);
+  first_ += gone;
+}
+
+void Pages::clear() {
+  first_ = 0;
+  pages_.clear();
+  data_.clear();
+}
+
+}  // namespace braid

@@ -1,0 +1,44 @@
+#pragma once
+// Memory of fixed absolute positions that grows at one end, may be dropped at the other, and that
+// copies share page by page until one of them writes.
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "braid/core/arena.h"
+
+namespace braid {
+
+class Pages {
+ public:
+  Pages(std::shared_ptr<Arena> arena, int64_t page_tokens, int64_t page_bytes);
+
+  // Pages that hold positions [begin, end) exist and belong to this object alone; fresh ones are
+  // zero. When there is none yet, the first is begin's.
+  void own(int64_t begin, int64_t end);
+  // Lets go of pages that lie before `position` whole.
+  void drop_before(int64_t position);
+  void clear();
+
+  int64_t first() const { return first_; }  // number of the first page: position / page_tokens
+  const std::byte* const* data() const { return data_.data(); }
+  std::byte* at(int64_t position) const {  // the page that holds it
+    return reinterpret_cast<std::byte*>(
+        pages_[static_cast<size_t>(position / page_tokens_ - first_)]->data());
+  }
+  int64_t page_tokens() const { return page_tokens_; }
+  // Pages held; one that is shared counts in every holder.
+  size_t bytes() const { return pages_.size() * static_cast<size_t>(page_bytes_); }
+  bool dry() const { return arena_->dry(); }
+  const std::shared_ptr<Arena>& arena() const { return arena_; }
+
+ private:
+  std::shared_ptr<Arena> arena_;
+  int64_t page_tokens_, page_bytes_;
+  int64_t first_ = 0;
+  std::vector<std::shared_ptr<Storage>> pages_;
+  std::vector<const std::byte*> data_;
+};
+
+}  // namespace braid
