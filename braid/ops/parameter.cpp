@@ -155,6 +155,12 @@ Parameter& ParamBuilder::matrix(const std::string& name, int64_t out, int64_t in
   return add(name, ParamRole::kMatrix, {out, in}, Init::normal(std));
 }
 
+Parameter& ParamBuilder::gate_matrix(const std::string& name, int64_t out, int64_t in, double std) {
+  Parameter& p = matrix(name, out, in, std);
+  p.keep_f32 = true;
+  return p;
+}
+
 Parameter& ParamBuilder::vector(const std::string& name, Shape shape, Init init) {
   return add(name, ParamRole::kVector, shape, init);
 }

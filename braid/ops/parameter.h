@@ -106,6 +106,9 @@ class ParamBuilder {
   ParamBuilder scope(const std::string& name) const;  // prefix + name + "."
   // A linear weight [out, in]; default init N(0, 0.02) is replaced by `std` when given.
   Parameter& matrix(const std::string& name, int64_t out, int64_t in, double std = 0.02);
+  // The same for a projection that makes decays, write strengths, low-rank gates or router scores:
+  // kept in f32 whatever type the others are loaded in.
+  Parameter& gate_matrix(const std::string& name, int64_t out, int64_t in, double std = 0.02);
   Parameter& vector(const std::string& name, Shape shape, Init init);
   Parameter& add(const std::string& name, ParamRole role, Shape shape, Init init);
   const Context& context() const { return ctx_; }

@@ -70,7 +70,7 @@ MoeLayer::MoeLayer(const MoeConfig& config, const LayerEnv& env, int64_t ffn, Pa
            static_cast<float>(config.limit), static_cast<float>(config.alpha)},
       loads_(static_cast<size_t>(config.experts), 0) {
   const int64_t e = config.experts, d = env.width;
-  gate_ = &params.matrix("gate.weight", e, d, env.init_std);
+  gate_ = &params.gate_matrix("gate.weight", e, d, env.init_std);
   if (config.router_bias) gate_bias_ = &params.vector("gate.bias", {e}, Init::zeros());
   if (config.balance == "bias") {
     bias_ = &params.add("gate.e_score_correction_bias", ParamRole::kBuffer, {e}, Init::zeros());

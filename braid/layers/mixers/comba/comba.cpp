@@ -31,12 +31,10 @@ class Comba final : public RecurrentMixer {
         eps_(env.norm_eps),
         qkv_(params, env, n, config.conv),
         inputs_(qkv_.projections()) {
-    const auto input = [&](const char* name, int64_t out) {
-      inputs_.push_back(&params.matrix(name, out, env.width, env.init_std));
-    };
-    input("a_proj.weight", n.value_heads);
-    input("b_proj.weight", n.value_heads);
-    input("g_proj.weight", n.values());
+    for (const char* name : {"a_proj.weight", "b_proj.weight"}) {
+      inputs_.push_back(&params.gate_matrix(name, n.value_heads, env.width, env.init_std));
+    }
+    inputs_.push_back(&params.matrix("g_proj.weight", n.values(), env.width, env.init_std));
     a_log_ = &params.vector("A_log", {n.value_heads}, Init::log_of_uniform(0, 16));
     dt_bias_ = &params.vector("dt_bias", {n.value_heads}, Init::dt_bias());
     decay_ = &params.vector("decay", {n.heads}, Init::ones());

@@ -35,7 +35,7 @@ class Deltanet final : public RecurrentMixer {
         inputs_(qkv_.projections()),
         o_norm_(params.vector("o_norm.weight", {n.value_dim}, Init::ones())),
         o_proj_(params.matrix("o_proj.weight", env.width, n.values(), env.out_init_std)) {
-    inputs_.push_back(&params.matrix("b_proj.weight", n.value_heads, env.width, env.init_std));
+    inputs_.push_back(&params.gate_matrix("b_proj.weight", n.value_heads, env.width, env.init_std));
     if (config.gate)
       inputs_.push_back(&params.matrix("g_proj.weight", n.values(), env.width, env.init_std));
   }

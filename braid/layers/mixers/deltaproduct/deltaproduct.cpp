@@ -41,16 +41,18 @@ class Deltaproduct final : public RecurrentMixer {
         inputs_(qkv_.projections()),
         o_norm_(params.vector("o_norm.weight", {n.value_dim}, Init::ones())),
         o_proj_(params.matrix("o_proj.weight", env.width, n.values(), env.out_init_std)) {
-    const auto input = [&](const char* name, int64_t out) {
-      inputs_.push_back(&params.matrix(name, out, env.width, env.init_std));
+    const auto gate = [&](const char* name, int64_t out) {
+      inputs_.push_back(&params.gate_matrix(name, out, env.width, env.init_std));
     };
-    input("b_proj.weight", n.value_heads * config.steps);
+    gate("b_proj.weight", n.value_heads * config.steps);
     if (config.forget) {
-      input("a_proj.weight", n.value_heads);
+      gate("a_proj.weight", n.value_heads);
       a_log_ = &params.vector("A_log", {n.value_heads}, Init::log_of_uniform(0, 16));
       dt_bias_ = &params.vector("dt_bias", {n.value_heads}, Init::dt_bias());
     }
-    if (config.gate) input("g_proj.weight", n.values());
+    if (config.gate) {
+      inputs_.push_back(&params.matrix("g_proj.weight", n.values(), env.width, env.init_std));
+    }
   }
 
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {

@@ -35,8 +35,9 @@ class Gdn final : public RecurrentMixer {
     input("in_proj_qkv.weight", 2 * n.keys() + n.values())->row_splits = {n.keys(), n.keys(),
                                                                           n.values()};
     input("in_proj_z.weight", n.values());
-    input("in_proj_b.weight", n.value_heads);
-    input("in_proj_a.weight", n.value_heads);
+    for (const char* name : {"in_proj_b.weight", "in_proj_a.weight"}) {
+      inputs_.push_back(&params.gate_matrix(name, n.value_heads, env.width, env.init_std));
+    }
     conv_ = conv_filter(params, "conv1d.weight", 2 * n.keys() + n.values(), config.conv);
     a_log_ = &params.vector("A_log", {n.value_heads}, Init::log_of_uniform(0, 16));
     dt_bias_ = &params.vector("dt_bias", {n.value_heads}, Init::dt_bias());

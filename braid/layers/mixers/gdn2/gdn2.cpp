@@ -35,15 +35,15 @@ class Gdn2 final : public RecurrentMixer {
         qkv_(params, env, n, config.conv),
         inputs_(qkv_.projections()) {
     const int64_t rank = config.gate_rank > 0 ? config.gate_rank : n.value_dim;
-    const auto matrix = [&](const char* name, int64_t out, int64_t in) {
-      return &params.matrix(name, out, in, env.init_std);
+    const auto gate = [&](const char* name, int64_t out, int64_t in) {
+      return &params.gate_matrix(name, out, in, env.init_std);
     };
-    inputs_.push_back(matrix("f_proj.0.weight", rank, env.width));
-    inputs_.push_back(matrix("b_proj.weight", n.keys(), env.width));
-    inputs_.push_back(matrix("w_proj.weight", n.values(), env.width));
-    inputs_.push_back(matrix("g_proj.0.weight", rank, env.width));
-    f_up_ = matrix("f_proj.1.weight", n.keys(), rank);
-    g_up_ = matrix("g_proj.1.weight", n.values(), rank);
+    inputs_.push_back(gate("f_proj.0.weight", rank, env.width));
+    inputs_.push_back(gate("b_proj.weight", n.keys(), env.width));
+    inputs_.push_back(gate("w_proj.weight", n.values(), env.width));
+    inputs_.push_back(gate("g_proj.0.weight", rank, env.width));
+    f_up_ = gate("f_proj.1.weight", n.keys(), rank);
+    g_up_ = gate("g_proj.1.weight", n.values(), rank);
     g_bias_ = &params.vector("g_proj.1.bias", {n.values()}, Init::zeros());
     a_log_ = &params.vector("A_log", {n.heads}, Init::log_of_uniform(1, 16));
     dt_bias_ = &params.vector("dt_bias", {n.keys()}, Init::dt_bias());

@@ -30,15 +30,13 @@ class Gla final : public RecurrentMixer {
         eps_(env.norm_eps),
         qkv_(params, env, n, config.conv),
         inputs_(qkv_.projections()),
-        gk_up_(params.matrix("gk_proj.1.weight", n.keys(), config.gate_rank, env.init_std)),
+        gk_up_(params.gate_matrix("gk_proj.1.weight", n.keys(), config.gate_rank, env.init_std)),
         gk_bias_(params.vector("gk_proj.1.bias", {n.keys()}, Init::zeros())),
         norm_(params.vector("g_norm_swish_gate.weight", {n.value_dim}, Init::ones())),
         o_proj_(params.matrix("o_proj.weight", env.width, n.values(), env.out_init_std)) {
-    const auto input = [&](const char* name, int64_t out) {
-      inputs_.push_back(&params.matrix(name, out, env.width, env.init_std));
-    };
-    input("gk_proj.0.weight", config.gate_rank);
-    input("g_proj.weight", n.values());
+    inputs_.push_back(
+        &params.gate_matrix("gk_proj.0.weight", config.gate_rank, env.width, env.init_std));
+    inputs_.push_back(&params.matrix("g_proj.weight", n.values(), env.width, env.init_std));
   }
 
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {

@@ -52,23 +52,23 @@ class Kda final : public RecurrentMixer {
         inputs_(qkv_.projections()) {
     const int64_t rank = config.gate_rank > 0 ? config.gate_rank : n.value_dim;
     const int64_t decays = n.value_heads * n.key_dim;
-    const auto matrix = [&](const char* name, int64_t out, int64_t in) {
-      return &params.matrix(name, out, in, env.init_std);
+    const auto gate = [&](const char* name, int64_t out, int64_t in) {
+      return &params.gate_matrix(name, out, in, env.init_std);
     };
     const auto input = [&](const char* name, int64_t out) {
-      inputs_.push_back(matrix(name, out, env.width));
+      inputs_.push_back(gate(name, out, env.width));
     };
     const Init a_log = config.gate_lower_bound < 0 ? Init::zeros() : Init::log_of_uniform(1, 16);
     a_log_ = &params.vector("A_log", {n.value_heads}, a_log);
     input("f_a_proj.weight", rank);
-    f_b_ = matrix("f_b_proj.weight", decays, rank);
+    f_b_ = gate("f_b_proj.weight", decays, rank);
     dt_bias_ = &params.vector("dt_bias", {decays}, Init::dt_bias());
     input("b_proj.weight", n.value_heads);
     if (config.full_rank_gate) {
-      input("g_proj.weight", n.values());
+      inputs_.push_back(&params.matrix("g_proj.weight", n.values(), env.width, env.init_std));
     } else {
       input("g_a_proj.weight", rank);
-      g_b_ = matrix("g_b_proj.weight", n.values(), rank);
+      g_b_ = gate("g_b_proj.weight", n.values(), rank);
     }
     o_norm_ = &params.vector("o_norm.weight", {n.value_dim}, Init::ones());
     o_proj_ = &params.matrix("o_proj.weight", env.width, n.values(), env.out_init_std);
