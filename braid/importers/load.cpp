@@ -11,6 +11,7 @@
 #include "braid/core/parallel.h"
 #include "braid/importers/fill.h"
 #include "braid/importers/generation_config.h"
+#include "braid/importers/gguf_load.h"
 #include "braid/importers/safetensors_source.h"
 #include "braid/stack/weights.h"
 
@@ -259,6 +260,7 @@ bool is_hf_folder(const std::string& path) {
 
 bool has_weights(const std::string& path) {
   if (is_hf_folder(path)) return has_safetensors(path);
+  if (is_gguf_file(path)) return true;
   return path_exists(join_path(saved_folder(path), "weights.safetensors"));
 }
 
@@ -267,6 +269,7 @@ ModelSettings load_settings(const std::string& path) {
     const std::string file = join_path(path, "config.json");
     return read_config(read_json(file), file).model.settings;
   }
+  if (is_gguf_file(path)) return open_gguf_checkpoint(path).config.model.settings;
   std::string file = path;
   if (is_folder(path)) file = join_path(saved_folder(path), "model.toml");
   return parse_settings(read_file(file, size_t{1} << 20), file);
@@ -295,13 +298,15 @@ HfCheckpoint open_hf_checkpoint(const std::string& folder) {
 }
 
 LoadedModel load_model(const Context& ctx, const std::string& path, const LoadOptions& options) {
-  if (!is_hf_folder(path)) return load_own(ctx, saved_folder(path));
-  HfCheckpoint c = open_hf_checkpoint(path);
+  const bool gguf = is_gguf_file(path);
+  if (!gguf && !is_hf_folder(path)) return load_own(ctx, saved_folder(path));
+  HfCheckpoint c = gguf ? open_gguf_checkpoint(path) : open_hf_checkpoint(path);
   LoadedModel out;
   out.model = std::make_unique<Model>(model_of(ctx, c.config.model.settings, path));
   fill_parameters(ctx, c, out.model->parameters(), options);
   out.family = c.config.family->name;
-  out.generation = read_generation_defaults(path);
+  out.generation =
+      gguf ? gguf_generation_defaults(GgufFile::open(path)) : read_generation_defaults(path);
   out.notes = std::move(c.notes);
   return out;
 }

@@ -1,6 +1,6 @@
 #pragma once
 // A model from a folder: Hugging Face's (config.json and safetensors, as downloaded), or braid's
-// own (model.toml and weights.safetensors).
+// own (model.toml and weights.safetensors); or from a .gguf file.
 
 #include <memory>
 #include <optional>
