@@ -4,10 +4,12 @@
 #include <cmath>
 
 #include "braid/base/error.h"
+#include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/core/parallel.h"
 #include "braid/importers/gguf_links.h"
 #include "braid/importers/gguf_llama3.h"
+#include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_tokenizer.h"
 
 namespace braid {
@@ -176,6 +178,19 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
   }
   out.bytes = writer.write(path);
   return out;
+}
+
+GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlType type,
+                             const std::string& path) {
+  if (is_gguf_file(model)) {
+    const HfCheckpoint c = open_gguf_checkpoint(model);
+    const Json config = hf_config_of(gguf_model_of(GgufFile::open(model)));
+    return export_gguf(ctx, {c.source.get(), config, "", file_name(model), type}, path);
+  }
+  const HfCheckpoint c = open_hf_checkpoint(model);
+  const std::string file = join_path(model, "config.json");
+  const Json config = Json::parse(read_file(file, size_t{16} << 20));
+  return export_gguf(ctx, {c.source.get(), config, model, file_name(model), type}, path);
 }
 
 }  // namespace braid

@@ -29,4 +29,8 @@ struct GgufExported {
 // tensor is missing or of another shape, or the tokenizer has no GGUF form.
 GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::string& path);
 
+// The same of a Hugging Face folder or of another GGUF file (whose tokenizer is not carried over).
+GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlType type,
+                             const std::string& path);
+
 }  // namespace braid
