@@ -10,6 +10,7 @@
 #include "braid/importers/family.h"
 #include "braid/importers/tensor_source.h"
 #include "braid/stack/model.h"
+#include "braid/text/tokenizer/tokenizer.h"
 
 namespace braid {
 
@@ -29,6 +30,8 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   std::string family;  // "" = braid's own
   GenerationDefaults generation;
+  std::shared_ptr<const Tokenizer>
+      tokenizer;                   // null: the folder has none and 256 is not its vocabulary
   std::vector<std::string> notes;  // what was recognised and left out, one line each
 };
 
