@@ -58,7 +58,6 @@ const std::vector<std::pair<const char*, Names>> kHomes = {
     {"dnnl*", {"braid/kernels/gemm/*.cpp"}},
     {"oneapi/*", {"braid/kernels/gemm/*.cpp"}},
     {"libxsmm*", {"braid/kernels/gemm/*.cpp"}},
-    {"immintrin.h", {"braid/kernels/quant/pack.cpp"}},  // f16 of single numbers
     {"omp.h", {"braid/core/parallel.cpp"}},
     {"nlohmann/*", {"braid/base/json.cpp"}},
     {"toml++/*", {"braid/stack/settings.cpp"}},
@@ -67,7 +66,7 @@ const std::vector<std::pair<const char*, Names>> kHomes = {
     {"z*.h", {"braid/train/*.cpp", "braid/report/*.cpp"}},
     {"lzma.h", {"braid/report/*.cpp"}},
     {"pcre2*", {"braid/text/tokenizer/regex.cpp"}},
-    {"utf8proc*", {"braid/text/tokenizer/unicode.cpp"}},
+    {"utf8proc*", {"braid/text/tokenizer/unicode.cpp", "braid/text/jinja/unicode.cpp"}},
     {"doctest/*", {"braid/*_test.cpp", "braid/testing/*"}},
     // The system's own headers stay out of braid's headers.
     {"dirent.h", {"braid/*.cpp"}},
