@@ -58,6 +58,7 @@ const std::vector<std::pair<const char*, Names>> kHomes = {
     {"dnnl*", {"braid/kernels/gemm/*.cpp"}},
     {"oneapi/*", {"braid/kernels/gemm/*.cpp"}},
     {"libxsmm*", {"braid/kernels/gemm/*.cpp"}},
+    {"immintrin.h", {"braid/kernels/quant/pack.cpp"}},  // f16 of single numbers
     {"omp.h", {"braid/core/parallel.cpp"}},
     {"nlohmann/*", {"braid/base/json.cpp"}},
     {"toml++/*", {"braid/stack/settings.cpp"}},

@@ -32,6 +32,23 @@ void require_bytes(const ModelSettings& model) {
               format("the model has a vocabulary of {}; text as bytes needs 256", model.vocab));
 }
 
+const Tokenizer& require_tokenizer(const LoadedModel& loaded, const std::string& folder) {
+  if (loaded.tokenizer != nullptr) return *loaded.tokenizer;
+  throw Error(ErrorKind::kBadInput,
+              format("{} has neither tokenizer.json nor tiktoken.model, and a vocabulary of {} is "
+                     "not bytes; `braid logits --tokens` works without",
+                     folder, loaded.model->settings().vocab));
+}
+
+void apply_defaults(const GenerationDefaults& defaults, const CLI::App& app,
+                    SamplingConfig& config) {
+  const auto given = [&](const char* flag) { return app.get_option(flag)->count() > 0; };
+  if (given("--greedy")) return;
+  if (defaults.temperature && !given("--temp")) config.temperature = *defaults.temperature;
+  if (defaults.top_p && !given("--top-p")) config.top_p = *defaults.top_p;
+  if (defaults.top_k && !given("--top-k")) config.top_k = *defaults.top_k;
+}
+
 namespace {
 
 // What a state belongs to: the settings and the very weights that made it.
@@ -39,7 +56,13 @@ std::string model_identity(const Model& model) {
   FileDigest digest;
   const std::string settings = print_settings(model.settings());
   digest.add(settings.data(), settings.size());
-  for (const Parameter& p : model.parameters()) digest.add(p.value.data(), p.value.bytes());
+  for (const Parameter& p : model.parameters()) {
+    if (p.weight == nullptr) {
+      digest.add(p.value.data(), p.value.bytes());
+    } else {
+      digest.add(p.weight->bytes().data<uint8_t>(), p.weight->bytes().bytes());
+    }
+  }
   return format("{:016x}", digest.value());
 }
 

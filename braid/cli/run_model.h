@@ -1,10 +1,12 @@
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 
 #include "braid/core/context.h"
 #include "braid/importers/load.h"
+#include "braid/infer/sampler.h"
 #include "braid/stack/model.h"
 
 namespace braid {
@@ -17,6 +19,11 @@ std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& fol
 
 // Text goes in and out as bytes: throws Error(kUsage) for a model with another vocabulary.
 void require_bytes(const ModelSettings& model);
+// The model's tokenizer; throws Error(kBadInput) when it came without one.
+const Tokenizer& require_tokenizer(const LoadedModel& loaded, const std::string& folder);
+// Sampling as the checkpoint's makers do it, where `app` was given no flag for it.
+void apply_defaults(const GenerationDefaults& defaults, const CLI::App& app,
+                    SamplingConfig& config);
 
 void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence);
 // Throws Error(kBadInput) for a state of another stack.

@@ -223,7 +223,7 @@ TEST_CASE("published checkpoints give the logits, continuations and choices of t
         if (g.expected.find(format("router.{}.experts", layer)) != nullptr) check_router(g, layer);
       }
     } catch (const Error& e) {
-      FAIL_CHECK(folder << ": " << e.what());
+      FAIL_CHECK((folder + ": " + e.what()));
     }
   }
 }

@@ -7,6 +7,7 @@
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
+#include "braid/importers/compress.h"
 
 namespace braid {
 
@@ -258,7 +259,8 @@ void read_model(ConfigReader& config, const ModelDefaults& d, FamilyModel& model
   s.tie_embeddings = config.boolean("tie_word_embeddings", d.tied);
   model.layers = config.integer("num_hidden_layers", d.layers, kMostLayers);
   if (model.layers < 1) config.fail("num_hidden_layers is 0");
-  config.integer("max_position_embeddings", d.max_positions, int64_t{1} << 40);
+  s.max_position_embeddings =
+      config.integer("max_position_embeddings", d.max_positions, int64_t{1} << 40);
 }
 
 LayerSpec swiglu_layer(int64_t ffn, const char* act, bool bias) {
@@ -267,6 +269,110 @@ LayerSpec swiglu_layer(int64_t ffn, const char* act, bool bias) {
   o.add("act", std::string(act), "silu");
   o.add("bias", bias, false);
   return o.layer("swiglu");
+}
+
+LayerSpec moe_layer(const MoeSettings& m) {
+  OptionList o;
+  o.add("experts", m.experts, 8);
+  o.add("top_k", m.top_k, 2);
+  o.add("ffn", m.ffn, 0);
+  o.add("router", std::string(m.sigmoid ? "sigmoid" : "softmax"), "softmax");
+  o.add("renormalise", m.renormalise, true);
+  o.add("scale", m.scale, 1.0);
+  o.add("shared", m.shared, 0);
+  o.add("shared_gate", m.shared_gate, false);
+  o.add("balance", std::string(m.correction_bias ? "bias" : "none"), "bias");
+  o.add("groups", m.groups, 1);
+  o.add("topk_groups", m.topk_groups, 1);
+  o.add("router_bias", m.router_bias, false);
+  o.add("expert_bias", m.expert_bias, false);
+  if (m.clamped) {
+    o.add("act", std::string("clamped"), "silu");
+    o.add("limit", m.limit, 7.0);
+    o.add("alpha", m.alpha, 1.702);
+  }
+  return o.layer("moe");
+}
+
+void read_experts(ConfigReader& config, int64_t experts, int64_t top_k, int64_t ffn,
+                  MoeSettings& m) {
+  m.experts =
+      config.integer({"num_experts", "num_local_experts", "n_routed_experts"}, experts, 1 << 16);
+  m.top_k =
+      config.integer({"num_experts_per_tok", "experts_per_token", "top_k_experts"}, top_k, 1 << 16);
+  m.ffn = ffn;
+  if (m.experts < 1 || m.top_k < 1 || m.top_k > m.experts)
+    config.fail(format("{} of {} experts for every token", m.top_k, m.experts));
+  if (m.ffn < 1) config.fail("the experts' intermediate size is 0");
+}
+
+void read_sigmoid_router(ConfigReader& config, const RouterDefaults& d, MoeSettings& m) {
+  config.require_text("topk_method", {"noaux_tc"});
+  config.require_text("scoring_func", {"sigmoid"});
+  m.sigmoid = true;
+  m.correction_bias = true;
+  m.renormalise = config.boolean("norm_topk_prob", true);
+  m.scale = config.real("routed_scaling_factor", d.scale);
+  m.groups = config.integer("n_group", d.groups, 1 << 16);
+  m.topk_groups = config.integer("topk_group", d.topk_groups, 1 << 16);
+  m.shared = config.integer("n_shared_experts", 1, 1 << 12) * m.ffn;
+}
+
+std::vector<bool> qwen_sparse_layers(ConfigReader& config, int64_t layers) {
+  const int64_t step = config.integer("decoder_sparse_step", 1);
+  if (step < 1) config.fail("decoder_sparse_step is 0");
+  const std::vector<int64_t> dense = config.integers("mlp_only_layers");
+  std::vector<bool> out;
+  for (int64_t i = 0; i < layers; ++i) {
+    const bool listed = std::find(dense.begin(), dense.end(), i) != dense.end();
+    out.push_back(!listed && (i + 1) % step == 0);
+  }
+  return out;
+}
+
+std::vector<std::string> read_mlp_layer_types(ConfigReader& config, int64_t layers) {
+  const std::vector<std::string> kinds = config.texts("mlp_layer_types");
+  if (!kinds.empty() && std::ssize(kinds) != layers)
+    config.fail(format("mlp_layer_types has {} entries for {} layers", kinds.size(), layers));
+  for (const std::string& k : kinds) {
+    if (k != "dense" && k != "sparse")
+      config.fail(format("mlp_layer_types holds \"{}\"; dense and sparse are known", printable(k)));
+  }
+  return kinds;
+}
+
+LayerSpec mla_layer(int64_t heads, int64_t q_lora_rank, int64_t kv_lora_rank, int64_t nope,
+                    int64_t rope, int64_t value, const RopeSettings& positions, bool interleaved,
+                    bool bias, const ModelSettings& model) {
+  OptionList o;
+  o.add("heads", heads, model.heads);
+  o.add("q_lora_rank", q_lora_rank, 0);
+  o.add("kv_lora_rank", kv_lora_rank, -1);
+  o.add("qk_nope_head_dim", nope, -1);
+  o.add("qk_rope_head_dim", rope, -1);
+  o.add("v_head_dim", value, -1);
+  o.add("rope", positions.on, true);
+  if (positions.on) {
+    o.add("rope_theta", positions.theta, 10000.0);
+    o.add("interleaved", interleaved, true);
+    o.add("rope_scaling", positions.scaling, "");
+  }
+  if (positions.mscale != 1) {
+    const double plain = 1 / std::sqrt(static_cast<double>(nope + rope));
+    o.add("scale", plain * positions.mscale * positions.mscale, 0.0);
+  }
+  o.add("bias", bias, false);
+  return o.layer("mla");
+}
+
+void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
+               FunctionRef<LayerSpec(int64_t)> channel) {
+  std::vector<LayerSpec> layers;
+  for (int64_t i = 0; i < model.layers; ++i) {
+    layers.push_back(mixer(i));
+    layers.push_back(channel(i));
+  }
+  model.settings.stack = compress(layers);
 }
 
 std::vector<std::string> read_layer_types(ConfigReader& config, int64_t layers,
@@ -287,7 +393,8 @@ std::vector<std::string> read_layer_types(ConfigReader& config, int64_t layers,
 
 std::vector<int64_t> qwen_windows(ConfigReader& config, int64_t layers) {
   const bool use = config.boolean("use_sliding_window", false);
-  const int64_t given = config.integer("sliding_window", 4096);
+  const int64_t given =
+      config.explicit_null("sliding_window") ? 0 : config.integer("sliding_window", 4096);
   const int64_t first = config.integer("max_window_layers", 28);
   const std::vector<std::string> types =
       read_layer_types(config, layers, {"full_attention", "sliding_attention"});
@@ -314,5 +421,23 @@ void append(std::vector<TensorRow>& table, std::vector<TensorRow> rows) {
 
 std::vector<TensorRow> gqa_rows() { return {{"mixer.gqa.*", "self_attn.*", copied(), ""}}; }
 std::vector<TensorRow> swiglu_rows() { return {{"channel.swiglu.*", "mlp.*", copied(), ""}}; }
+
+std::vector<TensorRow> moe_rows(const std::string& scope, const std::string& gate,
+                                const std::string& up, const std::string& down,
+                                const std::string& shared) {
+  const std::string expert = scope + "experts.{e}.";
+  std::vector<TensorRow> rows = {
+      {"channel.moe.gate.weight", scope + "gate.weight", copied(), ""},
+      {"channel.moe.gate.e_score_correction_bias", scope + "gate.e_score_correction_bias", copied(),
+       ""},
+      {"channel.moe.experts.gate_up_proj", expert + gate + ".weight", expert_pairs(),
+       expert + up + ".weight"},
+      {"channel.moe.experts.down_proj", expert + down + ".weight", experts(), ""}};
+  if (shared.empty()) return rows;
+  rows.push_back(
+      {"channel.moe.shared_expert_gate.weight", scope + "shared_expert_gate.weight", copied(), ""});
+  rows.push_back({"channel.moe.shared_expert.*", scope + shared + ".*", copied(), ""});
+  return rows;
+}
 
 }  // namespace braid

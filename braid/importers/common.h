@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "braid/base/function_ref.h"
 #include "braid/importers/config_reader.h"
 #include "braid/importers/family.h"
 #include "braid/importers/tensor_table.h"
@@ -74,6 +75,45 @@ void read_model(ConfigReader& config, const ModelDefaults& defaults, FamilyModel
 
 LayerSpec swiglu_layer(int64_t ffn, const char* act = "silu", bool bias = false);
 
+// A feed-forward layer of experts.
+struct MoeSettings {
+  int64_t experts = 0, top_k = 0, ffn = 0;
+  bool sigmoid = false;     // scores; else softmax over all experts
+  bool renormalise = true;  // weights of the chosen sum to one
+  double scale = 1;
+  int64_t groups = 1, topk_groups = 1;
+  bool correction_bias = false;  // added to the scores for choosing only
+  int64_t shared = 0;            // width of the shared expert, 0 = none
+  bool shared_gate = false;
+  bool router_bias = false, expert_bias = false;
+  bool clamped = false;  // gpt-oss's activation
+  double limit = 7, alpha = 1.702;
+};
+LayerSpec moe_layer(const MoeSettings& moe);
+// Experts and choices, under any of their names; throws where they do not fit.
+void read_experts(ConfigReader& config, int64_t experts, int64_t top_k, int64_t ffn,
+                  MoeSettings& moe);
+
+// DeepSeek V3's router: sigmoid scores, a correction bias, choice within groups, shared experts.
+struct RouterDefaults {
+  int64_t groups = 1, topk_groups = 1;
+  double scale = 1;
+};
+void read_sigmoid_router(ConfigReader& config, const RouterDefaults& defaults, MoeSettings& moe);
+// Qwen: every decoder_sparse_step-th layer has experts, but those in mlp_only_layers.
+std::vector<bool> qwen_sparse_layers(ConfigReader& config, int64_t layers);
+// mlp_layer_types of newer configs, "dense" or "sparse"; empty when absent.
+std::vector<std::string> read_mlp_layer_types(ConfigReader& config, int64_t layers);
+
+// DeepSeek's latent attention; q_lora_rank 0 = q is projected at once.
+LayerSpec mla_layer(int64_t heads, int64_t q_lora_rank, int64_t kv_lora_rank, int64_t nope,
+                    int64_t rope, int64_t value, const RopeSettings& positions, bool interleaved,
+                    bool bias, const ModelSettings& model);
+
+// The stack of m.layers layers, two sub-layers each.
+void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
+               FunctionRef<LayerSpec(int64_t)> channel);
+
 // layer_types, checked against `known`; empty when absent.
 std::vector<std::string> read_layer_types(ConfigReader& config, int64_t layers,
                                           std::initializer_list<const char*> known);
@@ -89,6 +129,12 @@ void append(std::vector<TensorRow>& table, std::vector<TensorRow> rows);
 // self_attn.* and mlp.* as gqa and swiglu name them.
 std::vector<TensorRow> gqa_rows();
 std::vector<TensorRow> swiglu_rows();
+// The experts of a layer: "mlp.", "gate_proj", "up_proj", "down_proj", "shared_experts" (or "").
+std::vector<TensorRow> moe_rows(const std::string& scope = "mlp.",
+                                const std::string& gate = "gate_proj",
+                                const std::string& up = "up_proj",
+                                const std::string& down = "down_proj",
+                                const std::string& shared = "shared_experts");
 
 constexpr int64_t kMostLayers = 2048;
 

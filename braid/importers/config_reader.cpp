@@ -134,6 +134,12 @@ const Json* ConfigReader::find(const char* key) {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
+bool ConfigReader::explicit_null(const char* key) {
+  seen_.insert(key);
+  const Json* value = config_->find(key);
+  return value != nullptr && value->is_null();
+}
+
 bool ConfigReader::has(const char* key) { return find(key) != nullptr; }
 
 std::optional<int64_t> ConfigReader::maybe_integer(Keys keys, int64_t most) {

@@ -27,6 +27,7 @@ class ConfigReader {
   bool nested() const { return nested_; }
 
   bool has(const char* key);
+  bool explicit_null(const char* key);  // present and null, which some classes tell from absent
   // The value, null when absent; marks the key as read.
   const Json* find(const char* key);
   // Whole numbers from 0 to `most`; real numbers are finite.

@@ -24,10 +24,10 @@ struct FamilyModel {
   bool spare_layers = false;         // layers from `layers` on are multi-token prediction, not used
   std::vector<std::string> skipped;  // patterns of other tensors that play no part ('*', '#')
   std::string layers_name = "layers.";
+  std::string prefix = "model.";   // of tensors, when there is no checkpoint to look at
   std::vector<std::string> notes;  // what the reader of `plan` should know
 };
 
-// Layers of a stack in the order they run, for a family to find its own form in.
 struct Family {
   const char* name;
   std::vector<const char*> model_types;

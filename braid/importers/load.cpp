@@ -11,6 +11,8 @@
 #include "braid/core/parallel.h"
 #include "braid/importers/fill.h"
 #include "braid/importers/generation_config.h"
+#include "braid/importers/gguf_load.h"
+#include "braid/importers/gguf_tokenizer.h"
 #include "braid/importers/safetensors_source.h"
 #include "braid/stack/weights.h"
 
@@ -259,6 +261,7 @@ bool is_hf_folder(const std::string& path) {
 
 bool has_weights(const std::string& path) {
   if (is_hf_folder(path)) return has_safetensors(path);
+  if (is_gguf_file(path)) return true;
   return path_exists(join_path(saved_folder(path), "weights.safetensors"));
 }
 
@@ -267,6 +270,7 @@ ModelSettings load_settings(const std::string& path) {
     const std::string file = join_path(path, "config.json");
     return read_config(read_json(file), file).model.settings;
   }
+  if (is_gguf_file(path)) return open_gguf_checkpoint(path).config.model.settings;
   std::string file = path;
   if (is_folder(path)) file = join_path(saved_folder(path), "model.toml");
   return parse_settings(read_file(file, size_t{1} << 20), file);
@@ -294,14 +298,44 @@ HfCheckpoint open_hf_checkpoint(const std::string& folder) {
   return c;
 }
 
+namespace {
+
+// The folder's own, or bytes where the vocabulary can only be bytes.
+std::shared_ptr<const Tokenizer> tokenizer_of(std::shared_ptr<const Tokenizer> own,
+                                              const std::string& folder, const Model& model) {
+  const int64_t vocab = model.settings().vocab;
+  if (own == nullptr && vocab == 256) return byte_tokenizer();
+  if (own != nullptr && own->vocab_size() > vocab) {
+    throw Error(ErrorKind::kBadInput,
+                format("{}: the tokenizer has {} tokens, the model's vocabulary {}", folder,
+                       own->vocab_size(), vocab));
+  }
+  return own;
+}
+
+}  // namespace
+
 LoadedModel load_model(const Context& ctx, const std::string& path, const LoadOptions& options) {
-  if (!is_hf_folder(path)) return load_own(ctx, saved_folder(path));
-  HfCheckpoint c = open_hf_checkpoint(path);
+  const bool gguf = is_gguf_file(path);
+  if (!gguf && !is_hf_folder(path)) {
+    const std::string folder = saved_folder(path);
+    LoadedModel own = load_own(ctx, folder);
+    own.tokenizer = tokenizer_of(load_tokenizer(folder), folder, *own.model);
+    return own;
+  }
+  HfCheckpoint c = gguf ? open_gguf_checkpoint(path) : open_hf_checkpoint(path);
   LoadedModel out;
   out.model = std::make_unique<Model>(model_of(ctx, c.config.model.settings, path));
   fill_parameters(ctx, c, out.model->parameters(), options);
   out.family = c.config.family->name;
-  out.generation = read_generation_defaults(path);
+  if (gguf) {
+    const GgufFile file = GgufFile::open(path);
+    out.generation = gguf_generation_defaults(file);
+    out.tokenizer = tokenizer_of(gguf_tokenizer(file), path, *out.model);
+  } else {
+    out.generation = read_generation_defaults(path);
+    out.tokenizer = tokenizer_of(load_tokenizer(path), path, *out.model);
+  }
   out.notes = std::move(c.notes);
   return out;
 }

@@ -1,6 +1,6 @@
 #pragma once
 // A model from a folder: Hugging Face's (config.json and safetensors, as downloaded), or braid's
-// own (model.toml and weights.safetensors).
+// own (model.toml and weights.safetensors); or from a .gguf file.
 
 #include <memory>
 #include <optional>
@@ -10,6 +10,7 @@
 #include "braid/importers/family.h"
 #include "braid/importers/tensor_source.h"
 #include "braid/stack/model.h"
+#include "braid/text/tokenizer/tokenizer.h"
 
 namespace braid {
 
@@ -29,6 +30,8 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   std::string family;  // "" = braid's own
   GenerationDefaults generation;
+  std::shared_ptr<const Tokenizer>
+      tokenizer;                   // null: the folder has none and 256 is not its vocabulary
   std::vector<std::string> notes;  // what was recognised and left out, one line each
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "braid/base/clock.h"
+#include "braid/base/format.h"
 #include "braid/text/utf8_stream.h"
 
 namespace braid {
@@ -32,15 +33,70 @@ std::vector<int32_t> byte_tokens(std::string_view text) {
   return ids;
 }
 
-GenerateResult generate(const Context& ctx, Model& model, SequenceState& sequence,
-                        std::span<const int32_t> prompt, const GenerateConfig& config,
-                        FunctionRef<bool(std::string_view)> on_text) {
-  check_sampling(config.sampling);
-  sequence.seed = config.sampling.seed;
+namespace {
+
+void check_prompt(const Model& model, const SequenceState& sequence,
+                  std::span<const int32_t> prompt) {
   if (prompt.empty() && !sequence.logits.defined()) {
     throw Error(ErrorKind::kUsage,
                 "the prompt is empty and there is no saved state to continue from");
   }
+  for (const int32_t id : prompt) {
+    if (id >= 0 && id < model.settings().vocab) continue;
+    throw Error(ErrorKind::kUsage,
+                format("token {} of the prompt is not in the model's vocabulary of {}", id,
+                       model.settings().vocab));
+  }
+}
+
+// Turns tokens into the text of a result and says when to stop.
+class Output {
+ public:
+  Output(const Tokenizer& tokenizer, const GenerateConfig& config,
+         FunctionRef<bool(std::string_view)> on_text, GenerateResult& result)
+      : config_(config),
+        on_text_(on_text),
+        result_(result),
+        bytes_(tokenizer, true, false),
+        text_(config.stops) {}
+
+  // False after the token that ends the text.
+  bool push(int32_t token) {
+    result_.tokens.push_back(token);
+    if (std::ranges::find(config_.eos, token) != config_.eos.end()) return end("eos");
+    const bool go_on = show(text_.push(bytes_.push(token)));
+    if (text_.stopped()) return end("stop");
+    return go_on || end("interrupted");
+  }
+  void finish() {
+    show(text_.push(bytes_.finish()));
+    show(text_.finish());
+  }
+
+ private:
+  bool end(const char* why) {
+    result_.finish = why;
+    return false;
+  }
+  bool show(const std::string& piece) {
+    result_.text += piece;
+    return piece.empty() || on_text_(piece);
+  }
+  const GenerateConfig& config_;
+  FunctionRef<bool(std::string_view)> on_text_;
+  GenerateResult& result_;
+  StreamDecoder bytes_;
+  TextStream text_;
+};
+
+}  // namespace
+
+GenerateResult generate(const Context& ctx, Model& model, const Tokenizer& tokenizer,
+                        SequenceState& sequence, std::span<const int32_t> prompt,
+                        const GenerateConfig& config, FunctionRef<bool(std::string_view)> on_text) {
+  check_sampling(config.sampling);
+  check_prompt(model, sequence, prompt);
+  sequence.seed = config.sampling.seed;
   GenerateResult result;
   result.prompt_tokens = std::ssize(prompt);
   const double start = now_seconds();
@@ -48,25 +104,20 @@ GenerateResult generate(const Context& ctx, Model& model, SequenceState& sequenc
   const double prefilled = now_seconds();
   result.prefill_seconds = prefilled - start;
   result.finish = "length";
-  TextStream stream(config.stops);
-  const auto show = [&](const std::string& piece) {
-    result.text += piece;
-    return piece.empty() || on_text(piece);
-  };
-  while (std::ssize(result.tokens) < config.max_tokens) {
-    const int32_t token =
-        sample({sequence.logits.data(), static_cast<size_t>(sequence.logits.count())},
-               sequence.tokens, config.sampling, sequence.draws++);
-    result.tokens.push_back(token);
-    advance(ctx, model, sequence, {&token, 1});
-    const char byte = static_cast<char>(token);
-    const bool go_on = show(stream.push({&byte, 1}));
-    if (stream.stopped() || !go_on) {
-      result.finish = stream.stopped() ? "stop" : "interrupted";
-      break;
+  Output output(tokenizer, config, on_text, result);
+  Decoder decoder(ctx, model, sequence, config.sampling, config.drafter);
+  bool go_on = true;
+  while (go_on && std::ssize(result.tokens) < config.max_tokens) {
+    int64_t kept = 0;
+    for (const int32_t token : decoder.next(config.max_tokens - std::ssize(result.tokens))) {
+      ++kept;
+      go_on = output.push(token);
+      if (!go_on) break;
     }
+    if (!go_on || std::ssize(result.tokens) == config.max_tokens) decoder.finish(kept);
   }
-  show(stream.finish());
+  output.finish();
+  result.draft = decoder.stats();
   result.decode_seconds = now_seconds() - prefilled;
   return result;
 }

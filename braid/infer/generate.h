@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "braid/base/function_ref.h"
+#include "braid/infer/decoder.h"
 #include "braid/infer/sampler.h"
 #include "braid/stack/model.h"
+#include "braid/text/tokenizer/tokenizer.h"
 
 namespace braid {
 
@@ -23,23 +25,27 @@ struct GenerateConfig {
   SamplingConfig sampling;
   int64_t max_tokens = 256;
   std::vector<std::string> stops;
+  std::vector<int32_t> eos;    // any of them ends the text and is not shown
+  Drafter* drafter = nullptr;  // guesses at what follows; the result is the same without
 };
 
 struct GenerateResult {
   std::string text;             // without the stop string
   std::vector<int32_t> tokens;  // generated
-  std::string finish;           // "length", "stop" or "interrupted"
+  std::string finish;           // "length", "stop", "eos" or "interrupted"
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;
+  DraftStats draft;
 };
 
-// Continues `sequence` after `prompt` (bytes as tokens; may be empty when the sequence has seen
-// some). on_text gets the text piece by piece, whole code points only; returning false stops after
-// the token at hand. Throws Error(kUsage) when there is nothing to continue from.
-GenerateResult generate(const Context& ctx, Model& model, SequenceState& sequence,
-                        std::span<const int32_t> prompt, const GenerateConfig& config,
-                        FunctionRef<bool(std::string_view)> on_text);
+// Continues `sequence` after `prompt` (may be empty when the sequence has seen some). on_text gets
+// the text piece by piece, whole code points only; returning false stops after the token at hand.
+// The last token, an end token too, is part of the sequence's state then. Throws Error(kUsage) when
+// there is nothing to continue from, or for tokens outside the model's vocabulary.
+GenerateResult generate(const Context& ctx, Model& model, const Tokenizer& tokenizer,
+                        SequenceState& sequence, std::span<const int32_t> prompt,
+                        const GenerateConfig& config, FunctionRef<bool(std::string_view)> on_text);
 
 std::vector<int32_t> byte_tokens(std::string_view text);
 

@@ -9,6 +9,7 @@
 #include "braid/kernels/attention/kv_convert.h"
 #include "braid/ops/attention_scratch.h"
 #include "braid/ops/rows.h"
+#include "braid/ops/step.h"
 
 namespace braid {
 namespace {
@@ -102,11 +103,11 @@ PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, con
   return packed;
 }
 
-// Sequences of `seq_starts` whose new tokens are the last of their views. Sequences of one token
-// are left out when `skip_single`.
+// Sequences of `seq_starts` whose new tokens are the last of their views. Sequences of up to
+// kStepTokens tokens are left out when `skip_steps`.
 void forward_tiles(const Context& ctx, const AttentionConfig& c, const Heads& q,
-                   std::span<const int64_t> seq_starts, std::span<const KvView> kv,
-                   bool skip_single, float* out, float* lse) {
+                   std::span<const int64_t> seq_starts, std::span<const KvView> kv, bool skip_steps,
+                   float* out, float* lse) {
   const TileList list(seq_starts, kQueryTile);
   const int64_t ranges = list.count() * c.heads, ld_out = c.heads * c.values();
   int64_t floats = 1;
@@ -119,7 +120,7 @@ void forward_tiles(const Context& ctx, const AttentionConfig& c, const Heads& q,
     const TileList::Tile t = list[list.count() - 1 - begin / c.heads];
     const int64_t head = begin % c.heads;
     const int64_t length = seq_starts[t.sequence + 1] - seq_starts[t.sequence];
-    if (skip_single && length == 1) return;
+    if (skip_steps && length <= kStepTokens) return;
     const int64_t row = seq_starts[t.sequence] + t.begin;
     const KvView& view = kv[t.sequence];
     const ScratchSlots::Lease lease(scratch);
@@ -130,20 +131,27 @@ void forward_tiles(const Context& ctx, const AttentionConfig& c, const Heads& q,
   });
 }
 
-// Sequences with one new token.
-void forward_single(const Context& ctx, const AttentionConfig& c, const Heads& q,
-                    std::span<const int64_t> seq_starts, std::span<const KvView> kv, float* out) {
+// Sequences with up to kStepTokens new tokens: each token as if it had come alone.
+void forward_steps(const Context& ctx, const AttentionConfig& c, const Heads& q,
+                   std::span<const int64_t> seq_starts, std::span<const KvView> kv, float* out) {
   struct Item {
-    int64_t sequence, block;
+    size_t token;
+    int64_t block;
   };
   std::vector<Item> items;
-  std::vector<int64_t> first, rows;  // of each single sequence: its first item, its row
+  std::vector<int64_t> first, rows;  // of each token: its first item, its row
+  std::vector<KvView> views;         // what it sees
   for (int64_t s = 0; s < sequences(seq_starts); ++s) {
-    if (seq_starts[s + 1] - seq_starts[s] != 1) continue;
-    first.push_back(static_cast<int64_t>(items.size()));
-    rows.push_back(seq_starts[s]);
-    const DecodeBlocks blocks = decode_blocks(c, kv[s].length - 1);
-    for (int64_t b = blocks.first; b < blocks.end; ++b) items.push_back({s, b});
+    const int64_t length = seq_starts[s + 1] - seq_starts[s];
+    if (length > kStepTokens) continue;
+    for (int64_t t = 0; t < length; ++t) {
+      first.push_back(static_cast<int64_t>(items.size()));
+      rows.push_back(seq_starts[s] + t);
+      views.push_back(kv[s]);
+      views.back().length += t + 1 - length;
+      const DecodeBlocks blocks = decode_blocks(c, views.back().length - 1);
+      for (int64_t b = blocks.first; b < blocks.end; ++b) items.push_back({views.size() - 1, b});
+    }
   }
   if (rows.empty()) return;
   first.push_back(static_cast<int64_t>(items.size()));
@@ -157,17 +165,17 @@ void forward_single(const Context& ctx, const AttentionConfig& c, const Heads& q
     const Item item = items[static_cast<size_t>(i)];
     const ScratchSlots::Lease lease(scratch);
     const int64_t kv_head = begin % c.kv_heads, head = kv_head * c.group();
-    attention_decode_block(c, kv_head, item.block, q.at(seq_starts[item.sequence], head),
-                           q.head_stride, kv[item.sequence],
-                           partials.data() + (i * c.heads + head) * partial, lease.data());
+    attention_decode_block(c, kv_head, item.block, q.at(rows[item.token], head), q.head_stride,
+                           views[item.token], partials.data() + (i * c.heads + head) * partial,
+                           lease.data());
   });
-  const int64_t singles = static_cast<int64_t>(rows.size());
-  parallel_for(ctx, singles * c.heads, 64, [&](int64_t begin, int64_t end) {
+  const int64_t tokens = static_cast<int64_t>(rows.size());
+  parallel_for(ctx, tokens * c.heads, 64, [&](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) {
-      const int64_t s = j / c.heads, head = j % c.heads;
-      attention_decode_merge(c, head, partials.data() + (first[s] * c.heads + head) * partial,
-                             first[s + 1] - first[s], c.heads * partial,
-                             out + (rows[s] * c.heads + head) * dv);
+      const int64_t t = j / c.heads, head = j % c.heads;
+      attention_decode_merge(c, head, partials.data() + (first[t] * c.heads + head) * partial,
+                             first[t + 1] - first[t], c.heads * partial,
+                             out + (rows[t] * c.heads + head) * dv);
     }
   });
 }
@@ -271,11 +279,11 @@ Tensor attention_cached(const Context& ctx, const AttentionConfig& config, const
   for (int64_t s = 0; s < sequences(seq_starts); ++s) {
     const int64_t tokens = seq_starts[s + 1] - seq_starts[s];
     BRAID_CHECK(past[s].length >= tokens);
-    longer = longer || tokens > 1;
+    longer = longer || tokens > kStepTokens;
     ctx.count_product(attention_flops(c, past[s].length - tokens, tokens));
   }
   if (longer) forward_tiles(ctx, c, heads, seq_starts, past, true, out.data(), nullptr);
-  forward_single(ctx, c, heads, seq_starts, past, out.data());
+  forward_steps(ctx, c, heads, seq_starts, past, out.data());
   return out;
 }
 

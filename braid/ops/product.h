@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "braid/core/context.h"
+#include "braid/ops/step.h"
 
 namespace braid {
 
@@ -14,7 +15,7 @@ void product(const Context& ctx, bool trans_a, bool trans_b, int64_t m, int64_t 
              int64_t ldc);
 
 // Up to here reading the weights once per row beats packing them.
-constexpr int64_t kGemvRows = 4;
+constexpr int64_t kGemvRows = kStepTokens;
 
 // How product cuts C [m, n]: near-square tiles, at least four when the work is worth splitting,
 // none taller than the caches like.

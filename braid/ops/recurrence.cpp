@@ -12,6 +12,7 @@
 #include "braid/kernels/delta/delta.h"
 #include "braid/kernels/delta/delta_chunk.h"
 #include "braid/kernels/delta/delta_step.h"
+#include "braid/ops/step.h"
 
 namespace braid {
 namespace {
@@ -92,7 +93,9 @@ constexpr int64_t kShortestChunk = 16;
 constexpr int64_t kStepRanges = 8;
 
 // Below a block of steps the chunk form would pad. A backward pass needs chunks throughout.
-bool chunked(int64_t steps, bool saved) { return saved || steps >= kShortestChunk; }
+bool chunked(int64_t tokens, int64_t micro_steps, bool saved) {
+  return saved || (tokens > kStepTokens && tokens * micro_steps >= kShortestChunk);
+}
 
 // Rows of `t` from `row` on for value head j: its own head, or its group's when t has fewer heads.
 template <typename T>
@@ -187,7 +190,7 @@ Tensor grad_like(const Context& ctx, const Tensor& t, const Sizes& s) {
 double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t value_heads,
                                 int64_t key_dim, int64_t value_dim, bool saved) {
   const int64_t steps = tokens * config.micro_steps;
-  const double each = chunked(steps, saved)
+  const double each = chunked(tokens, config.micro_steps, saved)
                           ? plan_of(config, key_dim, value_dim).forward_flops(steps)
                           : static_cast<double>(steps) *
                                 delta_step_flops(key_dim, value_dim, kernel_erase(config.erase));
@@ -206,10 +209,9 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   const Sizes s = check_all(config, in, seq_starts);
   BRAID_CHECK(states.empty() || static_cast<int64_t>(states.size()) == s.sequences);
   Tensor out = Tensor::empty(ctx, {s.tokens, s.value_heads, s.value_dim});
-  const auto steps_of = [&](int64_t seq) {
-    return (seq_starts[seq + 1] - seq_starts[seq]) * s.micro_steps;
+  const auto in_chunks = [&](int64_t seq) {
+    return chunked(seq_starts[seq + 1] - seq_starts[seq], s.micro_steps, saved != nullptr);
   };
-  const auto in_chunks = [&](int64_t seq) { return chunked(steps_of(seq), saved != nullptr); };
   std::optional<DeltaChunkPlan> plan;
   for (int64_t i = 0; i < s.sequences && !plan; ++i) {
     if (in_chunks(i)) plan = plan_of(config, s.key_dim, s.value_dim);

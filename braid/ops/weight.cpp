@@ -1,11 +1,13 @@
 #include "braid/ops/weight.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "braid/base/format.h"
 #include "braid/core/parallel.h"
 #include "braid/kernels/gemm/gemm.h"
+#include "braid/kernels/quant/pack.h"
 
 namespace braid {
 namespace {
@@ -22,6 +24,24 @@ constexpr NamedType kNames[] = {{WeightType::kF32, "f32"},
                                 {WeightType::kQ8, "q8"},
                                 {WeightType::kQ4, "q4"},
                                 {WeightType::kQ4Min, "q4min"}};
+
+// body(row over all matrices, scratch of one row, lane, panel) for every row of a quantised weight.
+void fill_panels(const Context& ctx, WeightType type, const Shape& shape, const Tensor& bytes,
+                 FunctionRef<void(int64_t, float*, int, std::byte*)> body) {
+  const int64_t rows = shape[-2], cols = shape[-1];
+  const int64_t panels = (rows + kPanelRows - 1) / kPanelRows, size = panel_bytes(type, cols);
+  parallel_for(ctx, bytes.count() / size, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> row(static_cast<size_t>(cols));
+    for (int64_t p = begin; p < end; ++p) {
+      std::byte* panel = bytes.data<std::byte>() + p * size;
+      const int64_t first = p % panels * kPanelRows, used = std::min(kPanelRows, rows - first);
+      if (used < kPanelRows) std::memset(panel, 0, static_cast<size_t>(size));
+      for (int64_t i = 0; i < used; ++i) {
+        body(p / panels * rows + first + i, row.data(), static_cast<int>(i), panel);
+      }
+    }
+  });
+}
 
 }  // namespace
 
@@ -60,7 +80,13 @@ std::shared_ptr<const Weight> pack_weight(const Context& ctx, WeightType type, c
                                           RowSource source) {
   Tensor bytes = Tensor::empty(ctx, {weight_bytes(type, shape)}, DType::kU8);
   const int64_t cols = shape[-1], rows = shape.count() / cols;
-  if (is_quantised(type)) throw Error(ErrorKind::kInternal, "q8 and q4 are not packed yet");
+  if (is_quantised(type)) {
+    fill_panels(ctx, type, shape, bytes, [&](int64_t row, float* x, int lane, std::byte* panel) {
+      source(row, x);
+      pack_row(type, x, cols, lane, panel);
+    });
+    return std::make_shared<Weight>(type, shape, std::move(bytes));
+  }
   parallel_for(ctx, rows, kRowGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> row(static_cast<size_t>(cols));
     for (int64_t i = begin; i < end; ++i) {
@@ -76,6 +102,16 @@ std::shared_ptr<const Weight> pack_weight(const Context& ctx, WeightType type, c
   return std::make_shared<Weight>(type, shape, std::move(bytes));
 }
 
+std::shared_ptr<const Weight> repack_weight(const Context& ctx, WeightType type, const Shape& shape,
+                                            BlockSource source) {
+  BRAID_CHECK(is_quantised(type));
+  Tensor bytes = Tensor::empty(ctx, {weight_bytes(type, shape)}, DType::kU8);
+  fill_panels(ctx, type, shape, bytes, [&](int64_t row, float*, int lane, std::byte* panel) {
+    repack_row(type, source(row), shape[-1], lane, panel);
+  });
+  return std::make_shared<Weight>(type, shape, std::move(bytes));
+}
+
 void weight_row(const Weight& weight, int64_t row, float* out) {
   const WeightView m = weight.matrix(row / weight.rows());
   const int64_t i = row % weight.rows();
@@ -87,7 +123,8 @@ void weight_row(const Weight& weight, int64_t row, float* out) {
       widen_bf16(reinterpret_cast<const uint16_t*>(m.data) + i * m.cols, m.cols, out);
       return;
     default:
-      throw Error(ErrorKind::kInternal, "q8 and q4 are not read yet");
+      unpack_row(m.type, m.data + i / kPanelRows * panel_bytes(m.type, m.cols), m.cols,
+                 static_cast<int>(i % kPanelRows), out);
   }
 }
 

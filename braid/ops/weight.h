@@ -54,6 +54,12 @@ using RowSource = FunctionRef<void(int64_t row, float* out)>;
 std::shared_ptr<const Weight> pack_weight(const Context& ctx, WeightType type, const Shape& shape,
                                           RowSource source);
 
+// The bytes of one row as GGUF stores it: Q8_0 for q8, Q4_0 for q4, Q4_K for q4min. They are
+// rearranged without loss.
+using BlockSource = FunctionRef<const std::byte*(int64_t row)>;
+std::shared_ptr<const Weight> repack_weight(const Context& ctx, WeightType type, const Shape& shape,
+                                            BlockSource source);
+
 // The values of one row, counted over all matrices.
 void weight_row(const Weight& weight, int64_t row, float* out);
 

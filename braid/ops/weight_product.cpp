@@ -5,20 +5,35 @@
 
 #include "braid/core/parallel.h"
 #include "braid/kernels/gemm/gemm.h"
+#include "braid/kernels/quant/quant.h"
 #include "braid/ops/product.h"
 
 namespace braid {
 namespace {
 
-constexpr int64_t kStreams = 16;        // ranges of a product that is bound by reading weights
-constexpr int64_t kMinStreamRows = 16;  // of a matrix in one range: shorter streams are slower
-constexpr int64_t kManyJobs = 4;        // from more jobs than this on, one job is not split finely
+constexpr int64_t kStreams = 16;  // ranges of a product that is bound by reading weights
+constexpr int64_t kManyJobs = 4;  // from more jobs than this on, one job is not split finely
 constexpr int64_t kTileRows = 256, kTileCols = 512;
+constexpr int64_t kPairCols = 2 * kPanelRows;
+constexpr int64_t kQuantCols = 2 * kPairCols;         // outputs of a task over many rows
+constexpr int64_t kQuantRows = 42 * kQuantTileRows;   // its rows: their int8 form fits the cache
+constexpr int64_t kQuantiseGrain = int64_t{1} << 15;  // numbers worth waking a thread for
+
+// Rows of x as int8, shared by the jobs that read the same rows.
+struct Rounded {
+  WeightType type;
+  int64_t row, rows, tile_rows, tile_bytes;
+  int64_t first_tile;  // over all of them
+  size_t offset;       // of its first tile in the buffer
+
+  int64_t tiles() const { return (rows + tile_rows - 1) / tile_rows; }
+};
 
 struct Task {
   const WeightJob* job;
   int64_t row, rows;  // of the job
   int64_t col, cols;  // outputs
+  const Rounded* rounded;
 };
 
 bool streams(const WeightJob& job) { return job.rows <= kGemvRows; }
@@ -26,36 +41,48 @@ bool streams(const WeightJob& job) { return job.rows <= kGemvRows; }
 int64_t stream_cols(std::span<const WeightJob> jobs) {
   int64_t total = 0;
   for (const WeightJob& j : jobs) total += j.weight.rows;
-  return std::max(kMinStreamRows, (grain_for(total, kStreams) + 15) / 16 * 16);
+  return (grain_for(total, kStreams) + kPanelRows - 1) / kPanelRows * kPanelRows;
 }
 
-std::vector<Task> tasks_of(std::span<const WeightJob> jobs) {
+ProductTile tile_of(const WeightJob& j, size_t jobs, int64_t stream) {
+  if (streams(j)) return {j.rows, stream};
+  if (is_quantised(j.weight.type)) return {kQuantRows, kQuantCols};
+  ProductTile t{kTileRows, kTileCols};
+  if (static_cast<int64_t>(jobs) <= kManyJobs) {
+    t = product_tile(j.rows, j.weight.rows, j.weight.cols);
+  }
+  if (j.weight.type == WeightType::kBF16) t.n = std::min(t.n, kTileCols);  // widened in scratch
+  return t;
+}
+
+std::vector<Task> tasks_of(std::span<const WeightJob> jobs,
+                           const std::vector<const Rounded*>& inputs) {
   std::vector<Task> tasks;
   const int64_t stream = stream_cols(jobs);
-  for (const WeightJob& j : jobs) {
-    ProductTile t{j.rows, stream};
-    if (!streams(j)) {
-      t = std::ssize(jobs) > kManyJobs ? ProductTile{kTileRows, kTileCols}
-                                       : product_tile(j.rows, j.weight.rows, j.weight.cols);
-    }
-    if (j.weight.type == WeightType::kBF16) t.n = std::min(t.n, kTileCols);  // widened in scratch
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    const WeightJob& j = jobs[i];
+    const ProductTile t = tile_of(j, jobs.size(), stream);
     for (int64_t r = 0; r < j.rows; r += t.m) {
       for (int64_t c = 0; c < j.weight.rows; c += t.n) {
-        tasks.push_back({&j, r, std::min(t.m, j.rows - r), c, std::min(t.n, j.weight.rows - c)});
+        tasks.push_back(
+            {&j, r, std::min(t.m, j.rows - r), c, std::min(t.n, j.weight.rows - c), inputs[i]});
       }
     }
   }
   return tasks;
 }
 
+// ---- f32 and bf16
+
 // A thread's buffer, kept for the next product.
-float* scratch(int64_t count) {
-  thread_local std::vector<float> buffer;
+template <typename T>
+T* scratch(int64_t count) {
+  thread_local std::vector<T> buffer;
   if (std::ssize(buffer) < count) buffer.resize(static_cast<size_t>(count));
   return buffer.data();
 }
 
-void run(const Task& t, const float* x, int64_t ldx) {
+void run_wide(const Task& t, const float* x, int64_t ldx) {
   const WeightJob& j = *t.job;
   const int64_t k = j.weight.cols;
   const float* rows = x + (j.row + t.row) * ldx;
@@ -75,26 +102,110 @@ void run(const Task& t, const float* x, int64_t ldx) {
   }
   const float* w = f32 + t.col * k;
   if (!wide) {
-    float* widened = scratch(t.cols * k);
+    float* widened = scratch<float>(t.cols * k);
     widen_bf16(bf16 + t.col * k, t.cols * k, widened);
     w = widened;
   }
   gemm_f32(false, true, t.rows, t.cols, k, rows, ldx, w, k, 0, y + t.col, j.ldy);
 }
 
+// ---- int8
+
+// What the jobs read, in the order in which it lies in the buffer.
+struct RoundedInputs {
+  std::vector<Rounded> parts;
+  std::vector<size_t> of_job;  // index into parts, or kNone
+  int64_t tiles = 0;
+  size_t bytes = 0;
+  static constexpr size_t kNone = SIZE_MAX;
+
+  void add(const WeightJob& j) {
+    if (!is_quantised(j.weight.type) || j.rows == 0) return of_job.push_back(kNone);
+    const auto same = [&](const Rounded& r) {
+      return r.type == j.weight.type && r.row == j.row && r.rows == j.rows;
+    };
+    if (parts.empty() || !same(parts.back())) {
+      const int64_t tile_rows = streams(j) ? quant_stream_tile(j.rows) : kQuantTileRows;
+      const int64_t tile_bytes = quant_tile_bytes(tile_rows, j.weight.cols);
+      parts.push_back({j.weight.type, j.row, j.rows, tile_rows, tile_bytes, tiles, bytes});
+      tiles += parts.back().tiles();
+      bytes += static_cast<size_t>(parts.back().tiles() * tile_bytes);
+    }
+    of_job.push_back(parts.size() - 1);
+  }
+
+  std::vector<const Rounded*> pointers() const {
+    std::vector<const Rounded*> p;
+    for (const size_t i : of_job) p.push_back(i == kNone ? nullptr : &parts[i]);
+    return p;
+  }
+};
+
+void round_inputs(const Context& ctx, const RoundedInputs& in, const float* x, int64_t ldx,
+                  int64_t cols, std::byte* buffer) {
+  const int64_t grain = std::max<int64_t>(1, kQuantiseGrain / (kQuantTileRows * cols));
+  parallel_for(ctx, in.tiles, grain, [&](int64_t begin, int64_t end) {
+    auto part = std::upper_bound(in.parts.begin(), in.parts.end(), begin,
+                                 [](int64_t t, const Rounded& r) { return t < r.first_tile; }) -
+                1;
+    for (int64_t t = begin; t < end; ++t) {
+      while (t >= part->first_tile + part->tiles()) ++part;
+      const int64_t tile = t - part->first_tile, row = tile * part->tile_rows;
+      quantise_rows(part->type, x + (part->row + row) * ldx, ldx,
+                    std::min(part->tile_rows, part->rows - row), cols, part->tile_rows,
+                    buffer + part->offset + static_cast<size_t>(tile * part->tile_bytes));
+    }
+  });
+}
+
+void run_quantised(const Task& t, const std::byte* buffer) {
+  const WeightJob& j = *t.job;
+  const WeightView& w = j.weight;
+  const std::byte* tiles = buffer + t.rounded->offset;
+  if (streams(j)) {
+    quant_stream(w.type, w.data, w.rows, w.cols, tiles, j.rows, j.y, j.ldy, t.col / kPanelRows,
+                 (t.col + t.cols + kPanelRows - 1) / kPanelRows);
+    return;
+  }
+  tiles += t.row / kQuantTileRows * t.rounded->tile_bytes;
+  std::byte* pair = scratch<std::byte>(quant_pair_bytes(w.cols));
+  float* sums = scratch<float>(quant_sums(kQuantRows / kQuantTileRows));
+  for (int64_t c = t.col; c < t.col + t.cols; c += kPairCols) {
+    const int64_t outs = std::min(kPairCols, w.rows - c);
+    quant_expand(w.type, w.data + c / kPanelRows * panel_bytes(w.type, w.cols),
+                 (outs + kPanelRows - 1) / kPanelRows, w.cols, pair);
+    quant_tiles(w.type, pair, w.cols, tiles, t.rows, outs, j.y + t.row * j.ldy + c, j.ldy, sums);
+  }
+}
+
 }  // namespace
 
 void weight_product(const Context& ctx, const float* x, int64_t ldx,
                     std::span<const WeightJob> jobs) {
+  RoundedInputs inputs;
   for (const WeightJob& j : jobs) {
+    BRAID_CHECK(j.weight.cols == jobs[0].weight.cols);
     ctx.count_product(2.0 * static_cast<double>(j.rows) * static_cast<double>(j.weight.rows) *
                       static_cast<double>(j.weight.cols));
-    BRAID_CHECK(!is_quantised(j.weight.type));
+    inputs.add(j);
   }
-  if (ctx.dry()) return;
-  const std::vector<Task> tasks = tasks_of(jobs);
+  Tensor buffer;
+  if (inputs.bytes > 0) {
+    buffer = Tensor::empty(ctx, {static_cast<int64_t>(inputs.bytes)}, DType::kU8);
+  }
+  if (ctx.dry() || jobs.empty()) return;
+  std::byte* rounded = buffer.defined() ? buffer.data<std::byte>() : nullptr;
+  if (rounded != nullptr) round_inputs(ctx, inputs, x, ldx, jobs[0].weight.cols, rounded);
+  const std::vector<Task> tasks = tasks_of(jobs, inputs.pointers());
   parallel_for(ctx, std::ssize(tasks), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) run(tasks[static_cast<size_t>(i)], x, ldx);
+    for (int64_t i = begin; i < end; ++i) {
+      const Task& t = tasks[static_cast<size_t>(i)];
+      if (t.rounded != nullptr) {
+        run_quantised(t, rounded);
+      } else {
+        run_wide(t, x, ldx);
+      }
+    }
   });
 }
 

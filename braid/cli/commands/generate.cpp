@@ -21,7 +21,11 @@ struct Flags {
   std::string load_state, save_state;
   GenerateConfig config;
   std::function<bool()> seed_given;
+  CLI::App* app = nullptr;
   bool greedy = false;
+  bool ignore_eos = false;
+  std::string draft;
+  int64_t draft_ngram = 0;
   CommonFlags common;
 };
 
@@ -47,6 +51,10 @@ void report(const Flags& f, const GenerateResult& r, const SequenceState& seq, i
                                    {"prefill_tokens_per_second", prefill_rate},
                                    {"decode_seconds", r.decode_seconds},
                                    {"decode_tokens_per_second", decode_rate},
+                                   {"draft_tokens", r.draft.drafted},
+                                   {"draft_accepted", r.draft.accepted},
+                                   {"passes", r.draft.passes},
+                                   {"draft_off", r.draft.off},
                                    {"state_bytes", seq.bytes()}});
     std::puts(out.dump().c_str());
     return;
@@ -55,14 +63,48 @@ void report(const Flags& f, const GenerateResult& r, const SequenceState& seq, i
                "\n[prefill %zd tokens, %.0f tokens/s; decode %zd tokens, %.0f tokens/s; %s]\n",
                static_cast<ssize_t>(r.prompt_tokens), prefill_rate, std::ssize(r.tokens),
                decode_rate, r.finish.c_str());
+  if (r.draft.drafted > 0) {
+    std::fprintf(stderr, "[%zd of %zd drafted tokens were right; %zd passes]\n",
+                 static_cast<ssize_t>(r.draft.accepted), static_cast<ssize_t>(r.draft.drafted),
+                 static_cast<ssize_t>(r.draft.passes));
+  }
+  if (!r.draft.off.empty())
+    std::fprintf(stderr, "[drafting was slower and is off: %s]\n", r.draft.off.c_str());
+}
+
+// The drafter the flags ask for, and what it lives on.
+struct Draft {
+  LoadedModel model;
+  std::unique_ptr<Drafter> drafter;
+};
+
+Draft make_draft(const Context& ctx, const Flags& f, const LoadedModel& target) {
+  Draft d;
+  if (!f.draft.empty() && f.draft_ngram > 0)
+    throw Error(ErrorKind::kUsage, "--draft and --draft-ngram are both given; use one");
+  if (f.draft_ngram > 0) d.drafter = ngram_drafter(f.draft_ngram);
+  if (f.draft.empty()) return d;
+  d.model = load_any_model(ctx, f.draft);
+  const int64_t vocab = d.model.model->settings().vocab, wanted = target.model->settings().vocab;
+  if (vocab != wanted) {
+    throw Error(ErrorKind::kUsage, format("--draft {} has a vocabulary of {}, the model of {}",
+                                          f.draft, vocab, wanted));
+  }
+  d.drafter = model_drafter(ctx, *d.model.model);
+  return d;
 }
 
 int run(Flags& f) {
   if (f.greedy) f.config.sampling.temperature = 0;
   check_sampling(f.config.sampling);
   const Context ctx = f.common.context();
-  const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
-  require_bytes(model->settings());
+  const LoadedModel loaded = load_any_model(ctx, f.model);
+  const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
+  Model* model = loaded.model.get();
+  apply_defaults(loaded.generation, *f.app, f.config.sampling);
+  if (!f.ignore_eos) f.config.eos = loaded.generation.eos;
+  const Draft draft = make_draft(ctx, f, loaded);
+  f.config.drafter = draft.drafter.get();
   SequenceState seq = model->new_sequence(ctx);
   if (!f.load_state.empty()) {
     load_sequence(ctx, f.load_state, *model, seq);
@@ -78,8 +120,11 @@ int run(Flags& f) {
     std::fflush(stdout);
   }
   watch_interrupt();
+  EncodeOptions encoding;
+  encoding.add_special_tokens = reused == 0;
+  const std::vector<int32_t> ids = tokenizer.encode(prompt, encoding);
   const GenerateResult r =
-      generate(ctx, *model, seq, byte_tokens(prompt), f.config, [&](std::string_view piece) {
+      generate(ctx, *model, tokenizer, seq, ids, f.config, [&](std::string_view piece) {
         if (stream) {
           std::fwrite(piece.data(), 1, piece.size(), stdout);
           std::fflush(stdout);
@@ -97,6 +142,7 @@ int run(Flags& f) {
 std::function<int()> setup_generate(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   SamplingConfig& s = f->config.sampling;
+  f->app = &app;
   app.add_option("-m,--model", f->model, "Run, checkpoint or Hugging Face folder")->required();
   app.add_option("-p,--prompt", f->prompt, "Text to continue");
   app.add_option("--prompt-file", f->prompt_file, "The same from a file");
@@ -121,6 +167,14 @@ std::function<int()> setup_generate(CLI::App& app) {
   f->seed_given = [seed] { return seed->count() > 0; };
   app.add_option("--stop", f->config.stops, "Stop before this text (may be repeated)")
       ->allow_extra_args(false);
+  app.add_flag("--ignore-eos", f->ignore_eos, "Go on after the model's end token");
+  app.add_option(
+      "--draft", f->draft,
+      "A smaller model with the same vocabulary that guesses ahead; the text stays the same");
+  app.add_option("--draft-ngram", f->draft_ngram,
+                 "Guess what followed the last N tokens before; 0 is off")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{0}, int64_t{64}));
   app.add_option("--load-state", f->load_state, "Continue a sequence saved by --save-state");
   app.add_option("--save-state", f->save_state,
                  "Save the whole sequence, to be continued bit for bit");

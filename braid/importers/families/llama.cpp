@@ -1,7 +1,6 @@
 // Llama 3.x (and what copies it): grouped attention, half-rotate RoPE, gated feed-forward.
 
 #include "braid/importers/common.h"
-#include "braid/importers/compress.h"
 
 namespace braid {
 namespace {
@@ -16,12 +15,8 @@ FamilyModel read(ConfigReader& c) {
   gqa.bias = c.boolean("attention_bias", false) ? "qkvo" : "none";
   const LayerSpec channel =
       swiglu_layer(c.integer("intermediate_size", 11008), "silu", c.boolean("mlp_bias", false));
-  std::vector<LayerSpec> layers;
-  for (int64_t i = 0; i < m.layers; ++i) {
-    layers.push_back(gqa_layer(gqa, m.settings));
-    layers.push_back(channel);
-  }
-  m.settings.stack = compress(layers);
+  set_stack(
+      m, [&](int64_t) { return gqa_layer(gqa, m.settings); }, [&](int64_t) { return channel; });
   m.table = base_table();
   append(m.table, gqa_rows());
   append(m.table, swiglu_rows());

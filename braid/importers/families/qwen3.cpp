@@ -1,14 +1,13 @@
 // Qwen3, dense: Llama's form with an RMSNorm on every head of q and k.
 
 #include "braid/importers/common.h"
-#include "braid/importers/compress.h"
 
 namespace braid {
 namespace {
 
 FamilyModel read(ConfigReader& c) {
   FamilyModel m;
-  read_model(c, {.layers = 32, .vocab = 151936, .max_positions = 32768}, m);
+  read_model(c, {.vocab = 151936, .max_positions = 32768}, m);
   c.require_text("hidden_act", {"silu"});
   GqaSettings gqa;
   read_heads(c, {.kv_heads = 32, .head_dim = 128}, m, gqa);
@@ -17,13 +16,11 @@ FamilyModel read(ConfigReader& c) {
   gqa.bias = c.boolean("attention_bias", false) ? "qkvo" : "none";
   const std::vector<int64_t> windows = qwen_windows(c, m.layers);
   const LayerSpec channel = swiglu_layer(c.integer("intermediate_size", 22016));
-  std::vector<LayerSpec> layers;
-  for (int64_t i = 0; i < m.layers; ++i) {
+  const auto mixer = [&](int64_t i) {
     gqa.window = windows[static_cast<size_t>(i)];
-    layers.push_back(gqa_layer(gqa, m.settings));
-    layers.push_back(channel);
-  }
-  m.settings.stack = compress(layers);
+    return gqa_layer(gqa, m.settings);
+  };
+  set_stack(m, mixer, [&](int64_t) { return channel; });
   m.table = base_table();
   append(m.table, gqa_rows());
   append(m.table, swiglu_rows());

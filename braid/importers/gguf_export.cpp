@@ -1,0 +1,196 @@
+#include "braid/importers/gguf_export.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/core/parallel.h"
+#include "braid/importers/gguf_links.h"
+#include "braid/importers/gguf_llama3.h"
+#include "braid/importers/gguf_load.h"
+#include "braid/importers/gguf_tokenizer.h"
+
+namespace braid {
+namespace {
+
+constexpr int64_t kBatchValues = int64_t{1} << 22;  // rows made at a time
+
+std::vector<int64_t> squeezed(const std::vector<int64_t>& shape) {
+  std::vector<int64_t> out;
+  std::copy_if(shape.begin(), shape.end(), std::back_inserter(out),
+               [](int64_t n) { return n != 1; });
+  return out;
+}
+
+uint32_t file_type(GgmlType type) {
+  switch (type) {
+    case GgmlType::kF16:
+      return 1;
+    case GgmlType::kQ4_0:
+      return 2;
+    case GgmlType::kQ8_0:
+      return 7;
+    case GgmlType::kBF16:
+      return 32;
+    default:
+      return 0;
+  }
+}
+
+// Rows of one GGUF tensor, made from the checkpoint's tensors.
+class LinkRows {
+ public:
+  LinkRows(const TensorSource& source, const GgufLink& link) : source_(source), link_(link) {
+    for (const GgufLink::Piece& p : link.pieces) {
+      const SourceTensor* t = source.find(p.hf);
+      if (t == nullptr) fail(format("there is no tensor \"{}\"", p.hf));
+      if (squeezed(t->shape) != squeezed(p.hf_shape))
+        fail(format("tensor \"{}\" has another shape than config.json says", p.hf));
+      tensors_.push_back(t);
+    }
+    if (link.transposed) return;
+    row_.resize(static_cast<size_t>(link.rows()), {-1, -1});
+    for (size_t i = 0; i < link.pieces.size(); ++i) {
+      const GgufLink::Piece& p = link.pieces[i];
+      for (int64_t r = 0; r < p.count; ++r)
+        row_[static_cast<size_t>(p.to + r * p.to_step)] = {static_cast<int64_t>(i), p.from + r};
+    }
+    for (const auto& [piece, row] : row_) BRAID_CHECK(piece >= 0);
+  }
+
+  void read(int64_t first, int64_t rows, float* out) const {
+    const int64_t columns = link_.columns();
+    if (link_.transposed) {
+      for (int64_t r = first; r < first + rows; ++r) transposed(r, out + (r - first) * columns);
+    }
+    for (int64_t r = 0; r < rows && !link_.transposed;) {
+      const auto [piece, row] = row_[static_cast<size_t>(first + r)];
+      int64_t run = 1;
+      while (r + run < rows && row_[static_cast<size_t>(first + r + run)].first == piece &&
+             row_[static_cast<size_t>(first + r + run)].second == row + run)
+        ++run;
+      source_.read(*tensors_[static_cast<size_t>(piece)], row, run, columns, out + r * columns);
+      r += run;
+    }
+    finish(out, rows * columns);
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ErrorKind::kBadInput, source_.path() + ": " + what);
+  }
+
+  // One row of the transposed matrix: a column of the piece's rows.
+  void transposed(int64_t r, float* out) const {
+    const size_t i = static_cast<size_t>(r / link_.to_rows);
+    const GgufLink::Piece& p = link_.pieces[i];
+    const int64_t width = link_.to_rows;
+    std::vector<float> row(static_cast<size_t>(width));
+    for (int64_t j = 0; j < p.count; ++j) {
+      source_.read(*tensors_[i], p.from + j, 1, width, row.data());
+      out[j] = row[static_cast<size_t>(r - p.to)];
+    }
+  }
+
+  void finish(float* out, int64_t n) const {
+    if (link_.value == GgufLink::Value::kPlusOne) {
+      for (int64_t i = 0; i < n; ++i) out[i] += 1.0f;
+    } else if (link_.value == GgufLink::Value::kNegExp) {
+      for (int64_t i = 0; i < n; ++i) out[i] = -std::exp(out[i]);
+    }
+  }
+
+  const TensorSource& source_;
+  const GgufLink& link_;
+  std::vector<const SourceTensor*> tensors_;
+  std::vector<std::pair<int64_t, int64_t>> row_;  // piece, row of the checkpoint's tensor
+};
+
+ByteSource bytes_of(const Context& ctx, std::shared_ptr<const LinkRows> rows, int64_t count,
+                    int64_t columns, GgmlType type) {
+  return [=, &ctx](ByteSink sink) {
+    const int64_t batch = std::max<int64_t>(1, kBatchValues / columns);
+    const int64_t bytes = ggml_row_bytes(type, columns);
+    const int64_t grain = std::max<int64_t>(1, (1 << 16) / columns);
+    std::vector<float> values(static_cast<size_t>(std::min(batch, count) * columns));
+    std::vector<std::byte> encoded(static_cast<size_t>(std::min(batch, count) * bytes));
+    for (int64_t first = 0; first < count; first += batch) {
+      const int64_t n = std::min(batch, count - first);
+      parallel_for(ctx, n, grain, [&](int64_t begin, int64_t end) {
+        rows->read(first + begin, end - begin, values.data() + begin * columns);
+        for (int64_t r = begin; r < end; ++r)
+          encode_row(type, values.data() + r * columns, columns, encoded.data() + r * bytes);
+      });
+      sink(encoded.data(), static_cast<size_t>(n * bytes));
+    }
+  };
+}
+
+void add_divisors(GgufWriter& writer, const GgufModel& m) {
+  if (m.scaling != "llama3" && m.scaling != "longrope") return;
+  std::vector<float> values;
+  for (const double d : m.scaling == "llama3" ? llama3_divisors(m) : m.divisors)
+    values.push_back(static_cast<float>(d));
+  writer.add("rope_freqs.weight", GgmlType::kF32, {static_cast<int64_t>(values.size())},
+             [values](ByteSink sink) { sink(values.data(), values.size() * sizeof(float)); });
+}
+
+}  // namespace
+
+GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::string& path) {
+  BRAID_CHECK(what.source != nullptr && ggml_type_encodes(what.type));
+  GgufExported out;
+  GgufModel m = gguf_model_of_config(what.config, what.source->path());
+  // What the file holds counts: a config may leave it to the class.
+  if (m.arch != "gemma3") m.tied = what.source->find("lm_head.weight") == nullptr;
+  GgufWriter writer;
+  put_metadata(writer, m);
+  writer.set("general.type", GgufValue::string("model"));
+  if (!what.name.empty()) writer.set("general.name", GgufValue::string(what.name));
+  writer.set("general.file_type", GgufValue::u32(file_type(what.type)));
+  writer.set("general.quantization_version", GgufValue::u32(2));
+  put_tokenizer(writer, what.folder, m, out.notes);
+  const std::vector<GgufLink> links = gguf_links(m);
+  size_t odd = 0;
+  for (const GgufLink& link : links) {
+    GgmlType type = link.keep_f32 ? GgmlType::kF32 : what.type;
+    if (link.columns() % ggml_type_info(type).values != 0) {
+      type = GgmlType::kF32;
+      ++odd;
+    }
+    std::vector<int64_t> shape = link.shape;
+    if (shape.size() == 2 && shape[1] == 1) shape.pop_back();  // a vector, by elements
+    auto rows = std::make_shared<const LinkRows>(*what.source, link);
+    const int64_t columns = shape.size() == 1 ? link.rows() * link.columns() : link.columns();
+    // A vector read by elements is still one row of the file.
+    if (shape.size() == 1 && link.columns() == 1)
+      writer.add(link.gguf, GgmlType::kF32, shape, bytes_of(ctx, rows, columns, 1, GgmlType::kF32));
+    else
+      writer.add(link.gguf, type, shape, bytes_of(ctx, rows, link.rows(), link.columns(), type));
+  }
+  add_divisors(writer, m);
+  if (odd > 0) {
+    out.notes.push_back(
+        format("{} matrices kept as F32: their rows are no whole number of {} blocks", odd,
+               ggml_type_info(what.type).name));
+  }
+  out.bytes = writer.write(path);
+  return out;
+}
+
+GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlType type,
+                             const std::string& path) {
+  if (is_gguf_file(model)) {
+    const HfCheckpoint c = open_gguf_checkpoint(model);
+    const Json config = hf_config_of(gguf_model_of(GgufFile::open(model)));
+    return export_gguf(ctx, {c.source.get(), config, "", file_name(model), type}, path);
+  }
+  const HfCheckpoint c = open_hf_checkpoint(model);
+  const std::string file = join_path(model, "config.json");
+  const Json config = Json::parse(read_file(file, size_t{16} << 20));
+  return export_gguf(ctx, {c.source.get(), config, model, file_name(model), type}, path);
+}
+
+}  // namespace braid

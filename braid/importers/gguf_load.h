@@ -1,0 +1,19 @@
+#pragma once
+// A model from a .gguf file: seen as the Hugging Face checkpoint it was made from.
+
+#include <string>
+
+#include "braid/formats/gguf.h"
+#include "braid/importers/load.h"
+
+namespace braid {
+
+bool is_gguf_file(const std::string& path);  // a regular file that begins with "GGUF"
+
+// The checkpoint, its tensors fitted; throws Error(kBadInput) as open_hf_checkpoint does.
+HfCheckpoint open_gguf_checkpoint(const std::string& path);
+// Settings from the file's keys alone.
+ReadConfig read_gguf_config(const GgufFile& file);
+GenerationDefaults gguf_generation_defaults(const GgufFile& file);
+
+}  // namespace braid

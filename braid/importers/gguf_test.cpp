@@ -1,0 +1,217 @@
+// A checkpoint written as GGUF and read back is the checkpoint.
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/base/rng.h"
+#include "braid/importers/gguf_export.h"
+#include "braid/importers/gguf_links.h"
+#include "braid/importers/gguf_load.h"
+#include "braid/importers/gguf_source.h"
+#include "braid/testing/scratch_folder.h"
+
+namespace braid {
+namespace {
+
+using testing::ScratchFolder;
+
+// Random tensors of the names and shapes that a config asks for.
+class RandomSource final : public TensorSource {
+ public:
+  explicit RandomSource(const GgufModel& model) {
+    for (const GgufLink& link : gguf_links(model)) {
+      for (const GgufLink::Piece& piece : link.pieces) {
+        if (values_.contains(piece.hf)) continue;
+        SourceTensor t{piece.hf, piece.hf_shape, "F32", "F32"};
+        std::vector<float>& v = values_[piece.hf];
+        v.resize(static_cast<size_t>(t.count()));
+        const Rng rng(3, piece.hf);
+        for (size_t i = 0; i < v.size(); ++i) v[i] = static_cast<float>(0.1 * rng.normal(i));
+        t.bytes = v.size() * sizeof(float);
+        tensors_.push_back(std::move(t));
+      }
+    }
+    std::sort(tensors_.begin(), tensors_.end(),
+              [](const SourceTensor& a, const SourceTensor& b) { return a.name < b.name; });
+  }
+  const std::string& path() const override { return path_; }
+  const std::vector<SourceTensor>& tensors() const override { return tensors_; }
+  void read(const SourceTensor& t, int64_t first, int64_t rows, int64_t columns,
+            float* out) const override {
+    std::memcpy(out, values_.at(t.name).data() + first * columns,
+                static_cast<size_t>(rows * columns) * sizeof(float));
+  }
+  std::span<const std::byte> raw(const SourceTensor&) const override { return {}; }
+  std::shared_ptr<const void> owner(const SourceTensor&) const override { return nullptr; }
+
+ private:
+  std::string path_ = "random";
+  std::vector<SourceTensor> tensors_;
+  std::map<std::string, std::vector<float>> values_;
+};
+
+std::vector<float> all_of(const TensorSource& source, const SourceTensor& t) {
+  std::vector<float> out(static_cast<size_t>(t.count()));
+  source.read(t, 0, t.count() / t.shape.back(), t.shape.back(), out.data());
+  return out;
+}
+
+Json config(const char* text) {
+  std::string full = R"({"vocab_size":256,"hidden_size":64,"num_hidden_layers":4,
+    "num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":96,
+    "max_position_embeddings":128,"tie_word_embeddings":false,)";
+  return Json::parse(full + text + "}");
+}
+
+const std::pair<const char*, Json> kConfigs[] = {
+    {"llama", config(R"("model_type":"llama","head_dim":16,"hidden_act":"silu","rope_theta":500000,
+      "rope_scaling":{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,
+      "original_max_position_embeddings":8192})")},
+    {"llama with biases", config(R"("model_type":"llama","attention_bias":true)")},
+    {"qwen2", config(R"("model_type":"qwen2")")},
+    {"qwen3", config(R"("model_type":"qwen3","head_dim":32)")},
+    {"qwen3moe", config(R"("model_type":"qwen3_moe","head_dim":16,"num_experts":4,
+      "num_experts_per_tok":2,"moe_intermediate_size":32,"norm_topk_prob":true)")},
+    {"gemma3", config(R"("model_type":"gemma3_text","head_dim":16,"query_pre_attn_scalar":16,
+      "sliding_window":8,"rope_local_base_freq":10000,"rope_theta":1000000)")},
+    {"qwen3next", config(R"("model_type":"qwen3_next","head_dim":32,"num_experts":4,
+      "num_experts_per_tok":2,"moe_intermediate_size":32,"norm_topk_prob":true,
+      "shared_expert_intermediate_size":32,"linear_num_key_heads":2,"linear_num_value_heads":4,
+      "linear_key_head_dim":16,"linear_value_head_dim":16,"linear_conv_kernel_dim":4)")},
+    {"kimi-linear", config(R"("model_type":"kimi_linear","num_experts":4,
+      "num_experts_per_token":2,"moe_intermediate_size":32,"moe_renormalize":true,
+      "num_shared_experts":1,"first_k_dense_replace":1,"routed_scaling_factor":2.446,
+      "kv_lora_rank":32,"qk_nope_head_dim":16,"qk_rope_head_dim":8,"v_head_dim":16,
+      "linear_attn_config":{"head_dim":16,"num_heads":4,"short_conv_kernel_size":4,
+      "kda_layers":[1,2,3],"full_attn_layers":[4]})")},
+};
+
+Json with_tie(Json c) {
+  if (c.at("model_type").as_string() == "gemma3_text") c.set("tie_word_embeddings", true);
+  return c;
+}
+
+TEST_CASE("every architecture comes back from its file: tensors and config") {
+  const ScratchFolder scratch("gguf_export");
+  const Context ctx;
+  for (const auto& [name, raw] : kConfigs) {
+    CAPTURE(name);
+    const Json c = with_tie(raw);
+    const GgufModel model = gguf_model_of_config(c, name);
+    const RandomSource source(model);
+    const std::string path = scratch / "m.gguf";
+    export_gguf(ctx, {&source, c, "", "test", GgmlType::kF32}, path);
+    auto file = std::make_shared<const GgufFile>(GgufFile::open(path));
+    const GgufModel back = gguf_model_of(*file);
+    CHECK(hf_config_of(back) == hf_config_of(model));
+    const auto read = open_gguf_source(file, back);
+    REQUIRE(read->tensors().size() == source.tensors().size());
+    for (const SourceTensor& t : source.tensors()) {
+      CAPTURE(t.name);
+      const SourceTensor* r = read->find(t.name);
+      REQUIRE(r != nullptr);
+      CHECK(r->shape == t.shape);
+      const std::vector<float> want = all_of(source, t), got = all_of(*read, *r);
+      double worst = 0;
+      for (size_t i = 0; i < want.size(); ++i)
+        worst = std::max(worst, std::fabs(double(want[i]) - double(got[i])));
+      // Norms gain one and lose it again, decays pass through exp and log.
+      CHECK(worst <= 2e-7);
+      if (!t.name.ends_with("norm.weight") && !t.name.ends_with("A_log")) CHECK(worst == 0);
+    }
+  }
+}
+
+TEST_CASE("number formats: what is stored is what a reader of ggml decodes") {
+  const ScratchFolder scratch("gguf_types");
+  const Context ctx;
+  const Json c = kConfigs[3].second;
+  const GgufModel model = gguf_model_of_config(c, "qwen3");
+  const RandomSource source(model);
+  for (const GgmlType type : {GgmlType::kF16, GgmlType::kBF16, GgmlType::kQ8_0, GgmlType::kQ4_0}) {
+    const std::string path = scratch / "m.gguf";
+    export_gguf(ctx, {&source, c, "", "", type}, path);
+    auto file = std::make_shared<const GgufFile>(GgufFile::open(path));
+    CHECK(file->find_tensor("blk.0.attn_q.weight")->type == type);
+    CHECK(file->find_tensor("blk.0.attn_norm.weight")->type == GgmlType::kF32);
+    const auto read = open_gguf_source(file, gguf_model_of(*file));
+    const char* name = "model.layers.1.self_attn.q_proj.weight";
+    const std::vector<float> want = all_of(source, *source.find(name));
+    std::vector<std::byte> bytes(static_cast<size_t>(ggml_row_bytes(type, 64)));
+    std::vector<float> row(64);
+    const std::vector<float> got = all_of(*read, *read->find(name));
+    for (size_t r = 0; r < want.size() / 64; ++r) {
+      encode_row(type, want.data() + 64 * r, 64, bytes.data());
+      decode_row(type, bytes.data(), 64, row.data());
+      CHECK(std::memcmp(row.data(), got.data() + 64 * r, 256) == 0);
+    }
+  }
+}
+
+TEST_CASE("what has no GGUF form is refused by name") {
+  const auto error = [](const char* text) {
+    try {
+      gguf_model_of_config(config(text), "c");
+      return std::string("no error");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
+  const auto has = [](const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+  };
+  CHECK(has(error(R"("model_type":"gpt_oss")"), "model_type \"gpt_oss\" has no GGUF form"));
+  CHECK(has(error(R"("model_type":"qwen3","rope_scaling":{"rope_type":"dynamic","factor":2})"),
+            "\"dynamic\" has no GGUF form"));
+  CHECK(has(error(R"("model_type":"qwen3_moe","num_experts":4,"num_experts_per_tok":2,
+             "moe_intermediate_size":32,"norm_topk_prob":false)"),
+            "norm_topk_prob false"));
+}
+
+TEST_CASE("a file that lacks what its keys promise is an error") {
+  const ScratchFolder scratch("gguf_broken");
+  const auto error = [&](const GgufWriter& w) {
+    w.write(scratch / "b.gguf");
+    try {
+      open_gguf_checkpoint(scratch / "b.gguf");
+      return std::string("no error");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
+  const auto has = [](const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+  };
+  GgufWriter w;
+  CHECK(has(error(w), "general.architecture is \"\"; known: llama"));
+  w.set("general.architecture", GgufValue::string("qwen3"));
+  CHECK(has(error(w), "no key \"qwen3.block_count\""));
+  w.set("qwen3.block_count", GgufValue::u32(100000));
+  CHECK(has(error(w), "qwen3.block_count is 100000"));
+  w.set("qwen3.block_count", GgufValue::u32(1));
+  w.set("qwen3.embedding_length", GgufValue::string("64"));
+  CHECK(has(error(w), "\"qwen3.embedding_length\" is the string \"64\", not an integer"));
+  w.set("qwen3.embedding_length", GgufValue::u32(64));
+  w.set("qwen3.attention.head_count", GgufValue::u32(4));
+  CHECK(has(error(w), "no matrix token_embd.weight"));
+  w.add("token_embd.weight", GgmlType::kF32, {8, 64}, [](ByteSink sink) {
+    const std::vector<float> zeros(512);
+    sink(zeros.data(), 2048);
+  });
+  CHECK(has(error(w), "missing: "));
+  w.add("output_norm.weight", GgmlType::kF32, {32}, [](ByteSink sink) {
+    const std::vector<float> zeros(32);
+    sink(zeros.data(), 128);
+  });
+  CHECK(has(error(w), "\"output_norm.weight\" is [32]; the keys say [64]"));
+}
+
+}  // namespace
+}  // namespace braid

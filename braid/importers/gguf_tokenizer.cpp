@@ -1,0 +1,320 @@
+#include "braid/importers/gguf_tokenizer.h"
+
+#include <algorithm>
+#include <map>
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+
+namespace braid {
+namespace {
+
+constexpr size_t kMostBytes = size_t{200} << 20;
+constexpr int32_t kNormal = 1, kUnknown = 2, kControl = 3, kUser = 4, kUnused = 5, kByte = 6;
+
+// The regexes that llama.cpp knows by name.
+struct NamedRegex {
+  const char* regex;
+  const char* name;
+};
+constexpr NamedRegex kRegexes[] = {
+    {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", "gpt-2"},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "llama-bpe"},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "qwen2"},
+    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "qwen35"},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "gpt-4o"},
+    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+     "tekken"},
+};
+
+std::string read_text(const std::string& folder, const char* name) {
+  const std::string path = join_path(folder, name);
+  return path_exists(path) ? read_file(path, kMostBytes) : std::string();
+}
+
+Json parse(const std::string& text, const std::string& where) {
+  try {
+    return Json::parse(text, {.bytes = kMostBytes, .depth = 128});
+  } catch (Error& e) {
+    throw e.add_context(where);
+  }
+}
+
+const Json* member(const Json* object, const char* key) {
+  if (object == nullptr || !object->is_object()) return nullptr;
+  const Json* v = object->find(key);
+  return v == nullptr || v->is_null() ? nullptr : v;
+}
+
+std::string text_of(const Json* v) { return v != nullptr && v->is_string() ? v->as_string() : ""; }
+
+std::string utf8(uint32_t c) {
+  if (c < 0x80) return std::string(1, static_cast<char>(c));
+  return {static_cast<char>(0xC0 | (c >> 6)), static_cast<char>(0x80 | (c & 63))};
+}
+
+// GPT-2's character for a byte: itself where it prints, else from U+0100 on, in order.
+std::string byte_character(int byte) {
+  const auto prints = [](int b) {
+    return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
+  };
+  if (prints(byte)) return utf8(static_cast<uint32_t>(byte));
+  uint32_t next = 0x100;
+  for (int b = 0; b < byte; ++b) next += prints(b) ? 0 : 1;
+  return utf8(next);
+}
+
+struct Vocabulary {
+  std::string model, pre;
+  std::vector<std::string> tokens, merges;
+  std::vector<int32_t> types;
+  std::vector<float> scores;
+};
+
+void put(GgufWriter& w, Vocabulary v) {
+  w.set("tokenizer.ggml.model", GgufValue::string(v.model));
+  if (!v.pre.empty()) w.set("tokenizer.ggml.pre", GgufValue::string(v.pre));
+  w.set("tokenizer.ggml.tokens", GgufValue::strings(std::move(v.tokens)));
+  w.set("tokenizer.ggml.token_type", GgufValue::i32s(v.types));
+  if (v.model == "gpt2")
+    w.set("tokenizer.ggml.merges", GgufValue::strings(std::move(v.merges)));
+  else
+    w.set("tokenizer.ggml.scores", GgufValue::f32s(v.scores));
+}
+
+// The Split pattern of a pre-tokenizer, or ByteLevel's own; "" when there is none.
+std::string split_regex(const Json* p) {
+  const std::string type = text_of(member(p, "type"));
+  if (type == "Split") return text_of(member(member(p, "pattern"), "Regex"));
+  if (type == "ByteLevel") {
+    const Json* own = member(p, "use_regex");
+    return own == nullptr || own->as_bool() ? kRegexes[0].regex : "";
+  }
+  if (type != "Sequence") return "";
+  if (const Json* parts = member(p, "pretokenizers")) {
+    for (const Json& part : parts->elements()) {
+      const std::string found = split_regex(&part);
+      if (!found.empty()) return found;
+    }
+  }
+  return "";
+}
+
+bool byte_level(const Json* p) {
+  if (text_of(member(p, "type")) == "ByteLevel") return true;
+  const Json* parts = member(p, "pretokenizers");
+  return parts != nullptr && std::any_of(parts->elements().begin(), parts->elements().end(),
+                                         [](const Json& part) { return byte_level(&part); });
+}
+
+std::string merge_text(const Json& merge) {
+  if (merge.is_string()) return merge.as_string();
+  return merge.elements().at(0).as_string() + " " + merge.elements().at(1).as_string();
+}
+
+bool is_byte_token(const std::string& t) {
+  return t.size() == 6 && t.starts_with("<0x") && t[5] == '>';
+}
+
+Vocabulary vocabulary_of(const Json& tree, const GgufModel& m, const std::string& where,
+                         std::vector<std::string>& notes) {
+  const auto fail = [&](const std::string& what) {
+    throw Error(ErrorKind::kBadInput, where + ": " + what);
+  };
+  const Json* model = member(&tree, "model");
+  const std::string type = text_of(member(model, "type"));
+  if (type != "BPE" || member(model, "vocab") == nullptr || member(model, "merges") == nullptr)
+    fail(format("a tokenizer of type \"{}\" has no GGUF form here, only BPE", type));
+  Vocabulary v;
+  const Json* pre = member(&tree, "pre_tokenizer");
+  v.model = byte_level(pre) ? "gpt2" : "llama";
+  v.tokens.resize(static_cast<size_t>(m.vocab));
+  v.types.assign(static_cast<size_t>(m.vocab), kUnused);
+  v.scores.assign(static_cast<size_t>(m.vocab), 0);
+  const auto set = [&](const std::string& token, int64_t id, int32_t kind) {
+    if (id < 0 || id >= m.vocab)
+      fail(format("token \"{}\" has id {}, but the model has {} rows", token, id, m.vocab));
+    v.tokens[static_cast<size_t>(id)] = token;
+    v.types[static_cast<size_t>(id)] = kind;
+  };
+  const std::string unknown = text_of(member(model, "unk_token"));
+  for (const auto& [token, id] : model->at("vocab").members()) {
+    const bool byte = v.model == "llama" && is_byte_token(token);
+    set(token, id.as_int(), byte ? kByte : token == unknown ? kUnknown : kNormal);
+  }
+  if (const Json* added = member(&tree, "added_tokens")) {
+    for (const Json& t : added->elements()) {
+      const Json* special = member(&t, "special");
+      const bool control = special != nullptr && special->as_bool();
+      const std::string content = t.at("content").as_string();
+      set(content, t.at("id").as_int(), content == unknown ? kUnknown : control ? kControl : kUser);
+    }
+  }
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    if (v.types[i] == kUnused) v.tokens[i] = format("[PAD{}]", i);
+  }
+  std::map<std::string, size_t> rank;
+  for (const Json& merge : model->at("merges").elements()) {
+    v.merges.push_back(merge_text(merge));
+    std::string joined = v.merges.back();
+    joined.erase(joined.find(' ', 1), 1);
+    rank.emplace(std::move(joined), v.merges.size() - 1);
+  }
+  if (v.model == "llama") {
+    // Merges by score: an earlier merge has the higher one.
+    for (size_t i = 0; i < v.tokens.size(); ++i) {
+      const auto found = rank.find(v.tokens[i]);
+      if (found != rank.end()) v.scores[i] = -static_cast<float>(found->second + 1);
+    }
+    return v;
+  }
+  const std::string regex = split_regex(pre);
+  for (const NamedRegex& r : kRegexes) {
+    if (regex == r.regex) v.pre = r.name;
+  }
+  if (v.pre.empty()) {
+    v.pre = "default";
+    notes.push_back(
+        "tokenizer: no name in GGUF for its regex, written as \"default\"; other "
+        "programs will split text in other places");
+  }
+  return v;
+}
+
+// A token named in tokenizer_config.json: a string, or {"content": ..}.
+void put_named(GgufWriter& w, const Json& config, const char* key, const char* gguf,
+               const std::vector<std::string>& tokens) {
+  const Json* v = member(&config, key);
+  if (v != nullptr && v->is_object()) v = member(v, "content");
+  const std::string token = text_of(v);
+  if (token.empty()) return;
+  const auto found = std::find(tokens.begin(), tokens.end(), token);
+  if (found == tokens.end()) return;
+  w.set(gguf, GgufValue::u32(static_cast<uint32_t>(found - tokens.begin())));
+}
+
+// Whether encoding a text begins with a start token: said outright, or by the post-processor.
+bool adds_bos(const Json& tree, const Json& config, const std::string& bos) {
+  const Json* said = member(&config, "add_bos_token");
+  if (said != nullptr) return said->as_bool();
+  if (bos.empty()) return false;
+  const auto begins = [&](const Json* p, auto& self) -> bool {
+    const Json* parts = member(p, "processors");
+    if (parts != nullptr) {
+      return std::any_of(parts->elements().begin(), parts->elements().end(),
+                         [&](const Json& part) { return self(&part, self); });
+    }
+    const Json* single = member(p, "single");
+    if (single == nullptr || !single->is_array() || single->size() == 0) return false;
+    return text_of(member(member(&single->elements()[0], "SpecialToken"), "id")) == bos;
+  };
+  return begins(member(&tree, "post_processor"), begins);
+}
+
+void put_template(GgufWriter& w, const std::string& folder, const Json& config) {
+  std::string text = read_text(folder, "chat_template.jinja");
+  const Json* t = member(&config, "chat_template");
+  if (text.empty() && t != nullptr && t->is_string()) text = t->as_string();
+  if (text.empty() && t != nullptr && t->is_array()) {
+    for (const Json& named : t->elements()) {
+      if (text_of(member(&named, "name")) == "default") text = text_of(member(&named, "template"));
+    }
+  }
+  if (!text.empty()) w.set("tokenizer.chat_template", GgufValue::string(text));
+}
+
+}  // namespace
+
+void put_tokenizer(GgufWriter& w, const std::string& folder, const GgufModel& m,
+                   std::vector<std::string>& notes) {
+  const std::string text = folder.empty() ? "" : read_text(folder, "tokenizer.json");
+  if (text.empty()) {
+    if (m.vocab != 256) {
+      notes.push_back("tokenizer: there is no tokenizer.json; the file carries none");
+      w.set("tokenizer.ggml.model", GgufValue::string("no_vocab"));
+      w.set(m.arch + ".vocab_size", GgufValue::u32(static_cast<uint32_t>(m.vocab)));
+      return;
+    }
+    Vocabulary v{"gpt2", "default", {}, {}, std::vector<int32_t>(256, kNormal), {}};
+    for (int b = 0; b < 256; ++b) v.tokens.push_back(byte_character(b));
+    put(w, std::move(v));
+    w.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(false));
+    return;
+  }
+  const std::string where = join_path(folder, "tokenizer.json");
+  const Json tree = parse(text, where);
+  const std::string config_text = read_text(folder, "tokenizer_config.json");
+  const Json config = config_text.empty()
+                          ? Json::object()
+                          : parse(config_text, join_path(folder, "tokenizer_config.json"));
+  Vocabulary v = vocabulary_of(tree, m, where, notes);
+  const std::vector<std::string> tokens = v.tokens;
+  const bool spaces = v.model == "llama";
+  put(w, std::move(v));
+  put_named(w, config, "bos_token", "tokenizer.ggml.bos_token_id", tokens);
+  put_named(w, config, "eos_token", "tokenizer.ggml.eos_token_id", tokens);
+  put_named(w, config, "unk_token", "tokenizer.ggml.unknown_token_id", tokens);
+  put_named(w, config, "pad_token", "tokenizer.ggml.padding_token_id", tokens);
+  const Json* bos = member(&config, "bos_token");
+  if (bos != nullptr && bos->is_object()) bos = member(bos, "content");
+  w.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(adds_bos(tree, config, text_of(bos))));
+  if (spaces) {
+    // Gemma's normalizer only replaces blanks; Llama 2's also puts one in front.
+    const bool prefix = text.find("\"Prepend\"") != std::string::npos;
+    w.set("tokenizer.ggml.add_space_prefix", GgufValue::boolean(prefix));
+  }
+  put_template(w, folder, config);
+}
+
+std::shared_ptr<const Tokenizer> gguf_tokenizer(const GgufFile& f) {
+  if (const auto whole = f.string("tokenizer.huggingface.json"))
+    return parse_tokenizer_json(*whole);
+  GgufVocabulary v;
+  v.model = f.string("tokenizer.ggml.model").value_or("");
+  const GgufValue* tokens = f.find("tokenizer.ggml.tokens");
+  if (v.model.empty() || v.model == "no_vocab" || tokens == nullptr) return nullptr;
+  const auto array = [&](const char* key, auto&& use) {
+    const GgufValue* a = f.find(key);
+    if (a == nullptr) return;
+    try {
+      for (size_t i = 0; i < a->size(); ++i) use(*a, i);
+    } catch (Error& e) {
+      throw e.add_context(format("{}: key \"{}\"", f.path(), key));
+    }
+  };
+  v.pre = f.string("tokenizer.ggml.pre").value_or("");
+  array("tokenizer.ggml.tokens",
+        [&](const GgufValue& a, size_t i) { v.tokens.push_back(a.as_strings()[i]); });
+  array("tokenizer.ggml.merges",
+        [&](const GgufValue& a, size_t i) { v.merges.push_back(a.as_strings()[i]); });
+  array("tokenizer.ggml.scores", [&](const GgufValue& a, size_t i) {
+    v.scores.push_back(static_cast<float>(a.real_at(i)));
+  });
+  array("tokenizer.ggml.token_type", [&](const GgufValue& a, size_t i) {
+    v.types.push_back(static_cast<int32_t>(a.int_at(i)));
+  });
+  const auto id = [&](const char* key) -> std::optional<int32_t> {
+    const std::optional<uint64_t> n = f.uint(key);
+    if (!n || *n >= v.tokens.size()) return std::nullopt;
+    return static_cast<int32_t>(*n);
+  };
+  v.bos = id("tokenizer.ggml.bos_token_id");
+  v.eos = id("tokenizer.ggml.eos_token_id");
+  v.unk = id("tokenizer.ggml.unknown_token_id");
+  v.pad = id("tokenizer.ggml.padding_token_id");
+  v.add_bos = f.boolean("tokenizer.ggml.add_bos_token");
+  v.add_eos = f.boolean("tokenizer.ggml.add_eos_token");
+  v.add_space_prefix = f.boolean("tokenizer.ggml.add_space_prefix");
+  try {
+    return tokenizer_from_gguf(v);
+  } catch (Error& e) {
+    throw e.add_context(f.path());
+  }
+}
+
+}  // namespace braid

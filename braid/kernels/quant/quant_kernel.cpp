@@ -1,0 +1,411 @@
+#include "braid/kernels/quant/quant.h"
+
+#include <algorithm>
+#include <cstring>
+
+// The target with int8 dot products, which Highway leaves out unless asked for.
+#ifndef HWY_WANT_AVX3_DL
+#define HWY_WANT_AVX3_DL 1
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "braid/kernels/quant/quant_kernel.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+#if HWY_TARGET == HWY_AVX3_DL && HWY_COMPILER_GCC_ACTUAL
+#pragma GCC target("avx512vnni")
+#endif
+
+#include "braid/kernels/simd/dot4_inl.h"
+
+namespace braid::HWY_NAMESPACE {
+
+namespace {
+
+constexpr int kGroups = 8;
+constexpr int64_t kTileBlock = kQuantTileRows * 40;  // bytes of one block of a tile
+constexpr int64_t kPairBlock = 1280;
+constexpr int64_t kSliceBlocks = 16;  // of a pair: 20 KiB, which stay in the first cache
+
+HWY_INLINE VF broadcast(const std::byte* p) {
+  float v;
+  std::memcpy(&v, p, sizeof v);
+  return hn::Set(F(), v);
+}
+
+HWY_INLINE VU8 bytes(const std::byte* p) {
+  return hn::LoadU(U8(), reinterpret_cast<const uint8_t*>(p));
+}
+
+HWY_INLINE VU8 low_nibbles(VU8 v) { return hn::And(v, hn::Set(U8(), uint8_t{15})); }
+
+HWY_INLINE VU8 high_nibbles(VU8 v) {
+  const hn::Repartition<uint16_t, F> d16;
+  return low_nibbles(hn::BitCast(U8(), hn::ShiftRight<4>(hn::BitCast(d16, v))));
+}
+
+// ---- activations
+
+template <typename Store>
+HWY_INLINE void quantise_block(WeightType type, const float* HWY_RESTRICT x, Store&& store,
+                               std::byte* scale_at, std::byte* extra_at) {
+  const F f;
+  const I i;
+  VF v[32 / kLanes];
+  // Integer comparison of the magnitudes' bits: a NaN is larger than anything and survives.
+  VI top = hn::Zero(i);
+  for (int j = 0; j < 32 / kLanes; ++j) {
+    v[j] = hn::LoadU(f, x + j * kLanes);
+    top = hn::Max(top, hn::BitCast(i, hn::Abs(v[j])));
+  }
+  const float largest = hn::GetLane(hn::BitCast(f, hn::MaxOfLanes(i, top)));
+  const bool nothing = largest < 1e-30f;  // false for NaN
+  const float scale = nothing ? 0.0f : largest / 127.0f;
+  const VF inverse = hn::Set(f, nothing ? 0.0f : 127.0f / largest);
+  VI sum = hn::Zero(i);
+  for (int j = 0; j < 32 / kLanes; ++j) {
+    const VI q = hn::NearestInt(hn::Mul(v[j], inverse));
+    sum = hn::Add(sum, q);
+    store(j, hn::DemoteTo(hn::Rebind<int8_t, I>(), q));
+  }
+  const int32_t total = hn::GetLane(hn::SumOfLanes(i, sum));
+  std::memcpy(scale_at, &scale, 4);
+  if (type == WeightType::kQ4Min) {
+    const float extra = scale * static_cast<float>(total);
+    std::memcpy(extra_at, &extra, 4);
+  } else {
+    const int32_t extra = total * (type == WeightType::kQ8 ? -128 : -8);
+    std::memcpy(extra_at, &extra, 4);
+  }
+}
+
+void quantise(WeightType type, const float* x, int64_t ldx, int64_t rows, int64_t cols,
+              int64_t tile_rows, std::byte* tile) {
+  const int64_t blocks = cols / kQuantBlock, block_bytes = tile_rows * 40;
+  if (rows < tile_rows) std::memset(tile, 0, static_cast<size_t>(blocks * block_bytes));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      std::byte* at = tile + b * block_bytes;
+      std::byte* numbers = at + r * 4;
+      std::byte* scale = at + tile_rows * 32 + r * 4;
+      const auto store = [&](int j, auto q) {
+        alignas(64) int8_t lanes[kLanes];
+        hn::StoreU(q, hn::Rebind<int8_t, I>(), lanes);
+        for (int g = 0; g < kLanes / 4; ++g) {
+          std::memcpy(numbers + (j * (kLanes / 4) + g) * tile_rows * 4, lanes + g * 4, 4);
+        }
+      };
+      quantise_block(type, x + r * ldx + b * kQuantBlock, store, scale, scale + tile_rows * 4);
+    }
+  }
+}
+
+// ---- super-blocks of q4min
+
+// Number v of every row of a super-block, as f32.
+HWY_INLINE VF packed6(const std::byte* words, int v, int part) {
+  const hn::RebindToUnsigned<I> u;
+  const auto word = [&](int w) {
+    return hn::LoadU(u, reinterpret_cast<const uint32_t*>(words + w * 64) + part * kLanes);
+  };
+  const auto mask = hn::Set(u, uint32_t{63});
+  if (v < 15) {
+    return hn::ConvertTo(
+        F(), hn::BitCast(I(), hn::And(hn::ShiftRightSame(word(v / 5), 6 * (v % 5)), mask)));
+  }
+  const auto top = [&](int w) { return hn::ShiftRight<30>(word(w)); };
+  return hn::ConvertTo(
+      F(),
+      hn::BitCast(I(), hn::Or(top(0), hn::Or(hn::ShiftLeft<2>(top(1)), hn::ShiftLeft<4>(top(2))))));
+}
+
+constexpr int64_t kSuperHeader = 256;  // d, dmin, words
+
+// Scale and minimum of block b (0 to 7) of the super-block at p.
+HWY_INLINE VF super_scale(const std::byte* p, int b, int part) {
+  return hn::Mul(halves(p + part * kLanes * 2), packed6(p + 64, b, part));
+}
+HWY_INLINE VF super_min(const std::byte* p, int b, int part) {
+  return hn::Mul(halves(p + 32 + part * kLanes * 2), packed6(p + 64, 8 + b, part));
+}
+
+// ---- a few rows against packed weights
+
+struct Block {
+  const std::byte* numbers;
+  const std::byte* header;  // scales, or the super-block
+  int index;                // in the super-block
+};
+
+template <WeightType T>
+HWY_INLINE Block block_at(const std::byte* panel, int64_t b) {
+  if constexpr (T == WeightType::kQ4Min) {
+    const std::byte* super = panel + b / 8 * 2304;
+    const int index = static_cast<int>(b % 8);
+    return {super + kSuperHeader + index * 256, super, index};
+  } else {
+    const std::byte* at = panel + b * panel_block_bytes(T);
+    return {at, at + (T == WeightType::kQ8 ? 512 : 256), 0};
+  }
+}
+
+template <WeightType T>
+HWY_INLINE VF block_scale(const Block& block, int part) {
+  if constexpr (T == WeightType::kQ4Min) return super_scale(block.header, block.index, part);
+  return halves(block.header + part * kLanes * 2);
+}
+
+// The groups' bytes of one part of a panel.
+template <WeightType T>
+HWY_INLINE void load_groups(const Block& block, int part, VU8 (&w)[kGroups]) {
+  const std::byte* at = block.numbers + part * kLanes * 4;
+  if constexpr (T == WeightType::kQ8) {
+    for (int g = 0; g < kGroups; ++g) w[g] = bytes(at + g * 64);
+  } else {
+    for (int g = 0; g < kGroups / 2; ++g) {
+      const VU8 v = bytes(at + g * 64);
+      w[g] = low_nibbles(v);
+      w[g + 4] = high_nibbles(v);
+    }
+  }
+}
+
+template <WeightType T, int R>
+HWY_INLINE void stream_block(const Block& block, const std::byte* x, VF (&sum)[R][kParts]) {
+  const I i;
+  for (int part = 0; part < kParts; ++part) {
+    VU8 w[kGroups];
+    load_groups<T>(block, part, w);
+    const VF scale = block_scale<T>(block, part);
+    for (int r = 0; r < R; ++r) {
+      VI a = T == WeightType::kQ4Min ? hn::Zero(i) : four(x + R * 36 + r * 4);
+      VI b = hn::Zero(i);
+      for (int g = 0; g < kGroups; g += 2) {
+        a = dot4(a, w[g], four(x + (g * R + r) * 4));
+        b = dot4(b, w[g + 1], four(x + ((g + 1) * R + r) * 4));
+      }
+      const VF s = hn::Mul(scale, broadcast(x + R * 32 + r * 4));
+      sum[r][part] = hn::MulAdd(hn::ConvertTo(F(), hn::Add(a, b)), s, sum[r][part]);
+      if constexpr (T == WeightType::kQ4Min) {
+        sum[r][part] = hn::NegMulAdd(super_min(block.header, block.index, part),
+                                     broadcast(x + R * 36 + r * 4), sum[r][part]);
+      }
+    }
+  }
+}
+
+template <WeightType T, int R>
+void stream_panels(const std::byte* w, int64_t out, int64_t cols, const std::byte* tile,
+                   int64_t rows, float* y, int64_t ldy, int64_t begin, int64_t end) {
+  const int64_t blocks = cols / kQuantBlock, bytes_of_panel = panel_bytes(T, cols);
+  for (int64_t p = begin; p < end; ++p) {
+    const std::byte* panel = w + p * bytes_of_panel;
+    VF sum[R][kParts];
+    for (int r = 0; r < R; ++r) {
+      for (int part = 0; part < kParts; ++part) sum[r][part] = hn::Zero(F());
+    }
+    for (int64_t b = 0; b < blocks; ++b) {
+      stream_block<T, R>(block_at<T>(panel, b), tile + b * R * 40, sum);
+    }
+    const int64_t n = std::min(kPanelRows, out - p * kPanelRows);
+    for (int r = 0; r < R; ++r) {
+      if (r >= rows) break;
+      alignas(64) float lanes[kPanelRows];
+      for (int part = 0; part < kParts; ++part)
+        hn::StoreU(sum[r][part], F(), lanes + part * kLanes);
+      std::memcpy(y + r * ldy + p * kPanelRows, lanes, static_cast<size_t>(n) * sizeof(float));
+    }
+  }
+}
+
+template <WeightType T>
+void stream_of(const std::byte* w, int64_t out, int64_t cols, const std::byte* tile, int64_t rows,
+               float* y, int64_t ldy, int64_t begin, int64_t end) {
+  switch (quant_stream_tile(rows)) {
+    case 1:
+      return stream_panels<T, 1>(w, out, cols, tile, rows, y, ldy, begin, end);
+    case 2:
+      return stream_panels<T, 2>(w, out, cols, tile, rows, y, ldy, begin, end);
+    default:
+      return stream_panels<T, 4>(w, out, cols, tile, rows, y, ldy, begin, end);
+  }
+}
+
+void stream(WeightType type, const std::byte* w, int64_t out, int64_t cols, const std::byte* tile,
+            int64_t rows, float* y, int64_t ldy, int64_t begin, int64_t end) {
+  switch (type) {
+    case WeightType::kQ8:
+      return stream_of<WeightType::kQ8>(w, out, cols, tile, rows, y, ldy, begin, end);
+    case WeightType::kQ4:
+      return stream_of<WeightType::kQ4>(w, out, cols, tile, rows, y, ldy, begin, end);
+    default:
+      return stream_of<WeightType::kQ4Min>(w, out, cols, tile, rows, y, ldy, begin, end);
+  }
+}
+
+// ---- many rows: two panels expanded once, then used by every tile
+
+template <WeightType T>
+void expand_panel(const std::byte* panel, int64_t cols, std::byte* pair) {
+  for (int64_t b = 0; b < cols / kQuantBlock; ++b) {
+    const Block block = block_at<T>(panel, b);
+    std::byte* to = pair + b * kPairBlock;
+    for (int part = 0; part < kParts; ++part) {
+      VU8 w[kGroups];
+      load_groups<T>(block, part, w);
+      for (int g = 0; g < kGroups; ++g) {
+        hn::StoreU(w[g], U8(), reinterpret_cast<uint8_t*>(to + g * 128 + part * kLanes * 4));
+      }
+      float* scale = reinterpret_cast<float*>(to + 1024) + part * kLanes;
+      hn::StoreU(block_scale<T>(block, part), F(), scale);
+      if constexpr (T == WeightType::kQ4Min) {
+        hn::StoreU(super_min(block.header, block.index, part), F(), scale + 32);
+      }
+    }
+  }
+}
+
+void expand(WeightType type, const std::byte* w, int64_t panels, int64_t cols, std::byte* pair) {
+  if (panels < 2) std::memset(pair, 0, static_cast<size_t>(quant_pair_bytes(cols)));
+  for (int64_t p = 0; p < panels; ++p) {
+    // The second panel lies 64 bytes after the first in every group, scale and minimum alike.
+    const std::byte* panel = w + p * panel_bytes(type, cols);
+    std::byte* to = pair + p * 64;
+    switch (type) {
+      case WeightType::kQ8:
+        expand_panel<WeightType::kQ8>(panel, cols, to);
+        break;
+      case WeightType::kQ4:
+        expand_panel<WeightType::kQ4>(panel, cols, to);
+        break;
+      default:
+        expand_panel<WeightType::kQ4Min>(panel, cols, to);
+    }
+  }
+}
+
+constexpr int kRows = static_cast<int>(kQuantTileRows);
+
+// sums [kRows][32] (+)= blocks of one tile times one part of both panels.
+template <bool kMin>
+HWY_INLINE void tile_slice(const std::byte* w, const std::byte* x, int64_t blocks, int part,
+                           bool first, const float* from, float* to, int64_t ldto) {
+  VF sum[kRows][2];
+  for (int r = 0; r < kRows; ++r) {
+    for (int p = 0; p < 2; ++p) {
+      sum[r][p] = first ? hn::Zero(F()) : hn::LoadU(F(), from + r * 32 + p * 16 + part * kLanes);
+    }
+  }
+  w += part * kLanes * 4;
+  for (int64_t b = 0; b < blocks; ++b, w += kPairBlock, x += kTileBlock) {
+    VI a[kRows][2];
+    HWY_UNROLL(6)
+    for (int r = 0; r < kRows; ++r) {
+      a[r][0] = kMin ? hn::Zero(I()) : four(x + kRows * 36 + r * 4);
+      a[r][1] = a[r][0];
+    }
+    HWY_UNROLL(8)
+    for (int g = 0; g < kGroups; ++g) {
+      const VU8 w0 = bytes(w + g * 128), w1 = bytes(w + g * 128 + 64);
+      HWY_UNROLL(6)
+      for (int r = 0; r < kRows; ++r) {
+        const VI q = four(x + (g * kRows + r) * 4);
+        a[r][0] = dot4(a[r][0], w0, q);
+        a[r][1] = dot4(a[r][1], w1, q);
+      }
+    }
+    const float* scales = reinterpret_cast<const float*>(w + 1024);
+    const VF s0 = hn::LoadU(F(), scales), s1 = hn::LoadU(F(), scales + 16);
+    HWY_UNROLL(6)
+    for (int r = 0; r < kRows; ++r) {
+      const VF s = broadcast(x + kRows * 32 + r * 4);
+      sum[r][0] = hn::MulAdd(hn::ConvertTo(F(), a[r][0]), hn::Mul(s0, s), sum[r][0]);
+      sum[r][1] = hn::MulAdd(hn::ConvertTo(F(), a[r][1]), hn::Mul(s1, s), sum[r][1]);
+    }
+    if constexpr (kMin) {
+      const VF m0 = hn::LoadU(F(), scales + 32), m1 = hn::LoadU(F(), scales + 48);
+      HWY_UNROLL(6)
+      for (int r = 0; r < kRows; ++r) {
+        const VF s = broadcast(x + kRows * 36 + r * 4);
+        sum[r][0] = hn::NegMulAdd(m0, s, sum[r][0]);
+        sum[r][1] = hn::NegMulAdd(m1, s, sum[r][1]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int p = 0; p < 2; ++p) hn::StoreU(sum[r][p], F(), to + r * ldto + p * 16 + part * kLanes);
+  }
+}
+
+template <bool kMin>
+void tiles_of(const std::byte* pair, int64_t cols, const std::byte* tiles, int64_t rows,
+              int64_t outs, float* y, int64_t ldy, float* sums) {
+  const int64_t blocks = cols / kQuantBlock, tile_bytes = blocks * kTileBlock;
+  const int64_t count = (rows + kRows - 1) / kRows;
+  for (int64_t b = 0; b < blocks; b += kSliceBlocks) {
+    const int64_t n = std::min(kSliceBlocks, blocks - b);
+    const bool last = b + n == blocks;
+    for (int64_t t = 0; t < count; ++t) {
+      float* own = sums + t * kRows * 32;
+      const std::byte* x = tiles + t * tile_bytes + b * kTileBlock;
+      const bool whole = last && outs == 32 && (t + 1) * kRows <= rows;
+      for (int part = 0; part < kParts; ++part) {
+        tile_slice<kMin>(pair + b * kPairBlock, x, n, part, b == 0, own,
+                         whole ? y + t * kRows * ldy : own, whole ? ldy : 32);
+      }
+      if (!last || whole) continue;
+      for (int64_t r = 0; r < std::min<int64_t>(kRows, rows - t * kRows); ++r) {
+        std::memcpy(y + (t * kRows + r) * ldy, own + r * 32,
+                    static_cast<size_t>(outs) * sizeof(float));
+      }
+    }
+  }
+}
+
+void tiles(WeightType type, const std::byte* pair, int64_t cols, const std::byte* x, int64_t rows,
+           int64_t outs, float* y, int64_t ldy, float* sums) {
+  if (type == WeightType::kQ4Min) return tiles_of<true>(pair, cols, x, rows, outs, y, ldy, sums);
+  tiles_of<false>(pair, cols, x, rows, outs, y, ldy, sums);
+}
+
+const char* target() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace
+}  // namespace braid::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace braid {
+
+HWY_EXPORT(quantise);
+HWY_EXPORT(stream);
+HWY_EXPORT(expand);
+HWY_EXPORT(tiles);
+HWY_EXPORT(target);
+
+void quantise_rows(WeightType type, const float* x, int64_t ldx, int64_t rows, int64_t cols,
+                   int64_t tile_rows, std::byte* tile) {
+  HWY_DYNAMIC_DISPATCH(quantise)(type, x, ldx, rows, cols, tile_rows, tile);
+}
+
+void quant_stream(WeightType type, const std::byte* w, int64_t out, int64_t cols,
+                  const std::byte* tile, int64_t rows, float* y, int64_t ldy, int64_t begin,
+                  int64_t end) {
+  HWY_DYNAMIC_DISPATCH(stream)(type, w, out, cols, tile, rows, y, ldy, begin, end);
+}
+
+void quant_expand(WeightType type, const std::byte* w, int64_t panels, int64_t cols,
+                  std::byte* pair) {
+  HWY_DYNAMIC_DISPATCH(expand)(type, w, panels, cols, pair);
+}
+
+void quant_tiles(WeightType type, const std::byte* pair, int64_t cols, const std::byte* x,
+                 int64_t rows, int64_t outs, float* y, int64_t ldy, float* sums) {
+  HWY_DYNAMIC_DISPATCH(tiles)(type, pair, cols, x, rows, outs, y, ldy, sums);
+}
+
+const char* quant_target() { return HWY_DYNAMIC_DISPATCH(target)(); }
+
+}  // namespace braid
+#endif
