@@ -5,6 +5,7 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/importers/gguf_load.h"
 #include "braid/state/state_file.h"
 #include "braid/train/checkpoint.h"
 
@@ -13,7 +14,7 @@ namespace braid {
 LoadedModel load_any_model(const Context& ctx, const std::string& folder,
                            const LoadOptions& options) {
   std::string path = folder;
-  if (!is_hf_folder(folder)) {
+  if (!is_hf_folder(folder) && !is_gguf_file(folder)) {
     path = checkpoint_folder(folder);
     check_checkpoint_model(path);
   }
