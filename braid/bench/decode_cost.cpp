@@ -30,7 +30,8 @@ class SyntheticState final : public StateReader {
     return t;
   }
 
-  int64_t integer(std::string_view) override { return context_; }
+  // Lengths are the context; the type of keys and values is that of a fresh sequence, f32.
+  int64_t integer(std::string_view name) override { return name.ends_with("type") ? 0 : context_; }
 
  private:
   const Context& ctx_;

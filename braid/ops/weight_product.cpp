@@ -16,7 +16,7 @@ constexpr int64_t kManyJobs = 4;  // from more jobs than this on, one job is not
 constexpr int64_t kTileRows = 256, kTileCols = 512;
 constexpr int64_t kPairCols = 2 * kPanelRows;
 constexpr int64_t kQuantCols = 2 * kPairCols;         // outputs of a task over many rows
-constexpr int64_t kQuantRows = 42 * kQuantTileRows;   // its rows: their int8 form fits the cache
+constexpr int64_t kMostQuantRows = 264;               // its rows
 constexpr int64_t kQuantiseGrain = int64_t{1} << 15;  // numbers worth waking a thread for
 
 // Rows of x as int8, shared by the jobs that read the same rows.
@@ -44,9 +44,16 @@ int64_t stream_cols(std::span<const WeightJob> jobs) {
   return (grain_for(total, kStreams) + kPanelRows - 1) / kPanelRows * kPanelRows;
 }
 
+// Near-equal ranges of whole tiles, small enough for their int8 form to stay in the second cache.
+int64_t quant_rows(int64_t rows) {
+  const int64_t ranges = (rows + kMostQuantRows - 1) / kMostQuantRows;
+  const int64_t each = (rows + ranges - 1) / ranges;
+  return (each + kQuantTileRows - 1) / kQuantTileRows * kQuantTileRows;
+}
+
 ProductTile tile_of(const WeightJob& j, size_t jobs, int64_t stream) {
   if (streams(j)) return {j.rows, stream};
-  if (is_quantised(j.weight.type)) return {kQuantRows, kQuantCols};
+  if (is_quantised(j.weight.type)) return {quant_rows(j.rows), kQuantCols};
   ProductTile t{kTileRows, kTileCols};
   if (static_cast<int64_t>(jobs) <= kManyJobs) {
     t = product_tile(j.rows, j.weight.rows, j.weight.cols);
@@ -169,7 +176,7 @@ void run_quantised(const Task& t, const std::byte* buffer) {
   }
   tiles += t.row / kQuantTileRows * t.rounded->tile_bytes;
   std::byte* pair = scratch<std::byte>(quant_pair_bytes(w.cols));
-  float* sums = scratch<float>(quant_sums(kQuantRows / kQuantTileRows));
+  float* sums = scratch<float>(quant_sums(kMostQuantRows / kQuantTileRows));
   for (int64_t c = t.col; c < t.col + t.cols; c += kPairCols) {
     const int64_t outs = std::min(kPairCols, w.rows - c);
     quant_expand(w.type, w.data + c / kPanelRows * panel_bytes(w.type, w.cols),

@@ -1,5 +1,6 @@
 #include "braid/stack/weights.h"
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -16,6 +17,36 @@ std::string listed(const std::vector<std::string>& names) {
   return names.size() > kListed ? out + format(" and {} more", names.size() - kListed) : out;
 }
 
+constexpr const char* kPackedKey = "braid.weight.";
+
+bool packed_in(const SafetensorsFile& file, const std::string& name) {
+  return file.metadata().contains(kPackedKey + name);
+}
+
+[[noreturn]] void wrong_weight(const SafetensorsFile& file, const std::string& name,
+                               const std::string& what) {
+  throw Error(ErrorKind::kBadInput, format("{}: {}: {}", file.path(), name, what));
+}
+
+// The type of "q8 [4096, 1024]"; the rest must be `shape`.
+WeightType packed_type(const SafetensorsFile& file, const std::string& name, const Shape& shape) {
+  const std::string& text = file.metadata(kPackedKey + name);
+  const size_t space = std::min(text.find(' '), text.size());
+  const std::optional<WeightType> type = weight_type_named(text.substr(0, space));
+  if (!type || !is_quantised(*type)) {
+    wrong_weight(file, name, format("is kept as \"{}\", which is no quantised type", text));
+  }
+  if (text.substr(space) != format(" {}", shape.str())) {
+    wrong_weight(file, name, format("is kept as \"{}\", the model has {}", text, shape.str()));
+  }
+  if ((shape.rank() != 2 && shape.rank() != 3) || shape[-1] % weight_block(*type) != 0) {
+    wrong_weight(file, name,
+                 format("cannot be \"{}\": rows of {} are no whole blocks of {}", text, shape[-1],
+                        weight_block(*type)));
+  }
+  return *type;
+}
+
 void check_names(const SafetensorsFile& file, const ParameterSet& parameters) {
   std::vector<std::string> missing, left, wrong;
   std::set<std::string, std::less<>> known;
@@ -24,6 +55,8 @@ void check_names(const SafetensorsFile& file, const ParameterSet& parameters) {
     const SafetensorsEntry* e = file.find(p.name);
     if (e == nullptr) {
       missing.push_back(p.name);
+    } else if (packed_in(file, p.name)) {
+      weight_from_file(file, p.name, p.value.shape());  // throws what is wrong with it
     } else if (Shape have(e->shape); have.count() != p.value.count() ||
                                      have.rank() != p.value.rank() || !(have == p.value.shape())) {
       wrong.push_back(format("{} is {} in the file, {} in the model", p.name, have.str(),
@@ -42,13 +75,60 @@ void check_names(const SafetensorsFile& file, const ParameterSet& parameters) {
 
 }  // namespace
 
+void add_weight(SafetensorsWriter& out, const Parameter& p) {
+  if (!p.weight) return out.add(p.name, p.value);
+  if (!is_quantised(p.weight->type())) {
+    // The bytes, seen as the numbers they are.
+    const bool wide = p.weight->type() == WeightType::kF32;
+    const Tensor& bytes = p.weight->bytes();
+    const std::span<const std::byte> data(bytes.data<std::byte>(), bytes.bytes());
+    auto owner = std::make_shared<Tensor>(bytes);
+    return out.add(p.name, Tensor::wrap(std::make_shared<Storage>(data.data(), data.size(), owner),
+                                        0, p.weight->shape(), wide ? DType::kF32 : DType::kBF16));
+  }
+  out.add(p.name, p.weight->bytes());
+  out.set_metadata(kPackedKey + p.name,
+                   format("{} {}", weight_type_name(p.weight->type()), p.weight->shape().str()));
+}
+
 void add_weights(SafetensorsWriter& out, const ParameterSet& parameters) {
-  for (const Parameter& p : parameters) out.add(p.name, p.value);
+  for (const Parameter& p : parameters) add_weight(out, p);
+}
+
+std::shared_ptr<const Weight> weight_from_file(const SafetensorsFile& file, const std::string& name,
+                                               const Shape& shape) {
+  const SafetensorsEntry* entry = file.find(name);
+  if (entry == nullptr) wrong_weight(file, name, "is missing");
+  const bool packed = packed_in(file, name);
+  if (!packed && entry->dtype != "BF16") return nullptr;
+  const WeightType type = packed ? packed_type(file, name, shape) : WeightType::kBF16;
+  const int64_t bytes = weight_bytes(type, shape);
+  const std::span<const std::byte> data = file.bytes(*entry);
+  if (packed && (entry->dtype != "U8" || entry->shape.size() != 1)) {
+    wrong_weight(
+        file, name,
+        format("is {} {}, expected U8 [{}]", entry->dtype, Shape(entry->shape).str(), bytes));
+  }
+  if (std::ssize(data) != bytes || (!packed && !(Shape(entry->shape) == shape))) {
+    wrong_weight(file, name,
+                 format("{} bytes, expected {} for {} {}", data.size(), bytes,
+                        weight_type_name(type), shape.str()));
+  }
+  const Tensor view = file.tensor(name);
+  auto owner = std::make_shared<Tensor>(view);
+  return std::make_shared<Weight>(
+      type, shape,
+      Tensor::wrap(std::make_shared<Storage>(view.data<std::byte>(), data.size(), owner), 0,
+                   {bytes}, DType::kU8));
 }
 
 void load_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters) {
   check_names(file, parameters);
   for (Parameter& p : parameters) {
+    if (packed_in(file, p.name)) {
+      set_weight(p, weight_from_file(file, p.name, p.value.shape()));
+      continue;
+    }
     const Tensor value = file.to_f32(ctx, p.name);
     if (!ctx.dry()) std::memcpy(p.value.data(), value.data(), p.value.bytes());
   }

@@ -7,11 +7,21 @@
 
 namespace braid {
 
-// Every parameter under its own name, buffers included.
+// Every parameter under its own name, buffers included, in the type it is kept in: f32 and bf16 as
+// such tensors; quantised ones as U8 [bytes], the panels of kernels/quant/weight_type.h, with the
+// metadata "braid.weight.NAME" = "q8 [4096, 1024]". They load as views of the mapped file.
 void add_weights(SafetensorsWriter& out, const ParameterSet& parameters);
+void add_weight(SafetensorsWriter& out, const Parameter& parameter);
+
+// The weight that the file holds for a parameter of that name and shape: bf16, or quantised with
+// its metadata. Null where it is plain f32. Throws Error(kBadInput), naming file and tensor and
+// both values, for metadata that does not parse or fit.
+std::shared_ptr<const Weight> weight_from_file(const SafetensorsFile& file, const std::string& name,
+                                               const Shape& shape);
 
 // Fills all parameters from the file. Strict (DESIGN section 5.6): throws Error(kBadInput) listing
-// the tensors that are missing, left over or of another shape, and changes nothing then.
+// the tensors that are missing, left over or of another shape, and changes nothing then. Quantised
+// tensors become weights that are read only; all others are copied to f32.
 void load_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters);
 
 }  // namespace braid

@@ -117,8 +117,8 @@ Tensor MoeLayer::forward(const Context& ctx, const Tensor& x, const Batch&, Stat
   }
   Tensor y = moe_experts(ctx, x, experts_, routing.experts, routing.weights);
   if (config_.shared == 0) return y;
-  const Tensor inner =
-      gated(ctx, linear(ctx, x, *shared_.gate_proj), linear(ctx, x, *shared_.up_proj), act_);
+  const std::vector<Tensor> in = linear_many(ctx, x, {{shared_.gate_proj, shared_.up_proj}});
+  const Tensor inner = gated(ctx, in[0], in[1], act_);
   Tensor shared = linear(ctx, inner, *shared_.down_proj);
   if (shared_.gate != nullptr) shared = gate_rows(ctx, shared, linear(ctx, x, *shared_.gate));
   return add(ctx, y, shared);

@@ -34,8 +34,9 @@ class Swiglu final : public Layer {
   }
 
   Tensor forward(const Context& ctx, const Tensor& x, const Batch&, States) override {
-    const Tensor g = biased(ctx, linear(ctx, x, gate_), gate_bias_);
-    const Tensor u = biased(ctx, linear(ctx, x, up_), up_bias_);
+    const std::vector<Tensor> in = linear_many(ctx, x, {{&gate_, &up_}});
+    const Tensor g = biased(ctx, in[0], gate_bias_);
+    const Tensor u = biased(ctx, in[1], up_bias_);
     return biased(ctx, linear(ctx, gated(ctx, g, u, act_), down_), down_bias_);
   }
   Options options() const override { return write_options(config_); }
