@@ -11,13 +11,16 @@
 #include "braid/base/rng.h"
 #include "braid/ops/tape.h"
 #include "braid/stack/model.h"
+#include "braid/stack/reference.h"
 
 namespace braid {
 namespace {
 
 constexpr double kForwardBound = 2e-5;   // f32 sums over a width, a head and a chunk
 constexpr double kGradientBound = 2e-4;  // the same twice, with the cancellation of gate gradients
-constexpr double kSameBound = 2e-5;      // two f32 orders of the same sums
+constexpr double kWiringBound = 2e-4;    // all of a stack's layers, one after the other
+constexpr int64_t kWiringTokens = 24;
+constexpr double kSameBound = 2e-5;  // two f32 orders of the same sums
 
 Tensor random(const Context& ctx, Shape shape, const Rng& rng, double size = 1.0) {
   Tensor t = Tensor::empty(ctx, shape);
@@ -42,6 +45,33 @@ double relative_error(std::span<const double> want, const float* got) {
 
 double relative_error(const Tensor& want, const Tensor& got) {
   return relative_error(to_double(want), got.data());
+}
+
+// The gradient along a random direction, against central differences of the reference's loss();
+// relative to the size that the gradient could give along any direction of that length.
+template <typename Loss>
+double directional_error(const Rng& rng, std::vector<double>& at, const Tensor& grad, Loss loss) {
+  if (!grad.defined()) return std::numeric_limits<double>::infinity();
+  std::vector<double> v(at.size());
+  double size = 0, got = 0, grad_norm = 0, v_norm = 0;
+  for (size_t i = 0; i < at.size(); ++i) {
+    v[i] = rng.normal(0x100000000ULL + i);
+    size += at[i] * at[i];
+    got += v[i] * grad.data()[i];
+    grad_norm += static_cast<double>(grad.data()[i]) * grad.data()[i];
+    v_norm += v[i] * v[i];
+  }
+  const double h = 1e-5 * std::max(1.0, std::sqrt(size / v_norm));
+  const auto shifted = [&](double by) {
+    for (size_t i = 0; i < at.size(); ++i) at[i] += by * v[i];
+    const double value = loss();
+    for (size_t i = 0; i < at.size(); ++i) at[i] -= by * v[i];
+    return value;
+  };
+  const double want = (shifted(h) - shifted(-h)) / (2 * h);
+  const double error =
+      std::abs(want - got) / std::max({std::abs(want), std::sqrt(grad_norm), 1e-12});
+  return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
 }
 
 // A saved state without a disk.
@@ -121,41 +151,15 @@ class LayerVerifier {
       for (size_t i = 0; i < out.size(); ++i) sum += out[i] * up.data()[i];
       return sum;
     };
-    report("d input = reference", directional_error(x, tape.grad(leaf), loss), kGradientBound);
+    report("d input = reference", directional_error(rng_, x, tape.grad(leaf), loss),
+           kGradientBound);
     for (Parameter* p : own_) {
       if (p->role == ParamRole::kBuffer) continue;
       const std::string name = p->name.substr(sub_.scope.size());
       report("d " + name + " = reference",
-             directional_error(ref.values.find(name)->second, p->grad, loss), kGradientBound);
+             directional_error(rng_, ref.values.find(name)->second, p->grad, loss), kGradientBound);
       p->grad = Tensor();
     }
-  }
-
-  // The gradient along a random direction, against central differences of the reference; relative
-  // to the size that the gradient could give along any direction of that length.
-  template <typename Loss>
-  double directional_error(std::vector<double>& at, const Tensor& grad, Loss loss) {
-    if (!grad.defined()) return std::numeric_limits<double>::infinity();
-    std::vector<double> v(at.size());
-    double size = 0, got = 0, grad_norm = 0, v_norm = 0;
-    for (size_t i = 0; i < at.size(); ++i) {
-      v[i] = rng_.normal(0x100000000ULL + i);
-      size += at[i] * at[i];
-      got += v[i] * grad.data()[i];
-      grad_norm += static_cast<double>(grad.data()[i]) * grad.data()[i];
-      v_norm += v[i] * v[i];
-    }
-    const double h = 1e-5 * std::max(1.0, std::sqrt(size / v_norm));
-    const auto shifted = [&](double by) {
-      for (size_t i = 0; i < at.size(); ++i) at[i] += by * v[i];
-      const double value = loss();
-      for (size_t i = 0; i < at.size(); ++i) at[i] -= by * v[i];
-      return value;
-    };
-    const double want = (shifted(h) - shifted(-h)) / (2 * h);
-    const double error =
-        std::abs(want - got) / std::max({std::abs(want), std::sqrt(grad_norm), 1e-12});
-    return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
   }
 
   struct Pass {
@@ -241,14 +245,60 @@ class LayerVerifier {
   Tensor x_, whole_;
 };
 
-void verify_model(const Context& ctx, Model& model, const VerifyOptions& options,
-                  std::vector<VerifyCheck>& out) {
+std::vector<int32_t> random_ids(const Model& model, const VerifyOptions& options, int64_t count) {
   const Rng rng(options.seed, "verify/ids");
   std::vector<int32_t> ids;
-  for (int64_t t = 0; t < options.tokens; ++t) {
+  for (int64_t t = 0; t < count; ++t) {
     ids.push_back(static_cast<int32_t>(
         rng.below(static_cast<uint64_t>(t), static_cast<uint64_t>(model.settings().vocab))));
   }
+  return ids;
+}
+
+// What is not inside the layers - embedding, positions, norms, residual scheme, head - against the
+// definitions of all parts put together, on a few tokens.
+void verify_wiring(const Context& ctx, Model& model, const VerifyOptions& options,
+                   std::vector<VerifyCheck>& out) {
+  const Rng rng(options.seed, "verify/wiring");
+  const int64_t tokens = std::min(options.tokens, kWiringTokens);
+  const std::vector<int32_t> ids = random_ids(model, options, tokens + 1);
+  const std::span<const int32_t> inputs = std::span(ids).first(static_cast<size_t>(tokens));
+  const Batch batch = Batch::uniform(1, tokens);
+  ReferenceParams params = reference_params(ctx, model);
+  const Tensor logits = model.logits(ctx, model.hidden(ctx, inputs, batch));
+  out.push_back({"stack", "logits = reference",
+                 relative_error(reference_logits(model, params, inputs), logits.data()),
+                 kWiringBound});
+  model.parameters().allocate_grads(ctx);
+  model.parameters().zero_grads(ctx);
+  Tape tape;
+  Context train = ctx;
+  train.tape = &tape;
+  const LossResult loss = model.loss(train, inputs, std::span(ids).subspan(1), batch);
+  tape.backward(ctx, loss.loss);
+  std::vector<std::string> inside;
+  for (const Model::SubLayer& sub : model.sublayers()) inside.push_back(sub.scope);
+  // The last norm of each kind, the last read of the residual scheme.
+  std::map<std::string, Parameter*> checked;
+  for (Parameter& p : model.parameters()) {
+    const bool layers_own = std::any_of(
+        inside.begin(), inside.end(), [&](const std::string& s) { return p.name.starts_with(s); });
+    std::string kind = p.name;
+    std::erase_if(kind, [](char c) { return c >= '0' && c <= '9'; });
+    if (!layers_own && p.grad.defined()) checked[kind] = &p;
+  }
+  for (const auto& [kind, p] : checked) {
+    out.push_back({"stack", "d " + p->name + " of the loss = reference",
+                   directional_error(rng, params.values.find(p->name)->second, p->grad,
+                                     [&] { return reference_loss(model, params, ids); }),
+                   kWiringBound});
+  }
+  for (Parameter& p : model.parameters()) p.grad = Tensor();
+}
+
+void verify_model(const Context& ctx, Model& model, const VerifyOptions& options,
+                  std::vector<VerifyCheck>& out) {
+  const std::vector<int32_t> ids = random_ids(model, options, options.tokens);
   const Tensor whole = model.hidden(ctx, ids, Batch::uniform(1, options.tokens));
   SequenceState seq = model.new_sequence(ctx);
   SequenceState* const one[] = {&seq};
@@ -291,6 +341,7 @@ std::vector<VerifyCheck> verify_stack(const Context& ctx, Model& model,
     if (!done.insert(sub.name + "{" + sub.layer->options().str() + "}").second) continue;
     LayerVerifier(ctx, model, sub, options, out).run();
   }
+  verify_wiring(ctx, model, options, out);
   verify_model(ctx, model, options, out);
   return out;
 }

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "braid/layers/layer.h"
 
@@ -23,10 +24,23 @@ class ResidualRun {
   virtual Tensor finish(const Context& ctx) = 0;
 };
 
+// The same in double precision, straight from the scheme's equations. Values are [T, width].
+class ReferenceRun {
+ public:
+  virtual ~ReferenceRun() = default;
+  virtual std::vector<double> input(int64_t index) = 0;
+  virtual void normed(int64_t /*index*/, const std::vector<double>& /*n*/) {}
+  virtual void output(int64_t index, const std::vector<double>& y) = 0;
+  virtual std::vector<double> finish() = 0;
+};
+
 class Residual {
  public:
   virtual ~Residual() = default;
   virtual std::unique_ptr<ResidualRun> begin(const Context& ctx, const Tensor& embedding) = 0;
+  // The definition, for one fresh sequence; parameters by the names the scheme gave them.
+  virtual std::unique_ptr<ReferenceRun> reference(const ReferenceParams& params,
+                                                  std::vector<double> embedding) const = 0;
   virtual Options options() const = 0;
   // Whether the value after a sub-layer's first norm is part of the residual stream.
   virtual bool takes_normed() const { return false; }

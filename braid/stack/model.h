@@ -70,6 +70,7 @@ class Model {
   std::vector<SubLayer> sublayers() const;
   int64_t executed() const { return static_cast<int64_t>(flat_.steps.size()); }
   const FlatStack& flat() const { return flat_; }
+  const Residual& residual() const { return *residual_; }
 
  private:
   struct Slot {

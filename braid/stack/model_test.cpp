@@ -5,7 +5,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "braid/base/rng.h"
 #include "braid/ops/tape.h"
+#include "braid/stack/reference.h"
 
 namespace braid {
 namespace {
@@ -130,6 +132,77 @@ TEST_CASE("a residual of normed values needs a norm before the layers") {
     t.residual.options.set("beta", bad);
     CHECK_THROWS_WITH_AS(
         Model(ctx, t), doctest::Contains("is no number, nor numbers with ':' between them"), Error);
+  }
+}
+
+TEST_CASE("logits and all gradients of the loss equal those of the definitions") {
+  Context ctx;
+  std::vector<ModelSettings> cases(6,
+                                   tiny("gqa, mlp{bias=true}, loop 2 x (gqa, swiglu), gqa | kda"));
+  cases[0].norm = NormKind::kLayer;
+  cases[0].positions = 12;
+  cases[1].norm_placement = NormPlacement::kPost;
+  cases[1].tie_embeddings = false;
+  cases[1].logit_softcap = 1.5;
+  cases[2].norm = NormKind::kRms1p;
+  cases[2].norm_placement = NormPlacement::kSandwich;
+  cases[2].embedding_scale = 5.5;
+  cases[3].residual = parse_named("normed{alpha=2:0.5,beta=1:0.7:3}", "residual");
+  cases[3].logit_scale = 2.5;
+  cases[3].logit_softcap = 2;
+  cases[4].residual = parse_named("attnres{block_sublayers=2}", "residual");
+  cases[5].residual = parse_named("normed{alpha=1.5}", "residual");
+  cases[5].norm_placement = NormPlacement::kSandwich;
+  cases[5].norm = NormKind::kLayer;
+  for (ModelSettings& s : cases) {
+    CAPTURE(print_settings(s));
+    s.init = parse_named("normal{std=0.3}", "init");
+    Model model(ctx, s);
+    for (Parameter& p : model.parameters()) {
+      const Rng rng(3, p.name);
+      for (int64_t i = 0; p.role == ParamRole::kVector && i < p.value.count(); ++i) {
+        p.value.data()[i] += static_cast<float>(0.2 * rng.normal(static_cast<uint64_t>(i)));
+      }
+    }
+    const std::vector<int32_t> ids = some_ids(13);
+    const std::span<const int32_t> inputs = std::span(ids).first(12);
+    ReferenceParams params = reference_params(ctx, model);
+    const Tensor logits = model.logits(ctx, model.hidden(ctx, inputs, Batch::uniform(1, 12)));
+    const std::vector<double> want = reference_logits(model, params, inputs);
+    double worst = 0, largest = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      REQUIRE(std::isfinite(logits.data()[i]));
+      worst = std::max(worst, std::abs(want[i] - logits.data()[i]));
+      largest = std::max(largest, std::abs(want[i]));
+    }
+    CHECK(worst <= 2e-5 * largest);
+
+    model.parameters().allocate_grads(ctx);
+    Tape tape;
+    Context train = ctx;
+    train.tape = &tape;
+    const LossResult loss =
+        model.loss(train, inputs, std::span(ids).last(12), Batch::uniform(1, 12));
+    CHECK(loss.loss.data()[0] == doctest::Approx(reference_loss(model, params, ids)).epsilon(1e-6));
+    tape.backward(ctx, loss.loss);
+    for (const Parameter& p : model.parameters()) {
+      CAPTURE(p.name);
+      std::vector<double>& at = params.values.find(p.name)->second;
+      double got = 0, size = 0;
+      const Rng rng(5, p.name);
+      for (size_t i = 0; i < at.size(); ++i) {
+        got += rng.normal(i) * p.grad.data()[i];
+        size += double{p.grad.data()[i]} * p.grad.data()[i];
+      }
+      const auto along = [&](double h) {
+        for (size_t i = 0; i < at.size(); ++i) at[i] += h * rng.normal(i);
+        const double value = reference_loss(model, params, ids);
+        for (size_t i = 0; i < at.size(); ++i) at[i] -= h * rng.normal(i);
+        return value;
+      };
+      const double slope = (along(1e-5) - along(-1e-5)) / 2e-5;
+      CHECK(std::abs(slope - got) <= 2e-4 * std::max(std::abs(slope), std::sqrt(size)));
+    }
   }
 }
 

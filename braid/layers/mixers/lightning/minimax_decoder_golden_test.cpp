@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "braid/layers/channel.h"
-#include "braid/ops/elementwise.h"
+#include "braid/layers/residual.h"
 #include "braid/ops/norm.h"
 #include "braid/testing/golden_mixer.h"
 
@@ -19,6 +19,7 @@ struct Decoder {
   std::unique_ptr<GoldenMixer> mixer;
   std::unique_ptr<Layer> moe;
   Parameter *input_norm, *post_norm;
+  std::unique_ptr<Residual> residual;
 
   explicit Decoder(const GoldenLayer& golden) : g(golden) {
     env.width = g.integer("hidden_size");
@@ -37,6 +38,8 @@ struct Decoder {
                                                     {"balance", "none"}}),
                                     env, builder);
     ParamBuilder norm_builder(g.ctx(), norms, 0);
+    residual = find_residual("normed")->make(
+        golden_options({{"alpha", text("alpha")}, {"beta", text("beta")}}), env, 2, norm_builder);
     input_norm = &norm_builder.vector("input_layernorm.weight", {env.width}, Init::ones());
     post_norm = &norm_builder.vector("post_attention_layernorm.weight", {env.width}, Init::ones());
   }
@@ -60,15 +63,16 @@ struct Decoder {
   }
 
   Tensor forward(const Context& ctx, const Tensor& x) {
-    const float alpha = static_cast<float>(g.number("alpha"));
-    const float beta = static_cast<float>(g.number("beta"));
     const double eps = g.number("rms_norm_eps");
-    const auto branch = [&](const Tensor& residual, Layer& layer) {
-      const Tensor y = layer.forward(ctx, residual, g.batch(), {});
-      return add(ctx, scale(ctx, residual, alpha), scale(ctx, y, beta));
+    const auto run = residual->begin(ctx, x);
+    const auto sublayer = [&](int64_t index, Parameter& norm, Layer& layer) {
+      const Tensor n = rms_norm(ctx, run->input(ctx, index), norm, eps);
+      run->normed(ctx, index, n);
+      run->output(ctx, index, layer.forward(ctx, n, g.batch(), {}));
     };
-    const Tensor h = branch(rms_norm(ctx, x, *input_norm, eps), *mixer->layer);
-    return branch(rms_norm(ctx, h, *post_norm, eps), *moe);
+    sublayer(0, *input_norm, *mixer->layer);
+    sublayer(1, *post_norm, *moe);
+    return run->finish(ctx);
   }
 };
 

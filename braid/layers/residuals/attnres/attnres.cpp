@@ -3,6 +3,7 @@
 
 #include "braid/base/format.h"
 #include "braid/layers/residual.h"
+#include "braid/layers/residuals/attnres/attnres_ref.h"
 #include "braid/ops/depth.h"
 #include "braid/ops/elementwise.h"
 
@@ -82,11 +83,56 @@ class AttnresRun final : public ResidualRun {
   std::optional<DepthPartial> shared_;
 };
 
+class AttnresReference final : public ReferenceRun {
+ public:
+  AttnresReference(const Attnres& owner, ReferenceParams params, std::vector<double> embedding)
+      : owner_(owner), params_(std::move(params)), done_({std::move(embedding)}) {}
+
+  std::vector<double> input(int64_t index) override {
+    if (index % owner_.config.block_sublayers == 0 && !partial_.empty()) {
+      done_.push_back(std::move(partial_));
+      partial_.clear();
+    }
+    return read(format("reads.{}.", index));
+  }
+  void output(int64_t, const std::vector<double>& y) override {
+    if (partial_.empty()) partial_.assign(y.size(), 0.0);
+    for (size_t i = 0; i < y.size(); ++i) partial_[i] += y[i];
+  }
+  std::vector<double> finish() override { return read("readout."); }
+
+ private:
+  std::vector<double> read(const std::string& path) const {
+    std::vector<std::vector<double>> sources = done_;
+    if (!partial_.empty()) sources.push_back(partial_);
+    const std::vector<double>&query = params_[path + "query"], &norm = params_[path + "norm"];
+    const auto width = static_cast<std::ptrdiff_t>(query.size());
+    std::vector<double> h;
+    for (auto t = std::ptrdiff_t{0}; t < std::ssize(done_[0]); t += width) {
+      std::vector<std::vector<double>> token;
+      for (const auto& s : sources) token.emplace_back(s.begin() + t, s.begin() + t + width);
+      const std::vector<double> row =
+          depth_softmax_ref(token, query.data(), norm.data(), owner_.depth.eps, owner_.depth.scale);
+      h.insert(h.end(), row.begin(), row.end());
+    }
+    return h;
+  }
+
+  const Attnres& owner_;
+  ReferenceParams params_;
+  std::vector<std::vector<double>> done_;
+  std::vector<double> partial_;
+};
+
 class AttnresResidual final : public Residual {
  public:
   explicit AttnresResidual(Attnres attnres) : attnres_(std::move(attnres)) {}
   std::unique_ptr<ResidualRun> begin(const Context& ctx, const Tensor& embedding) override {
     return std::make_unique<AttnresRun>(ctx, attnres_, embedding);
+  }
+  std::unique_ptr<ReferenceRun> reference(const ReferenceParams& params,
+                                          std::vector<double> embedding) const override {
+    return std::make_unique<AttnresReference>(attnres_, params, std::move(embedding));
   }
   Options options() const override { return write_options(attnres_.config); }
 

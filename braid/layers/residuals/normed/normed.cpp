@@ -17,8 +17,8 @@ struct NormedConfig {
   }
 };
 
-std::vector<float> factors(const char* key, std::string_view text, int64_t sublayers) {
-  std::vector<float> out;
+std::vector<double> factors(const char* key, std::string_view text, int64_t sublayers) {
+  std::vector<double> out;
   for (std::string_view rest = text; out.empty() || !rest.empty();) {
     const size_t end = std::min(rest.find(':'), rest.size());
     const auto value = parse_real(rest.substr(0, end));
@@ -27,7 +27,7 @@ std::vector<float> factors(const char* key, std::string_view text, int64_t subla
                                             "between them",
                                             key, printable(text)));
     }
-    out.push_back(static_cast<float>(*value));
+    out.push_back(*value);
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   if (std::ssize(out) > sublayers) {
@@ -38,15 +38,15 @@ std::vector<float> factors(const char* key, std::string_view text, int64_t subla
 }
 
 struct Factors {
-  std::vector<float> alpha, beta;
+  std::vector<double> alpha, beta;
 };
 
-float factor(const std::vector<float>& values, int64_t index) {
+double factor(const std::vector<double>& values, int64_t index) {
   return values[static_cast<size_t>(index % std::ssize(values))];
 }
 
-Tensor scaled(const Context& ctx, const Tensor& x, float by) {
-  return by == 1.0f ? x : scale(ctx, x, by);
+Tensor scaled(const Context& ctx, const Tensor& x, double by) {
+  return by == 1 ? x : scale(ctx, x, static_cast<float>(by));
 }
 
 class NormedRun final : public ResidualRun {
@@ -66,12 +66,33 @@ class NormedRun final : public ResidualRun {
   Tensor stream_;
 };
 
+class NormedReference final : public ReferenceRun {
+ public:
+  NormedReference(const Factors& factors, std::vector<double> stream)
+      : factors_(factors), stream_(std::move(stream)) {}
+  std::vector<double> input(int64_t) override { return stream_; }
+  void normed(int64_t, const std::vector<double>& n) override { stream_ = n; }
+  void output(int64_t index, const std::vector<double>& y) override {
+    const double alpha = factor(factors_.alpha, index), beta = factor(factors_.beta, index);
+    for (size_t i = 0; i < y.size(); ++i) stream_[i] = alpha * stream_[i] + beta * y[i];
+  }
+  std::vector<double> finish() override { return stream_; }
+
+ private:
+  const Factors& factors_;
+  std::vector<double> stream_;
+};
+
 class Normed final : public Residual {
  public:
   Normed(NormedConfig config, Factors factors)
       : config_(std::move(config)), factors_(std::move(factors)) {}
   std::unique_ptr<ResidualRun> begin(const Context&, const Tensor& embedding) override {
     return std::make_unique<NormedRun>(factors_, embedding);
+  }
+  std::unique_ptr<ReferenceRun> reference(const ReferenceParams&,
+                                          std::vector<double> embedding) const override {
+    return std::make_unique<NormedReference>(factors_, std::move(embedding));
   }
   bool takes_normed() const override { return true; }
   Options options() const override { return write_options(config_); }
