@@ -109,18 +109,20 @@ RouterConfig MoeLayer::router() const {
 }
 
 Tensor MoeLayer::forward(const Context& ctx, const Tensor& x, const Batch&, States) {
-  const Tensor scores = biased(ctx, linear(ctx, x, *gate_), gate_bias_);
-  const Routing routing = route(ctx, scores, bias_, router());
+  // Everything that reads x whole, in one product.
+  std::vector<Parameter*> inputs = {gate_};
+  if (config_.shared > 0) inputs.insert(inputs.end(), {shared_.gate_proj, shared_.up_proj});
+  if (shared_.gate != nullptr) inputs.push_back(shared_.gate);
+  const std::vector<Tensor> in = linear_many(ctx, x, inputs);
+  const Routing routing = route(ctx, biased(ctx, in[0], gate_bias_), bias_, router());
   if (ctx.tape != nullptr) {
     for (size_t e = 0; e < loads_.size(); ++e) loads_[e] += routing.loads[e];
     aux_loss_ = routing.aux_loss;
   }
   Tensor y = moe_experts(ctx, x, experts_, routing.experts, routing.weights);
   if (config_.shared == 0) return y;
-  const std::vector<Tensor> in = linear_many(ctx, x, {{shared_.gate_proj, shared_.up_proj}});
-  const Tensor inner = gated(ctx, in[0], in[1], act_);
-  Tensor shared = linear(ctx, inner, *shared_.down_proj);
-  if (shared_.gate != nullptr) shared = gate_rows(ctx, shared, linear(ctx, x, *shared_.gate));
+  Tensor shared = linear(ctx, gated(ctx, in[1], in[2], act_), *shared_.down_proj);
+  if (shared_.gate != nullptr) shared = gate_rows(ctx, shared, in[3]);
   return add(ctx, y, shared);
 }
 
