@@ -37,4 +37,9 @@ void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int6
 void attention_decode_merge(const AttentionConfig& config, int64_t head, const float* partials,
                             int64_t blocks, int64_t stride, float* out);
 
+// out[t][j] = sum over i of w[t][i] x[i][j] for a few rows of w and x [rows, columns] in f32 or
+// bf16 (adjacent rows): a product that is bound by reading x once.
+void weighted_row_sums(KvType type, const std::byte* x, int64_t rows, int64_t columns, int64_t few,
+                       const float* w, int64_t ld_w, float* out, int64_t ld_out);
+
 }  // namespace braid

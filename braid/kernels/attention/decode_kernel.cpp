@@ -231,6 +231,18 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
   }
 }
 
+void row_sums(KvType type, const std::byte* x, int64_t rows, int64_t columns, int64_t few,
+              const float* w, int64_t ld_w, float* out, int64_t ld_out) {
+  const Sums sums{few, w, ld_w, out, ld_out};
+  if (type == KvType::kF32) {
+    weighted_sum(sums, F32Rows{reinterpret_cast<const float*>(x), columns}, 0, rows, columns,
+                 false);
+  } else {
+    weighted_sum(sums, Bf16Rows{reinterpret_cast<const uint16_t*>(x), columns}, 0, rows, columns,
+                 false);
+  }
+}
+
 void decode_merge(const float* sink, const float* partials, int64_t blocks, int64_t stride,
                   int64_t dim, float* HWY_RESTRICT out) {
   const D d;
@@ -267,6 +279,7 @@ namespace braid {
 
 HWY_EXPORT(decode_block);
 HWY_EXPORT(decode_merge);
+HWY_EXPORT(row_sums);
 
 DecodeBlocks decode_blocks(const AttentionConfig& config, int64_t position) {
   return {config.first_key(position) / kDecodeBlock, position / kDecodeBlock + 1};
@@ -276,6 +289,12 @@ void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int6
                             const float* q, int64_t ld_q, const KvView& kv, float* partials,
                             float* scratch) {
   HWY_DYNAMIC_DISPATCH(decode_block)(config, kv_head, block, q, ld_q, kv, partials, scratch);
+}
+
+void weighted_row_sums(KvType type, const std::byte* x, int64_t rows, int64_t columns, int64_t few,
+                       const float* w, int64_t ld_w, float* out, int64_t ld_out) {
+  BRAID_DCHECK(type != KvType::kQ8);
+  HWY_DYNAMIC_DISPATCH(row_sums)(type, x, rows, columns, few, w, ld_w, out, ld_out);
 }
 
 void attention_decode_merge(const AttentionConfig& config, int64_t head, const float* partials,

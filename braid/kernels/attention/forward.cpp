@@ -14,9 +14,6 @@ namespace braid {
 namespace {
 
 constexpr float kLog2E = 1.44269504088896341f;
-// Tiles of keys per step of the online softmax, aligned to absolute position: a maximum and a
-// rescale per 256 keys.
-constexpr int64_t kTilesPerStep = 4;
 constexpr int64_t kScores = kQueryTile * kKvTile;
 
 // Sets scores outside the causal window to -inf. scores[rows, 64]; row r is position + r, column c
@@ -38,21 +35,31 @@ void mask_tile(const AttentionConfig& config, int64_t position, int64_t rows, in
 }  // namespace
 
 int64_t attention_forward_scratch(const AttentionConfig& config, KvType type) {
-  const int64_t channels = config.head_dim + config.values();
-  return kQueryTile * channels + kTilesPerStep * kScores + 2 * kQueryTile +
+  return attention_carry_floats(config.values()) + kQueryTile * config.head_dim +
+         kTilesPerStep * kScores +
          (type == KvType::kF32 ? 0 : kKvTile * std::max(config.head_dim, config.values()));
 }
 
-void attention_forward_tile(const AttentionConfig& config, int64_t head, const float* q,
-                            int64_t ld_q, int64_t rows, int64_t position, const KvView& kv,
-                            float* out, int64_t ld_out, float* lse, float* scratch) {
+void attention_begin(const AttentionConfig& config, int64_t head, float* carry) {
+  float* max = carry + kQueryTile * config.values();
+  std::fill(carry, max, 0.0f);
+  // A sink is a key that was met first and has no value.
+  const bool sink = config.sinks != nullptr;
+  std::fill(max, max + kQueryTile,
+            sink ? config.sinks[head] * kLog2E : -std::numeric_limits<float>::infinity());
+  std::fill(max + kQueryTile, max + 2 * kQueryTile, sink ? 1.0f : 0.0f);
+}
+
+void attention_piece(const AttentionConfig& config, int64_t head, const float* q, int64_t ld_q,
+                     int64_t rows, int64_t position, const KvView& kv, int64_t first_tile,
+                     int64_t end_tile, float* carry, float* scratch) {
   const int64_t d = config.head_dim, dv = config.values();
   float* queries = scratch;
-  float* acc = queries + kQueryTile * d;
-  float* scores = acc + kQueryTile * dv;
-  float* max = scores + kTilesPerStep * kScores;
+  float* scores = queries + kQueryTile * d;
+  float* unpacked = scores + kTilesPerStep * kScores;
+  float* acc = carry;
+  float* max = acc + kQueryTile * dv;
   float* sum = max + kQueryTile;
-  float* unpacked = sum + kQueryTile;
   const bool plain = kv.layout.type == KvType::kF32;
 
   // Whole groups of 8 rows keep the number of just-in-time kernels small; the rows added are zero.
@@ -61,19 +68,15 @@ void attention_forward_tile(const AttentionConfig& config, int64_t head, const f
   const SmallGemm gather(padded, dv, kKvTile, kKvTile, dv, dv, true);
   pack_rows(q, ld_q, rows, d, config.scale * kLog2E, queries);
   std::fill(queries + rows * d, queries + padded * d, 0.0f);
-  std::fill(acc, acc + padded * dv, 0.0f);
-  // A sink is a key that was met first and has no value.
-  const bool sink = config.sinks != nullptr;
-  std::fill(max, max + rows,
-            sink ? config.sinks[head] * kLog2E : -std::numeric_limits<float>::infinity());
-  std::fill(sum, sum + rows, sink ? 1.0f : 0.0f);
 
   const int64_t last = position + rows - 1;
-  BRAID_DCHECK(last < kv.length);
-  const int64_t begin = config.first_key(position) / kKvTile, end = last / kKvTile + 1;
+  BRAID_DCHECK(std::min(last, end_tile * kKvTile - 1) < kv.length);
+  const int64_t begin = std::max(first_tile, config.first_key(position) / kKvTile);
+  const int64_t end = std::min(end_tile, last / kKvTile + 1);
   BRAID_DCHECK(begin >= kv.first_tile());
   const int64_t kv_head = head / config.group();
   for (int64_t from = begin; from < end;) {
+    // A maximum and a rescale per 256 keys, aligned to absolute position.
     const int64_t to = std::min(end, (from / kTilesPerStep + 1) * kTilesPerStep);
     for (int64_t t = from; t < to; ++t) {
       float* s = scores + (t - from) * kScores;
@@ -92,7 +95,23 @@ void attention_forward_tile(const AttentionConfig& config, int64_t head, const f
     }
     from = to;
   }
-  finish_softmax(acc, max, sum, rows, dv, out, ld_out, lse);
+}
+
+void attention_finish(const AttentionConfig& config, const float* carry, int64_t rows, float* out,
+                      int64_t ld_out, float* lse) {
+  const int64_t dv = config.values();
+  const float* max = carry + kQueryTile * dv;
+  finish_softmax(carry, max, max + kQueryTile, rows, dv, out, ld_out, lse);
+}
+
+void attention_forward_tile(const AttentionConfig& config, int64_t head, const float* q,
+                            int64_t ld_q, int64_t rows, int64_t position, const KvView& kv,
+                            float* out, int64_t ld_out, float* lse, float* scratch) {
+  float* rest = scratch + attention_carry_floats(config.values());
+  attention_begin(config, head, scratch);
+  attention_piece(config, head, q, ld_q, rows, position, kv, kv.first_tile(), kv_tiles(kv.length),
+                  scratch, rest);
+  attention_finish(config, scratch, rows, out, ld_out, lse);
 }
 
 }  // namespace braid

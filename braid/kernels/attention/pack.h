@@ -11,6 +11,9 @@ namespace braid {
 // left alone.
 void pack_columns(const float* from, int64_t ld, int64_t rows, int64_t d, int64_t begin, float* to);
 
+// to[cols, rows] (row stride ldt) = the transpose of from[rows, cols] (row stride ldf).
+void turn_rows(const float* from, int64_t ldf, int64_t rows, int64_t cols, float* to, int64_t ldt);
+
 // to[64, d] rows = scale * from rows (row stride ld), rows of them.
 void pack_rows(const float* from, int64_t ld, int64_t rows, int64_t d, float scale, float* to);
 

@@ -71,6 +71,10 @@ void pack_columns(const float* from, int64_t ld, int64_t rows, int64_t d, int64_
   HWY_DYNAMIC_DISPATCH(transpose)(from, ld, rows, d, 1.0f, to + begin, kKvTile);
 }
 
+void turn_rows(const float* from, int64_t ldf, int64_t rows, int64_t cols, float* to, int64_t ldt) {
+  HWY_DYNAMIC_DISPATCH(transpose)(from, ldf, rows, cols, 1.0f, to, ldt);
+}
+
 void pack_rows(const float* from, int64_t ld, int64_t rows, int64_t d, float scale, float* to) {
   HWY_DYNAMIC_DISPATCH(copy_rows)(from, ld, rows, d, scale, to);
 }
