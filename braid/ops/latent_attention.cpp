@@ -11,6 +11,7 @@
 #include "braid/kernels/gemm/gemm.h"
 #include "braid/ops/attention.h"
 #include "braid/ops/attention_scratch.h"
+#include "braid/ops/step.h"
 #include "braid/ops/weight_product.h"
 
 namespace braid {
@@ -18,12 +19,11 @@ namespace {
 
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr int64_t kPieceFloats = int64_t{1} << 23;  // of expanded keys and values at a time
-constexpr int64_t kFew = 4;                         // rows that stream a weight
 
 // Rows [first, first + count) of kv_b as a product reads them.
 WeightView weight_rows(const Parameter& kv_b, int64_t first, int64_t count) {
   WeightView w = weight_view(kv_b);
-  BRAID_CHECK(!is_quantised(w.type));  // heads begin anywhere in a panel: kept in bf16 at least
+  BRAID_CHECK(!is_quantised(w.type));  // Parameter::by_columns
   w.data += first * w.cols * (w.type == WeightType::kF32 ? 4 : 2);
   w.rows = count;
   return w;
@@ -42,7 +42,7 @@ Tensor absorb_queries(const Context& ctx, const LatentConfig& c, const Tensor& q
                       const Parameter& kv_b, std::span<const Sequence> sequences, int64_t rows) {
   const int64_t d = c.nope + c.rope, w = c.rank + c.rope;
   Tensor absorbed = Tensor::empty(ctx, {rows, c.heads, w});
-  const int64_t wide = rows > kFew ? c.nope * c.rank : 0;  // a head's weights in f32
+  const int64_t wide = rows > kStepTokens ? c.nope * c.rank : 0;  // a head's weights in f32
   ScratchSlots scratch(ctx, c.heads, c.nope * rows + wide);
   parallel_for(ctx, c.heads, 1, [&](int64_t h, int64_t) {
     const ScratchSlots::Lease lease(scratch);
@@ -59,7 +59,7 @@ Tensor absorb_queries(const Context& ctx, const LatentConfig& c, const Tensor& q
     }
     const WeightView keys = weight_rows(kv_b, h * (c.nope + c.dv), c.nope);
     const bool f32 = keys.type == WeightType::kF32;
-    if (rows <= kFew) {
+    if (rows <= kStepTokens) {
       weighted_row_sums(f32 ? KvType::kF32 : KvType::kBF16, keys.data, c.nope, c.rank, rows, packed,
                         c.nope, to, c.heads * w);
       return;
@@ -253,7 +253,8 @@ Tensor latent_attention(const Context& ctx, const LatentConfig& c, const Tensor&
                 past[s].layout.rope == c.rope);
     const Sequence sequence{seq_starts[s], count, rows, &past[s]};
     const int64_t before = sequence.position();
-    if (absorbed_flops(c, before, count) <= expanded_flops(c, before, count)) {
+    if (count <= kStepTokens ||
+        absorbed_flops(c, before, count) <= expanded_flops(c, before, count)) {
       absorbed.push_back(sequence);
       rows += count;
     } else {

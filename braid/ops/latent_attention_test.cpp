@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "braid/ops/weight.h"
 #include "braid/testing/numeric.h"
 
 namespace braid {
@@ -110,9 +111,56 @@ TEST_CASE("latent attention: ragged batches in either form, any type, any number
         if (count == 0) continue;
         const std::vector<double> want =
             definition(c, q.narrow(0, starts[s], count), kv_b.value, caches[s].rows);
-        CHECK(testing::worst_error(got.narrow(0, starts[s], count), want) < 1e-5);  // three products in a row
+        CHECK(testing::worst_error(got.narrow(0, starts[s], count), want) <
+              1e-5);  // three products in a row
       }
     }
+  }
+}
+
+TEST_CASE("a few tokens give the bits of one after the other") {
+  Context ctx;
+  const LatentConfig c{40, 32, 12, 4, 20, 0.2f};
+  const LatentLayout layout{KvType::kQ8, 32, 4};
+  const Parameter kv_b = testing::random_parameter(ctx, {40 * 32, 32}, "kv_b");
+  for (const int64_t length : {4, 66, 515}) {
+    const Tensor latents = testing::random_tensor(ctx, {length, 32}, "c"),
+                 keys = testing::random_tensor(ctx, {length, 4}, "k"),
+                 q = testing::random_tensor(ctx, {4, 40, 16}, "q");
+    const Cache whole(ctx, layout, latents, keys);
+    const std::vector<int64_t> four{0, 4}, one{0, 1};
+    const Tensor together = latent_attention(ctx, c, q, kv_b, four, {&whole.view, 1});
+    for (int64_t t = 0; t < 4; ++t) {
+      LatentView view = whole.view;
+      view.length = length - 3 + t;
+      const Tensor alone = latent_attention(ctx, c, q.narrow(0, t, 1), kv_b, one, {&view, 1});
+      CHECK(std::memcmp(alone.data(), together.data() + t * 800, alone.bytes()) == 0);
+    }
+  }
+}
+
+TEST_CASE("an up-projection in bf16 gives what its numbers give in f32") {
+  Context ctx;
+  const LatentConfig c{3, 32, 12, 4, 20, 0.2f};
+  Parameter wide = testing::random_parameter(ctx, {3 * 32, 32}, "kv_b"), kept = wide;
+  Parameter large = testing::random_parameter(ctx, {256, 256}, "large");
+  large.role = ParamRole::kMatrix;
+  CHECK(weight_type_for(large, WeightType::kQ8) == WeightType::kQ8);
+  large.by_columns = true;
+  CHECK(weight_type_for(large, WeightType::kQ8) == WeightType::kBF16);
+  kept.weight = pack_weight(ctx, WeightType::kBF16, wide.shape(), [&](int64_t row, float* out) {
+    std::copy_n(wide.value.data() + row * 32, 32, out);
+  });
+  wide.value = dense_value(ctx, kept);
+  const LatentLayout layout{KvType::kF32, 32, 4};
+  const Cache cache(ctx, layout, testing::random_tensor(ctx, {300, 32}, "c"),
+                    testing::random_tensor(ctx, {300, 4}, "k"));
+  for (const int64_t tokens : {1, 3, 6, 290}) {
+    const Tensor q = testing::random_tensor(ctx, {tokens, 3, 16}, "q");
+    const std::vector<int64_t> starts{0, tokens};
+    const Tensor a = latent_attention(ctx, c, q, kept, starts, {&cache.view, 1});
+    const Tensor b = latent_attention(ctx, c, q, wide, starts, {&cache.view, 1});
+    CHECK(testing::worst_error(a, b) < 1e-6);
   }
 }
 

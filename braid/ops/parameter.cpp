@@ -70,6 +70,7 @@ WeightType weight_type_for(const Parameter& p, WeightType requested) {
   if (requested == WeightType::kF32 || s[-2] < kMinMatrix || s[-1] < kMinMatrix) {
     return WeightType::kF32;
   }
+  if (p.by_columns && is_quantised(requested)) return WeightType::kBF16;
   if (p.role == ParamRole::kEmbedding && is_quantised(requested)) requested = WeightType::kQ8;
   if (requested == WeightType::kQ4Min && s[-1] % weight_block(requested) != 0) {
     requested = WeightType::kQ4;

@@ -32,6 +32,9 @@ struct Parameter {
   std::shared_ptr<const Weight> weight = nullptr;
   // Never anything but f32: gates, decays, norms, convolutions, routers (DESIGN section 5.7).
   bool keep_f32 = false;
+  // Read by its columns as well, where blocks along the rows would have to be taken apart: bf16 at
+  // least (the up-projection of latents).
+  bool by_columns = false;
 
   const Shape& shape() const { return value.shape(); }
   size_t bytes() const { return weight ? weight->bytes().bytes() : value.bytes(); }

@@ -6,7 +6,9 @@
 #include "braid/bench/fill.h"
 #include "braid/bench/harness.h"
 #include "braid/ops/attention.h"
+#include "braid/ops/latent_attention.h"
 #include "braid/state/kv_state.h"
+#include "braid/state/latent_kv.h"
 
 namespace braid {
 namespace {
@@ -55,25 +57,70 @@ void bench_training(Bench& bench, const Size& s) {
                  .run = backward});
 }
 
-void bench_decode(Bench& bench, const Size& s) {
+// A cache of s.tokens random positions.
+GrowingKv filled(const Context& ctx, const Size& s, KvType type) {
+  const int64_t row = s.kv_heads * s.head_dim;
+  const Tensor k = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "k");
+  const Tensor v = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "v");
+  GrowingKv kv(ctx, s.kv_heads, s.head_dim, type);
+  kv.append(ctx, k.data(), row, v.data(), row, s.tokens);
+  return kv;
+}
+
+void bench_decode(Bench& bench, const Size& s, KvType type) {
   if (!bench.wants("gqa/decode")) return;
   const Context& ctx = bench.context();
   const AttentionConfig config = config_of(s);
-  const Tensor k = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "k");
-  const Tensor v = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "v");
   const Tensor q = normal_tensor(ctx, {1, s.heads, s.head_dim}, 1, "q");
-  GrowingKv kv(ctx, s.kv_heads, s.head_dim);
-  const int64_t row = s.kv_heads * s.head_dim;
-  kv.append(ctx, k.data(), row, v.data(), row, s.tokens);
+  const GrowingKv kv = filled(ctx, s, type);
   const KvView view = kv.view();
   const int64_t starts[] = {0, 1};
   bench.measure({.name = "gqa/decode",
-                 .shape = shape_of(s),
-                 .work = static_cast<double>(2 * s.tokens * row) * sizeof(float),
+                 .shape = shape_of(s) + " " + kv_type_name(type),
+                 .work = static_cast<double>(kv.bytes()),
                  .limit = Limit::kRead,
                  .run = [&] {
                    attention_cached(ctx, config, q, starts, {&view, 1});
                  }});
+}
+
+// The last 512 tokens of a long prompt.
+void bench_long_prefill(Bench& bench, const Size& s, KvType type) {
+  if (!bench.wants("gqa/prefill-long")) return;
+  const Context& ctx = bench.context();
+  const AttentionConfig config = config_of(s);
+  const Tensor q = normal_tensor(ctx, {512, s.heads, s.head_dim}, 1, "q");
+  const GrowingKv kv = filled(ctx, s, type);
+  const KvView view = kv.view();
+  const int64_t starts[] = {0, 512};
+  const auto run = [&] { attention_cached(ctx, config, q, starts, {&view, 1}); };
+  bench.measure({.name = "gqa/prefill-long",
+                 .shape = shape_of(s) + " " + kv_type_name(type),
+                 .work = bench.product_flops(run),
+                 .limit = Limit::kPeak,
+                 .run = run});
+}
+
+void bench_latent(Bench& bench, int64_t length, int64_t tokens, KvType type) {
+  const char* name = tokens == 1 ? "mla/decode" : "mla/prefill-long";
+  if (!bench.wants(name)) return;
+  const Context& ctx = bench.context();
+  const LatentConfig c{32, 512, 128, 64, 128, 0.07f};  // Kimi Linear's
+  const Tensor q = normal_tensor(ctx, {tokens, c.heads, c.nope + c.rope}, 1, "q");
+  Parameter kv_b;
+  kv_b.value = normal_tensor(ctx, {c.heads * (c.nope + c.dv), c.rank}, 0.05, "kv_b");
+  LatentKv kv(ctx, c.rank, c.rope, type);
+  const Tensor rows = normal_tensor(ctx, {length, c.rank + c.rope}, 1, "latents");
+  kv.append(ctx, rows.data(), c.rank + c.rope, rows.data() + c.rank, c.rank + c.rope, length);
+  const LatentView view = kv.view();
+  const int64_t starts[] = {0, tokens};
+  const auto run = [&] { latent_attention(ctx, c, q, kv_b, starts, {&view, 1}); };
+  bench.measure(
+      {.name = name,
+       .shape = format("T={} new={} H=32 r=512+64 {}", length, tokens, kv_type_name(type)),
+       .work = bench.product_flops(run),
+       .limit = Limit::kPeak,
+       .run = run});
 }
 
 }  // namespace
@@ -81,7 +128,13 @@ void bench_decode(Bench& bench, const Size& s) {
 void bench_gqa(Bench& bench) {
   bench_training(bench, {4096, 16, 4, 128});
   bench_training(bench, {4096, 8, 8, 64});
-  bench_decode(bench, {16384, 32, 8, 128});
+  for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kQ8}) {
+    bench_decode(bench, {16384, 32, 8, 128}, type);
+    bench_decode(bench, {65536, 16, 2, 256}, type);
+    bench_long_prefill(bench, {16384, 32, 8, 128}, type);
+    bench_latent(bench, 16384, 1, type);
+    bench_latent(bench, 16384, 512, type);
+  }
 }
 
 }  // namespace braid

@@ -107,6 +107,7 @@ class Mla final : public Layer {
         kv_a_norm_(params.vector("kv_a_layernorm.weight", {s.rank}, Init::ones())),
         kv_b_(params.matrix("kv_b_proj.weight", s.heads * (s.nope + s.dv), s.rank, env.init_std)),
         o_(params.matrix("o_proj.weight", env.width, s.heads * s.dv, env.out_init_std)) {
+    kv_b_.by_columns = true;
     const int64_t queries = s.heads * (s.nope + s.rope);
     if (s.q_rank == 0) {
       q_ = &params.matrix("q_proj.weight", queries, env.width, env.init_std);
