@@ -57,6 +57,39 @@ class FirstException {
   std::exception_ptr first_;
 };
 
+// Every thread first takes the ranges of a share of its own, one behind the other: a thread that
+// reads memory then reads one stream, where the machine fetches ahead (taken in turn, a range of
+// 300 KB costs 2 us more). A thread that is done helps the others.
+class Shares {
+ public:
+  Shares(int64_t ranges, int threads) : count_(std::min(threads, kMost)) {
+    for (int s = 0; s < count_; ++s) {
+      shares_[s].next.store(ranges * s / count_, std::memory_order_relaxed);
+      shares_[s].end = ranges * (s + 1) / count_;
+    }
+  }
+  template <typename Body>
+  void run(int thread, Body&& body) {
+    for (int i = 0; i < count_; ++i) {
+      Share& s = shares_[(thread + i) % count_];
+      for (int64_t r; (r = s.next.fetch_add(1, std::memory_order_relaxed)) < s.end;) body(r);
+    }
+  }
+  void stop() {
+    for (int s = 0; s < count_; ++s)
+      shares_[s].next.store(shares_[s].end, std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr int kMost = 64;  // more threads share shares
+  struct alignas(64) Share {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  int count_;
+  Share shares_[kMost];
+};
+
 }  // namespace
 
 int machine_threads() {
@@ -78,34 +111,33 @@ void parallel_for(const Context& ctx, int64_t n, int64_t grain,
   const int64_t ranges = (n + grain - 1) / grain;
   const int threads = static_cast<int>(std::min<int64_t>(effective_threads(ctx), ranges));
   FirstException error;
-  std::atomic<int64_t> next{0};
-  const auto work = [&] {
-    const SerialLibraries serial;
+  const bool serial = inside_range || threads == 1;
+  Shares shares(ranges, serial ? 1 : threads);
+  const auto work = [&](int thread) {
+    const SerialLibraries libraries;
     const bool outer = inside_range;
     inside_range = true;
     try {
-      for (int64_t r; (r = next.fetch_add(1, std::memory_order_relaxed)) < ranges;) {
-        body(r * grain, std::min(n, (r + 1) * grain));
-      }
+      shares.run(thread, [&](int64_t r) { body(r * grain, std::min(n, (r + 1) * grain)); });
     } catch (...) {
       error.keep();
-      next.store(ranges, std::memory_order_relaxed);
+      shares.stop();
     }
     inside_range = outer;
   };
-  if (inside_range || threads == 1) {
-    work();
+  if (serial) {
+    work(0);
     error.rethrow();
     return;
   }
 #ifdef BRAID_STD_THREADS
   std::vector<std::thread> pool;
-  for (int t = 1; t < threads; ++t) pool.emplace_back(work);
-  work();
+  for (int t = 1; t < threads; ++t) pool.emplace_back(work, t);
+  work(0);
   for (std::thread& t : pool) t.join();
 #else
 #pragma omp parallel num_threads(threads)
-  work();
+  work(omp_get_thread_num());
 #endif
   error.rethrow();
 }

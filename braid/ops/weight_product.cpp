@@ -11,7 +11,10 @@
 namespace braid {
 namespace {
 
-constexpr int64_t kStreams = 16;  // ranges of a product that is bound by reading weights
+// A product that is bound by reading weights is cut into ranges of about this many bytes: short
+// enough to even out, long enough that starting one costs little.
+constexpr int64_t kStreamBytes = int64_t{512} << 10;
+constexpr int64_t kFewestStreams = 4, kMostStreams = 32;
 constexpr int64_t kManyJobs = 4;  // from more jobs than this on, one job is not split finely
 constexpr int64_t kTileRows = 256, kTileCols = 512;
 constexpr int64_t kPairCols = 2 * kPanelRows;
@@ -39,9 +42,13 @@ struct Task {
 bool streams(const WeightJob& job) { return job.rows <= kGemvRows; }
 
 int64_t stream_cols(std::span<const WeightJob> jobs) {
-  int64_t total = 0;
-  for (const WeightJob& j : jobs) total += j.weight.rows;
-  return (grain_for(total, kStreams) + kPanelRows - 1) / kPanelRows * kPanelRows;
+  int64_t total = 0, size = 0;
+  for (const WeightJob& j : jobs) {
+    total += j.weight.rows;
+    size += weight_bytes(j.weight.type, j.weight.rows, j.weight.cols);
+  }
+  const int64_t ranges = std::clamp(size / kStreamBytes, kFewestStreams, kMostStreams);
+  return (grain_for(total, ranges) + kPanelRows - 1) / kPanelRows * kPanelRows;
 }
 
 // Near-equal ranges of whole tiles, small enough for their int8 form to stay in the second cache.
