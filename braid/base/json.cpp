@@ -230,6 +230,12 @@ Json Json::array(std::initializer_list<Json> elements) {
   return json;
 }
 
+Json Json::object_of(std::vector<Member> members) {
+  Json out;
+  out.value_ = std::move(members);
+  return out;
+}
+
 Json Json::object(std::initializer_list<Member> members) {
   Json json;
   json.value_ = std::vector<Member>();

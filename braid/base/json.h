@@ -44,6 +44,7 @@ class Json {
              static_cast<uint64_t>(value)) {}
   static Json array(std::initializer_list<Json> elements = {});
   static Json object(std::initializer_list<Member> members = {});
+  static Json object_of(std::vector<Member> members);  // large ones; the keys must differ
 
   // Appends to an array, or to null, which becomes one. Returns *this.
   Json& push(Json element);

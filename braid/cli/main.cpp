@@ -23,6 +23,13 @@ const Command kCommands[] = {
 #undef BRAID_COMMAND
 };
 
+// train_tokenizer in the list is train-tokenizer on the command line.
+std::string command_word(const Command& c) {
+  std::string word = c.name;
+  std::replace(word.begin(), word.end(), '_', '-');
+  return word;
+}
+
 // Every flag is also an environment variable: --save-every is BRAID_SAVE_EVERY.
 void name_environment(CLI::App& app) {
   for (CLI::Option* o : app.get_options()) {
@@ -76,7 +83,7 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& e, int arg
     for (const std::string& l : o->get_lnames()) known.push_back("--" + l);
   }
   if (!in_command) {
-    for (const Command& c : kCommands) known.push_back(c.name);
+    for (const Command& c : kCommands) known.push_back(command_word(c));
   }
   const auto kind = static_cast<CLI::ExitCodes>(e.get_exit_code());
   if (kind == CLI::ExitCodes::ExtrasError || kind == CLI::ExitCodes::RequiredError) {
@@ -113,7 +120,7 @@ int run(int argc, char** argv) {
       "RUN");
   std::function<int()> chosen;
   for (const Command& c : kCommands) {
-    CLI::App* sub = app.add_subcommand(c.name, c.summary);
+    CLI::App* sub = app.add_subcommand(command_word(c), c.summary);
     const auto body = std::make_shared<std::function<int()>>(c.setup(*sub));
     name_environment(*sub);
     sub->callback([&chosen, body] { chosen = *body; });

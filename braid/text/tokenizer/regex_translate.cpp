@@ -176,7 +176,10 @@ class Translator {
     if (next_is("[:")) {
       const size_t close = in_.find(":]", at_);
       if (close != in_.npos) {
-        part.items += in_.substr(at_, close + 2 - at_);
+        const std::string_view name = in_.substr(at_, close + 2 - at_);
+        part.items += ruby() && name == "[:punct:]"   ? "\\p{P}\\p{S}"
+                      : ruby() && name == "[:alpha:]" ? "\\p{Alphabetic}"
+                                                      : name;
         at_ = close + 2;
         return;
       }

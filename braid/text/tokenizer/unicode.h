@@ -13,7 +13,7 @@ bool is_white_space(uint32_t c);  // the White_Space property
 bool is_numeric(uint32_t c);      // categories Nd, Nl, No
 bool is_mark(uint32_t c);         // Mn, Mc, Me
 bool is_punctuation(uint32_t c);  // P*, and the ASCII symbols
-bool is_control(uint32_t c);      // Cc, Cf, Cn, Co, but not tab and line ends
+bool is_control(uint32_t c);      // Cc, Cf, Co, but not tab and line ends
 bool is_word(uint32_t c);         // what \w is by Unicode TR18: alphabetic, marks, Nd, Pc, joiners
 bool is_cjk_ideograph(uint32_t c);
 void append_lowercase(std::string& out, uint32_t c);  // the full mapping of one code point

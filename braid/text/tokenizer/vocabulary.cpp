@@ -29,7 +29,7 @@ void Vocabulary::add(int64_t id, std::string_view token) {
   const size_t mask = table_.size() - 1;
   size_t slot = text_hash(token) & mask;
   for (; table_[slot] >= 0; slot = (slot + 1) & mask) {
-    if (at(table_[slot]) == token) return;
+    if (at(table_[slot]) == token) break;
   }
   table_[slot] = static_cast<int32_t>(id);
 }

@@ -13,8 +13,7 @@ class Vocabulary {
   // Ids of a file may be sparse, but not without bound: Error(kBadInput) above this.
   static constexpr int64_t kMaxId = (int64_t{1} << 24) - 1;
 
-  // A string that is already there keeps its first id for find(). Throws when the id is taken or
-  // out of range.
+  // Of equal strings find() gives the last. Throws when the id is taken or out of range.
   void add(int64_t id, std::string_view token);
   int32_t find(std::string_view token) const;  // -1 when there is none
   bool has(int32_t id) const;
