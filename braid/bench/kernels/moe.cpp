@@ -1,6 +1,8 @@
 // Mixtures of experts against one dense layer of the same active parameters: what routing,
 // gathering and many small products cost.
 
+#include <algorithm>
+
 #include "braid/base/format.h"
 #include "braid/bench/fill.h"
 #include "braid/bench/harness.h"
@@ -25,12 +27,24 @@ struct Built {
     ParamBuilder params(ctx, set, 1);
     layer = find_channel(name)->make(options, env, params);
   }
+  // All that may be of that type.
+  void pack(const Context& ctx, WeightType type) {
+    for (Parameter& p : set) {
+      const WeightType own = weight_type_for(p, type);
+      if (own == WeightType::kF32) continue;
+      const Tensor value = p.value;
+      const int64_t cols = value.size(-1);
+      set_weight(p, pack_weight(ctx, own, value.shape(), [&](int64_t row, float* out) {
+                   std::copy_n(value.data() + row * cols, cols, out);
+                 }));
+    }
+  }
   Tensor run(const Context& ctx, const Tensor& x) {
     return layer->forward(ctx, x, Batch::uniform(1, x.size(0)), {});
   }
 };
 
-void bench_size(Bench& bench, const Size& s) {
+void bench_size(Bench& bench, const Size& s, WeightType type) {
   const Context& ctx = bench.context();
   Options experts, dense;
   experts.set("experts", std::to_string(s.experts));
@@ -38,7 +52,11 @@ void bench_size(Bench& bench, const Size& s) {
   experts.set("ffn", std::to_string(s.ffn));
   dense.set("ffn", std::to_string(s.top_k * s.ffn));
   Built moe(ctx, "moe", s.width, experts), swiglu(ctx, "swiglu", s.width, dense);
-  const std::string shape = format("D={} E={} k={} F={}", s.width, s.experts, s.top_k, s.ffn);
+  double bytes = 0;
+  for (Built* b : {&moe, &swiglu}) b->pack(ctx, type);
+  for (const Parameter& p : swiglu.set) bytes += static_cast<double>(p.bytes());
+  const std::string shape =
+      format("{} D={} E={} k={} F={}", weight_type_name(type), s.width, s.experts, s.top_k, s.ffn);
   const double weights = static_cast<double>(3 * s.width * s.top_k * s.ffn);
   for (const int64_t tokens : {2048, 512}) {
     const Tensor x = normal_tensor(ctx, {tokens, s.width}, 1, "x");
@@ -56,7 +74,7 @@ void bench_size(Bench& bench, const Size& s) {
   int64_t at = 0;
   bench.measure({.name = "moe/decode",
                  .shape = "T=1 " + shape,
-                 .work = sizeof(float) * (weights + static_cast<double>(s.experts * s.width)),
+                 .work = bytes + sizeof(float) * static_cast<double>(s.experts * s.width),
                  .limit = Limit::kRead,
                  .run = [&] { moe.run(ctx, x.narrow(0, at++ % many, 1)); }});
 }
@@ -65,7 +83,10 @@ void bench_size(Bench& bench, const Size& s) {
 
 void bench_moe(Bench& bench) {
   if (!bench.wants("moe/prefill") && !bench.wants("moe/decode")) return;
-  for (const Size& s : kSizes) bench_size(bench, s);
+  for (const WeightType type :
+       {WeightType::kF32, WeightType::kBF16, WeightType::kQ8, WeightType::kQ4}) {
+    for (const Size& s : kSizes) bench_size(bench, s, type);
+  }
 }
 
 }  // namespace braid
