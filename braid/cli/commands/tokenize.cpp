@@ -10,6 +10,8 @@
 #include "braid/base/json.h"
 #include "braid/base/strings.h"
 #include "braid/cli/command.h"
+#include "braid/importers/gguf_load.h"
+#include "braid/importers/gguf_tokenizer.h"
 #include "braid/text/tokenizer/tokenizer.h"
 
 namespace braid {
@@ -61,7 +63,13 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const Flags& f) {
     }
   }
   const std::string& folder = f.model.empty() ? f.tokenizer : f.model;
-  if (!is_folder(folder)) throw Error(ErrorKind::kBadInput, format("{} is no folder", folder));
+  if (is_gguf_file(folder)) {
+    const std::shared_ptr<const Tokenizer> own = gguf_tokenizer(GgufFile::open(folder));
+    if (own == nullptr) throw Error(ErrorKind::kBadInput, format("{} has no vocabulary", folder));
+    return own;
+  }
+  if (!is_folder(folder))
+    throw Error(ErrorKind::kBadInput, format("{} is neither a folder nor a GGUF file", folder));
   const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(folder);
   return tokenizer != nullptr ? tokenizer : byte_tokenizer();
 }
@@ -180,8 +188,9 @@ int run(Flags& f) {
 
 std::function<int()> setup_tokenize(CLI::App& app) {
   auto f = std::make_shared<Flags>();
-  app.add_option("-m,--model", f->model,
-                 "Model folder: tokenizer.json, tiktoken.model, or neither for bytes");
+  app.add_option(
+      "-m,--model", f->model,
+      "Model folder (tokenizer.json, tiktoken.model, or neither for bytes) or GGUF file");
   app.add_option("--tokenizer", f->tokenizer, "A tokenizer.json, or a folder with one");
   CLI::Option* text = app.add_option("text", f->text, "Text; or --file; else standard input");
   f->has_text = [text] { return text->count() > 0; };

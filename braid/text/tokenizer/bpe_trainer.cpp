@@ -46,7 +46,7 @@ class Merger {
     for (int32_t w = 0; w < words.size(); ++w) {
       spans_.push_back({symbols_.size(), words.at(w).size()});
       for (const char c : words.at(w)) symbols_.push_back(byte_ids[static_cast<uint8_t>(c)]);
-      count_pairs(w, +1);
+      count_pairs(w);
     }
     for (const auto& [key, pair] : pairs_) queue_.push({pair.count, key});
     changed_.clear();
@@ -116,10 +116,10 @@ class Merger {
     changed_.push_back(key);
   }
 
-  void count_pairs(int32_t word, int64_t sign) {
+  void count_pairs(int32_t word) {
     const Span& s = spans_[static_cast<size_t>(word)];
     for (size_t i = 0; i + 1 < s.size; ++i) {
-      count_pair(word, symbols_[s.begin + i], symbols_[s.begin + i + 1], sign);
+      count_pair(word, symbols_[s.begin + i], symbols_[s.begin + i + 1], +1);
     }
   }
 
@@ -129,15 +129,25 @@ class Merger {
     size_t first = 0;
     while (first + 1 < s.size && !(symbols[first] == left && symbols[first + 1] == right)) ++first;
     if (first + 1 >= s.size) return;
-    count_pairs(word, -1);
     size_t out = first;
     for (size_t i = first; i < s.size; ++out) {
-      const bool here = i + 1 < s.size && symbols[i] == left && symbols[i + 1] == right;
-      symbols[out] = here ? result : symbols[i];
-      i += here ? 2 : 1;
+      if (i + 1 >= s.size || symbols[i] != left || symbols[i + 1] != right) {
+        symbols[out] = symbols[i++];
+        continue;
+      }
+      // What stands before is merged already where it could be, what follows is not.
+      if (out > 0) {
+        count_pair(word, symbols[out - 1], left, -1);
+        count_pair(word, symbols[out - 1], result, +1);
+      }
+      if (i + 2 < s.size) {
+        count_pair(word, right, symbols[i + 2], -1);
+        count_pair(word, result, symbols[i + 2], +1);
+      }
+      symbols[out] = result;
+      i += 2;
     }
     s.size = out;
-    count_pairs(word, +1);
   }
 
   const std::vector<int64_t>& counts_;

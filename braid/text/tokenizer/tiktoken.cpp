@@ -14,7 +14,8 @@
 namespace braid {
 namespace {
 
-// Ids after the ranks that belong to special tokens, named or not.
+// Ids after the ranks that belong to special tokens, named or not. (Kimi's own code spells two
+// more, which have no row in its models.)
 constexpr int32_t kReserved = 256;
 
 struct Ranks {
