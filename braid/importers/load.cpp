@@ -300,16 +300,23 @@ HfCheckpoint open_hf_checkpoint(const std::string& folder) {
 
 namespace {
 
-// The folder's own, or bytes where the vocabulary can only be bytes.
+// The folder's own, or bytes where the vocabulary can only be bytes. Special tokens beyond the
+// model's rows (Gemma 3 1B has one, for images) are noted: only a text that spells them is an
+// error.
 std::shared_ptr<const Tokenizer> tokenizer_of(std::shared_ptr<const Tokenizer> own,
-                                              const std::string& folder, const Model& model) {
+                                              const std::string& folder, const Model& model,
+                                              std::vector<std::string>& notes) {
   const int64_t vocab = model.settings().vocab;
   if (own == nullptr && vocab == 256) return byte_tokenizer();
-  if (own != nullptr && own->vocab_size() > vocab) {
+  if (own == nullptr || own->vocab_size() <= vocab) return own;
+  for (auto id = static_cast<int32_t>(vocab); id < own->vocab_size(); ++id) {
+    if (own->is_special(id) || !own->id_to_token(id).has_value()) continue;
     throw Error(ErrorKind::kBadInput,
                 format("{}: the tokenizer has {} tokens, the model's vocabulary {}", folder,
                        own->vocab_size(), vocab));
   }
+  notes.push_back(
+      format("special tokens {} to {} have no row in the model", vocab, own->vocab_size() - 1));
   return own;
 }
 
@@ -320,7 +327,7 @@ LoadedModel load_model(const Context& ctx, const std::string& path, const LoadOp
   if (!gguf && !is_hf_folder(path)) {
     const std::string folder = saved_folder(path);
     LoadedModel own = load_own(ctx, folder);
-    own.tokenizer = tokenizer_of(load_tokenizer(folder), folder, *own.model);
+    own.tokenizer = tokenizer_of(load_tokenizer(folder), folder, *own.model, own.notes);
     return own;
   }
   HfCheckpoint c = gguf ? open_gguf_checkpoint(path) : open_hf_checkpoint(path);
@@ -331,10 +338,10 @@ LoadedModel load_model(const Context& ctx, const std::string& path, const LoadOp
   if (gguf) {
     const GgufFile file = GgufFile::open(path);
     out.generation = gguf_generation_defaults(file);
-    out.tokenizer = tokenizer_of(gguf_tokenizer(file), path, *out.model);
+    out.tokenizer = tokenizer_of(gguf_tokenizer(file), path, *out.model, c.notes);
   } else {
     out.generation = read_generation_defaults(path);
-    out.tokenizer = tokenizer_of(load_tokenizer(path), path, *out.model);
+    out.tokenizer = tokenizer_of(load_tokenizer(path), path, *out.model, c.notes);
   }
   out.notes = std::move(c.notes);
   return out;
