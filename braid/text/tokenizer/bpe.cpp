@@ -139,6 +139,10 @@ void Bpe::encode_cached(std::string_view segment, ModelScratch& scratch,
 }
 
 void Bpe::encode_segment(std::string_view segment, ModelScratch& scratch) const {
+  if (segment.size() > INT32_MAX) {
+    throw Error(ErrorKind::kBadInput,
+                format("a piece of {} bytes; at most {}", segment.size(), INT32_MAX));
+  }
   scratch.ids.clear();
   if (options_.ignore_merges) {
     if (options_.raw_bytes) scratch.text = map_bytes(segment);

@@ -7,6 +7,11 @@
 #include "braid/base/strings.h"
 
 namespace braid {
+namespace {
+
+constexpr size_t kLongText = size_t{4} << 20;
+
+}  // namespace
 
 struct PipelineTokenizer::Scratch {
   Regex::Scratch regex;
@@ -74,7 +79,8 @@ std::vector<int32_t> PipelineTokenizer::encode(std::string_view text,
   if (options.add_special_tokens) {
     for (const IdTemplate& form : parts_.templates) apply_template(form, ids);
   }
-  // After an error a scratch is dropped, not given back.
+  // One that a long text has grown is dropped, as after an error, not given back.
+  if (text.size() > kLongText) return ids;
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(scratch));
   return ids;

@@ -1,7 +1,6 @@
 // tokenizer.json, with what tokenizer_config.json adds to it.
 
 #include <algorithm>
-#include <array>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
@@ -17,7 +16,7 @@
 namespace braid {
 namespace {
 
-constexpr JsonLimits kLimits{size_t{256} << 20, 64};
+constexpr JsonLimits kLimits{size_t{128} << 20, 64};
 
 const Json& member_or_null(const Json& json, std::string_view key) {
   static const Json null;
