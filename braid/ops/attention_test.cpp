@@ -374,7 +374,8 @@ TEST_CASE("bf16 and q8 caches: prefill and decode attend over what is stored, wh
         CHECK(near);
       }
       const Reference r = reference(c, q.data(), kept_k.data(), kept_v.data(), q.data(), {0, n});
-      CHECK(distance(got, r.out) < kForward);
+      // Decoding over q8 takes queries and probabilities as 16 bits.
+      CHECK(distance(got, r.out) < (type == KvType::kQ8 ? 5e-5 : kForward));
     }
   }
 }

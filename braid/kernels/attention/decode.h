@@ -22,9 +22,9 @@ DecodeBlocks decode_blocks(const AttentionConfig& config, int64_t position);
 // A partial result of one block and one query head: sum of p v [dv], then max and sum of the
 // softmax.
 constexpr int64_t decode_partial_floats(int64_t value_dim) { return value_dim + 2; }
-// Floats of scratch for attention_decode_block.
+// Floats of scratch for attention_decode_block; of those, head_dim + 8 for q8.
 inline int64_t decode_scratch(const AttentionConfig& config) {
-  return config.group() * (kDecodeBlock + config.head_dim);
+  return config.group() * (kDecodeBlock + 2 * config.head_dim + 8);
 }
 
 // The query heads of kv head `kv_head` over block `block`: q is the first of them, of the token at

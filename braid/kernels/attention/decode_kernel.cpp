@@ -10,6 +10,7 @@
 
 #include "braid/base/error.h"
 #include "braid/kernels/attention/decode.h"
+#include "braid/kernels/attention/decode_q8.h"
 #include "braid/kernels/attention/softmax.h"
 #include "braid/kernels/simd/exp2_inl.h"
 
@@ -43,26 +44,6 @@ struct Bf16Rows {
   }
   float at(int64_t row, int64_t column) const {
     return std::bit_cast<float>(static_cast<uint32_t>(x[row * ld + column]) << 16);
-  }
-};
-
-// Codes of four rows lie together (tiles.h); scales are the caller's.
-template <bool kBiased>
-struct Q8Rows {
-  const uint8_t* x;
-  int64_t ld;  // columns
-  V load(int64_t row, int64_t column) const {
-    const hn::RebindToSigned<D> di;
-    const auto* four = reinterpret_cast<const int32_t*>(x + row / 4 * ld * 4) + column;
-    const int bits = static_cast<int>(24 - row % 4 * 8);
-    const auto high = hn::ShiftLeftSame(hn::LoadU(di, four), bits);
-    // The bias is a turned sign bit.
-    const auto code = kBiased ? hn::Xor(high, hn::Set(di, INT32_MIN)) : high;
-    return hn::ConvertTo(D(), hn::ShiftRight<24>(code));
-  }
-  float at(int64_t row, int64_t column) const {
-    const uint8_t code = x[(row / 4 * ld + column) * 4 + row % 4];
-    return static_cast<float>(static_cast<int8_t>(kBiased ? code ^ 0x80 : code));
   }
 };
 
@@ -137,13 +118,6 @@ void weighted_sum(const Sums& s, const Source& x, int64_t begin, int64_t end, in
   }
 }
 
-// x[h][i] *= by[i]
-void scale_rows(int64_t heads, float* x, int64_t ld, const float* by, int64_t begin, int64_t end) {
-  for (int64_t h = 0; h < heads; ++h) {
-    for (int64_t i = begin; i < end; ++i) x[h * ld + i] *= by[i];
-  }
-}
-
 // scores [heads, 64] of one tile.
 void tile_scores(const KvLayout& l, const std::byte* keys, const Sums& s) {
   if (l.type == KvType::kF32) {
@@ -153,17 +127,13 @@ void tile_scores(const KvLayout& l, const std::byte* keys, const Sums& s) {
     const Bf16Rows x{reinterpret_cast<const uint16_t*>(keys), kKvTile};
     weighted_sum(s, x, 0, l.d, kKvTile, false);
   } else {
-    const Q8Rows<true> x{reinterpret_cast<const uint8_t*>(keys), kKvTile};
-    weighted_sum(s, x, 0, l.d, kKvTile, false);
-    const auto* scales = reinterpret_cast<const float*>(keys + l.key_tile() - l.scale_bytes());
-    scale_rows(s.heads, s.out, s.ld_out, scales, 0, kKvTile);
+    q8_scores(l, keys, s.heads, s.w, s.out, s.ld_out);
   }
 }
 
-// out [heads, dv] (+)= values of positions [begin, end) of one tile by their weights, which q8
-// multiplies by its scales.
-void tile_values(const KvLayout& l, const std::byte* values, const Sums& s, float* weights,
-                 int64_t begin, int64_t end, bool accumulate) {
+// out [heads, dv] (+)= values of positions [begin, end) of one tile by their weights.
+void tile_values(const KvLayout& l, const std::byte* values, const Sums& s, int64_t begin,
+                 int64_t end, bool accumulate) {
   if (l.type == KvType::kF32) {
     const F32Rows x{reinterpret_cast<const float*>(values), l.dv};
     weighted_sum(s, x, begin, end, l.dv, accumulate);
@@ -171,10 +141,7 @@ void tile_values(const KvLayout& l, const std::byte* values, const Sums& s, floa
     const Bf16Rows x{reinterpret_cast<const uint16_t*>(values), l.dv};
     weighted_sum(s, x, begin, end, l.dv, accumulate);
   } else {
-    const Q8Rows<false> x{reinterpret_cast<const uint8_t*>(values), l.dv};
-    const auto* scales = reinterpret_cast<const float*>(values + l.value_tile() - l.scale_bytes());
-    scale_rows(s.heads, weights, s.ld_w, scales, begin, end);
-    weighted_sum(s, x, begin, end, l.dv, accumulate);
+    q8_values(l, values, s.heads, s.w, s.ld_w, begin, end, s.out, s.ld_out, accumulate);
   }
 }
 
@@ -206,11 +173,14 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
 
   float* queries = scratch;
   float* scores = queries + group * d;
+  float* taken_apart = scores + group * kDecodeBlock;  // q8 only
+  const bool q8 = kv.layout.type == KvType::kQ8;
   for (int64_t h = 0; h < group; ++h) {
     for (int64_t i = 0; i < d; ++i) queries[h * d + i] = q[h * ld_q + i] * (config.scale * kLog2E);
+    if (q8) q8_query(kv.layout, queries + h * d, taken_apart + h * q8_query_floats(kv.layout));
   }
   for (int64_t t = first_tile; t < end_tile; ++t) {
-    const Sums sums{group, queries, d, scores + t * kKvTile, kDecodeBlock};
+    const Sums sums{group, q8 ? taken_apart : queries, d, scores + t * kKvTile, kDecodeBlock};
     tile_scores(kv.layout, kv.keys(base + t, kv_head), sums);
   }
   const int64_t stride = decode_partial_floats(dv);
@@ -225,9 +195,8 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
   for (int64_t t = first_tile; t < end_tile; ++t) {
     const int64_t begin = std::max<int64_t>(lo - t * kKvTile, 0);
     const int64_t end = std::min(hi - t * kKvTile, kKvTile);
-    float* weights = scores + t * kKvTile;
-    const Sums sums{group, weights, kDecodeBlock, partials, stride};
-    tile_values(kv.layout, kv.values(base + t, kv_head), sums, weights, begin, end, t > first_tile);
+    const Sums sums{group, scores + t * kKvTile, kDecodeBlock, partials, stride};
+    tile_values(kv.layout, kv.values(base + t, kv_head), sums, begin, end, t > first_tile);
   }
 }
 
