@@ -19,6 +19,7 @@ struct Flags {
   std::string prompt;
   std::string prompt_file;
   std::string load_state, save_state;
+  std::string kv = "f32";
   GenerateConfig config;
   std::function<bool()> seed_given;
   CLI::App* app = nullptr;
@@ -105,7 +106,7 @@ int run(Flags& f) {
   if (!f.ignore_eos) f.config.eos = loaded.generation.eos;
   const Draft draft = make_draft(ctx, f, loaded);
   f.config.drafter = draft.drafter.get();
-  SequenceState seq = model->new_sequence(ctx);
+  SequenceState seq = model->new_sequence(ctx, {parse_kv_type(f.kv)});
   if (!f.load_state.empty()) {
     load_sequence(ctx, f.load_state, *model, seq);
     std::fprintf(stderr, "[state %s: %zd tokens reused]\n", f.load_state.c_str(),
@@ -175,6 +176,8 @@ std::function<int()> setup_generate(CLI::App& app) {
                  "Guess what followed the last N tokens before; 0 is off")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{64}));
+  app.add_option("--kv", f->kv, "Type of kept keys and values: f32, bf16 or q8")
+      ->capture_default_str();
   app.add_option("--load-state", f->load_state, "Continue a sequence saved by --save-state");
   app.add_option("--save-state", f->save_state,
                  "Save the whole sequence, to be continued bit for bit");

@@ -89,6 +89,7 @@ Tensor all_logits(const Context& ctx, Model& model, const std::vector<int32_t>& 
     Batch batch;
     batch.seq_starts = {0, n};
     batch.offsets = {at};
+    batch.contexts = {std::ssize(ids)};
     const Tensor h = model.hidden(
         ctx, std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(n)), batch, one);
     const Tensor logits = model.logits(ctx, h);
