@@ -10,6 +10,7 @@
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
+#include "braid/cli/eval_against.h"
 #include "braid/cli/run_model.h"
 #include "braid/report/compress.h"
 #include "braid/train/run.h"
@@ -21,6 +22,7 @@ struct Flags {
   std::string model, data;
   bool binary = false, compare = false;
   int64_t batch = 8, seq_len = 1024, tokens = 0;
+  AgainstFlags against;
   CommonFlags common;
 };
 
@@ -40,7 +42,14 @@ struct TemporaryFolder {
 };
 
 int run(const Flags& f) {
+  const bool against = !f.against.reference.empty();
+  if (!against && !f.against.tokens_file.empty())
+    throw Error(ErrorKind::kUsage, "--tokens-file is for --against; bpb is of a text (--data)");
+  if (f.data.empty() == f.against.tokens_file.empty())
+    throw Error(ErrorKind::kUsage, "give either a text (--data) or, with --against, --tokens-file");
   const Context ctx = f.common.context();
+  if (against)
+    return eval_against(f.common, ctx, load_any_model(ctx, f.model), f.model, f.data, f.against);
   const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
   require_bytes(model->settings());
   DataOptions options;
@@ -85,7 +94,7 @@ std::function<int()> setup_eval(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 40);
   app.add_option("-m,--model", f->model, "Run, checkpoint or Hugging Face folder")->required();
-  app.add_option("--data", f->data, "Text: a file, a folder, .gz, .zst, .dz or .jsonl")->required();
+  app.add_option("--data", f->data, "Text: a file, a folder, .gz, .zst, .dz or .jsonl");
   app.add_flag("--data-binary", f->binary, "Accept files that are not text");
   app.add_option("--seq-len", f->seq_len, "Bytes that a prediction may look back")
       ->capture_default_str()
@@ -95,6 +104,7 @@ std::function<int()> setup_eval(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 60));
   app.add_flag("--compare", f->compare, "Also what gzip -9 and xz -9 make of the same text");
+  f->against.add(app);
   f->common.add(app);
   app.footer("Example: braid eval -m demo/run --data book.txt --compare");
   return [f] { return run(*f); };

@@ -1,0 +1,95 @@
+#include "braid/cli/eval_against.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "braid/base/error.h"
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/base/json.h"
+#include "braid/cli/token_list.h"
+#include "braid/infer/divergence.h"
+
+namespace braid {
+namespace {
+
+constexpr size_t kMostText = size_t{1} << 28;
+
+std::vector<int32_t> tokens_of(const LoadedModel& loaded, const std::string& model,
+                               const std::string& data, const AgainstFlags& f) {
+  const int64_t vocab = loaded.model->settings().vocab;
+  if (!f.tokens_file.empty()) {
+    return read_tokens(read_file(f.tokens_file, kMostText), f.tokens_file, vocab);
+  }
+  EncodeOptions plain;
+  plain.allow_special = false;
+  return require_tokenizer(loaded, model).encode(read_file(data, kMostText), plain);
+}
+
+// The contexts that there are tokens for, ascending.
+std::vector<int64_t> reached(std::vector<int64_t> contexts, int64_t tokens) {
+  std::sort(contexts.begin(), contexts.end());
+  contexts.erase(std::unique(contexts.begin(), contexts.end()), contexts.end());
+  std::vector<int64_t> out;
+  for (const int64_t c : contexts) {
+    if (c <= tokens) {
+      out.push_back(c);
+    } else {
+      std::fprintf(stderr, "%s\n",
+                   format("left out: a context of {} tokens, there are {}", c, tokens).c_str());
+    }
+  }
+  if (!out.empty()) return out;
+  throw Error(ErrorKind::kUsage, format("{} tokens reach none of the contexts, the smallest is {}; "
+                                        "give a longer text or --contexts",
+                                        tokens, contexts.front()));
+}
+
+}  // namespace
+
+void AgainstFlags::add(CLI::App& app) {
+  app.add_option("--against", reference,
+                 "Compare predictions with this model's: KL and top-1 agreement in place of bpb");
+  app.add_option("--tokens-file", tokens_file, "With --against: token ids in place of --data");
+  app.add_option("--contexts", contexts, "With --against: after how many tokens")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 22));
+}
+
+int eval_against(const CommonFlags& common, const Context& ctx, LoadedModel loaded,
+                 const std::string& model, const std::string& data, const AgainstFlags& f) {
+  const std::vector<int32_t> ids = tokens_of(loaded, model, data, f);
+  const std::vector<int64_t> contexts = reached(f.contexts, std::ssize(ids));
+  const LoadedModel reference = load_any_model(ctx, f.reference);
+  const std::vector<Divergence> found =
+      divergence(ctx, *loaded.model, *reference.model, ids, contexts);
+  Json rows = Json::array();
+  for (const Divergence& d : found) {
+    rows.push(Json::object({{"context", d.context},
+                            {"positions", d.positions},
+                            {"kl", d.kl},
+                            {"worst_kl", d.worst_kl},
+                            {"top1", d.top1}}));
+    if (common.json) continue;
+    if (&d == &found.front()) {
+      std::printf("%10s %10s %14s %14s %10s\n", "context", "positions", "KL, nats", "worst",
+                  "top-1");
+    }
+    std::printf("%10lld %10lld %14.6g %14.6g %9.2f%%\n", static_cast<long long>(d.context),
+                static_cast<long long>(d.positions), d.kl, d.worst_kl, d.top1 * 100);
+  }
+  if (common.json) {
+    const Json out = Json::object(
+        {{"model", model},
+         {"against", f.reference},
+         {"bytes", static_cast<int64_t>(loaded.model->parameters().bytes())},
+         {"reference_bytes", static_cast<int64_t>(reference.model->parameters().bytes())},
+         {"contexts", std::move(rows)}});
+    std::puts(out.dump().c_str());
+  }
+  return 0;
+}
+
+}  // namespace braid
