@@ -1,0 +1,76 @@
+// `braid train-tokenizer` and `braid tokenize` as a person meets them.
+
+#include "braid/base/json.h"
+#include "tests/braid_process.h"
+
+namespace braid::e2e {
+namespace {
+
+std::string sample_text() {
+  std::string text;
+  for (int i = 0; i < 300; ++i)
+    text += format("the {} lowest newest of them, they're {}\n", i, i % 7);
+  return text;
+}
+
+TEST_CASE("a vocabulary is learned, written, read back and used; the same twice") {
+  const Folder folder;
+  write_file(folder / "a.txt", sample_text());
+  const auto train = [&](const std::string& out) {
+    return braid({"train-tokenizer", "--vocab", "400", "--special", "<|endoftext|>", "-o", out,
+                  folder / "a.txt", "--json"});
+  };
+  const Outcome o = train(folder / "one");
+  REQUIRE_MESSAGE(o.code == 0, o.all());
+  CHECK(Json::parse(o.out).at("bytes").as_int() == std::ssize(sample_text()));
+  REQUIRE(train(folder / "two").code == 0);
+  CHECK(read_file(folder / "one/tokenizer.json") == read_file(folder / "two/tokenizer.json"));
+  const Outcome again = train(folder / "one");  // nothing is overwritten
+  CHECK(again.code == 2);
+  CHECK(again.err.find("exists") != std::string::npos);
+
+  const std::string text = "the lowest \xE4\xB8\x96 they're<|endoftext|>";
+  const Outcome ids = braid({"tokenize", "-m", folder / "one", "--ids", text});
+  REQUIRE_MESSAGE(ids.code == 0, ids.all());
+  CHECK(ids.out.ends_with(",0\n"));  // the special token
+  const Outcome back = braid({"tokenize", "-m", folder / "one", "--decode", ids.out});
+  CHECK(back.out == text + "\n");
+  const Outcome skipped =
+      braid({"tokenize", "-m", folder / "one", "--decode", "--skip-special", ids.out});
+  CHECK(skipped.out == "the lowest \xE4\xB8\x96 they're\n");
+  const Outcome untrusted = braid(
+      {"tokenize", "--tokenizer", folder / "one/tokenizer.json", "--untrusted", "--json", text});
+  REQUIRE_MESSAGE(untrusted.code == 0, untrusted.all());
+  for (const Json& id : Json::parse(untrusted.out).at("ids").elements()) CHECK(id.as_int() != 0);
+}
+
+TEST_CASE("a folder without a tokenizer is read as bytes") {
+  const Folder folder;
+  const Outcome o = braid({"tokenize", "-m", folder.path(), "--ids", "Hi"});
+  CHECK(o.code == 0);
+  CHECK(o.out == "72,105\n");
+}
+
+TEST_CASE("what cannot be is one line and an exit code") {
+  const Folder folder;
+  write_file(folder / "a.txt", "aaa bbb");
+  write_file(folder / "tokenizer.json", R"({"model":{"type":"Nonsense"}})");
+  const auto refuses = [](const Args& args, int code, const char* word) {
+    const Outcome o = braid(args);
+    CHECK_MESSAGE(o.code == code, o.all());
+    CHECK_MESSAGE(o.err.find(word) != std::string::npos, o.all());
+  };
+  refuses({"tokenize", "text"}, 2, "--model");
+  refuses({"tokenize", "-m", folder.path(), "text"}, 3, "Nonsense");
+  refuses({"tokenize", "-m", "/nonexistent", "text"}, 3, "/nonexistent");
+  remove_file(folder / "tokenizer.json");
+  refuses({"tokenize", "-m", folder.path(), "--decode", "1,x"}, 2, "'x'");
+  refuses({"tokenize", "-m", folder.path(), "--decode", "256"}, 2, "256");
+  refuses({"train-tokenizer", "-o", folder / "o", "--vocab", "9", folder / "a.txt"}, 2, "256");
+  refuses({"train-tokenizer", "-o", folder / "o", "--cut", "gpt9", folder / "a.txt"}, 2, "gpt2");
+  refuses({"train-tokenizer", "-o", folder / "o", folder / "missing"}, 3, "missing");
+  CHECK_FALSE(path_exists(folder / "o"));
+}
+
+}  // namespace
+}  // namespace braid::e2e
