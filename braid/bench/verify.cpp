@@ -304,7 +304,8 @@ void verify_model(const Context& ctx, Model& model, const VerifyOptions& options
   SequenceState* const one[] = {&seq};
   double error = 0;
   for (int64_t at = 0; at < options.tokens;) {
-    const int64_t n = at == 0 ? options.tokens - 9 : 1;  // one prefill, then steps
+    const int64_t n =
+        at == 0 ? std::max<int64_t>(1, options.tokens - 9) : 1;  // one prefill, then steps
     Batch b;
     b.seq_starts = {0, n};
     b.offsets = {at};
@@ -334,7 +335,11 @@ void perturb_small_parameters(Model& model, uint64_t seed) {
 }
 
 std::vector<VerifyCheck> verify_stack(const Context& ctx, Model& model,
-                                      const VerifyOptions& options) {
+                                      const VerifyOptions& asked) {
+  VerifyOptions options = asked;
+  if (const int64_t positions = model.settings().positions; positions > 0) {
+    options.tokens = std::min(options.tokens, positions);
+  }
   std::vector<VerifyCheck> out;
   std::set<std::string> done;  // layers of equal kind and options are verified once
   for (const Model::SubLayer& sub : model.sublayers()) {

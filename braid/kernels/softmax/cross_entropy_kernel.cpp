@@ -52,6 +52,19 @@ float exp_row(float* z, int64_t n, float m) {
   return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
+// l = cap tanh(z / cap) in place; keeps dl/dz = 1 - (l / cap)^2 for the caller in `slope`.
+void cap_row(float* z, int64_t n, float cap, float* slope) {
+  const D d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto size = hn::Set(d, cap), by = hn::Set(d, 1.0f / cap), one = hn::Set(d, 1.0f);
+  for (int64_t i = 0; i < n; i += lanes) {
+    const auto mask = hn::FirstN(d, static_cast<size_t>(n - i < lanes ? n - i : lanes));
+    const auto t = hn::Tanh(d, hn::Mul(hn::MaskedLoad(mask, d, z + i), by));
+    hn::BlendedStore(hn::NegMulAdd(t, t, one), mask, d, slope + i);
+    hn::BlendedStore(hn::Mul(size, t), mask, d, z + i);
+  }
+}
+
 void scale_row(float* z, int64_t n, float by) {
   const D d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -78,28 +91,16 @@ HWY_EXPORT(row_max);
 HWY_EXPORT(exp_row);
 HWY_EXPORT(scale_row);
 HWY_EXPORT(softmax_row);
+HWY_EXPORT(cap_row);
 
 float softmax_row_f32(float* z, int64_t n) { return HWY_DYNAMIC_DISPATCH(softmax_row)(z, n); }
-
-namespace {
-
-// l = cap tanh(z / cap); keeps dl/dz = 1 - (l / cap)^2 for the caller in `slope`.
-void cap_row(float* z, int64_t n, float cap, float* slope) {
-  for (int64_t i = 0; i < n; ++i) {
-    const float t = std::tanh(z[i] / cap);
-    slope[i] = 1.0f - t * t;
-    z[i] = cap * t;
-  }
-}
-
-}  // namespace
 
 CrossEntropyRow cross_entropy_row_f32(float* z, int64_t n, int64_t target, float cap, float z_coef,
                                       float scale) {
   thread_local std::vector<float> slope;
   if (cap > 0) {
     slope.resize(static_cast<size_t>(n));
-    cap_row(z, n, cap, slope.data());
+    HWY_DYNAMIC_DISPATCH(cap_row)(z, n, cap, slope.data());
   }
   const float at_target = z[target];
   const float m = HWY_DYNAMIC_DISPATCH(row_max)(z, n);
