@@ -60,18 +60,18 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
   plan.stack = model.canonical_stack();
   count_parameters(model, plan);
   {
-    SequenceState seq = model.new_sequence(ctx);
+    SequenceState seq = model.new_sequence(ctx, options.state);
     const std::vector<int32_t> ids(static_cast<size_t>(options.prefill), 0);
     counters.product_flops = 0;
     advance(ctx, model, seq, ids);
     plan.prefill_flops = counters.product_flops;
     plan.prefill_seconds = plan.prefill_flops / (plan.limits.peak_gflops * 1e9);
   }
-  SequenceState seq = model.new_sequence(ctx);
+  SequenceState seq = model.new_sequence(ctx, options.state);
   for (const int64_t tokens : options.contexts) {
     PlanContext c;
     c.tokens = tokens;
-    c.state_bytes = model.state_bytes(tokens);
+    c.state_bytes = model.state_bytes(tokens, options.state);
     c.decode_flops = decode_flops(model, ctx, counters, seq, tokens);
     plan.contexts.push_back(c);
   }

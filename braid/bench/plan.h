@@ -9,6 +9,7 @@
 #include "braid/base/json.h"
 #include "braid/bench/limits.h"
 #include "braid/stack/settings.h"
+#include "braid/state/state_options.h"
 
 namespace braid {
 
@@ -20,6 +21,7 @@ struct PlanOptions {
   int64_t accumulate = 1;
   bool recompute = false;
   bool use_muon = true;
+  StateOptions state = {};  // of the sequences
 };
 
 struct PlanContext {

@@ -16,6 +16,7 @@ std::function<int()> setup_plan(CLI::App& app) {
     ModelFlags model;
     CommonFlags common;
     PlanOptions options;
+    std::string kv = "f32";
   };
   auto f = std::make_shared<Flags>();
   app.add_option("target", f->target, "A stack expression, a model.toml, or a run folder");
@@ -28,6 +29,8 @@ std::function<int()> setup_plan(CLI::App& app) {
   app.add_option("--prefill", f->options.prefill, "Prompt tokens whose prefill is predicted")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("--kv", f->kv, "Type of kept keys and values: f32, bf16 or q8")
+      ->capture_default_str();
   app.add_option("--batch", f->options.batch, "Sequences in a training step")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
@@ -46,6 +49,7 @@ std::function<int()> setup_plan(CLI::App& app) {
       (file ? f->model.model : f->model.stack) = f->target;
     }
     const ModelSettings settings = f->model.settings();
+    f->options.state.kv = parse_kv_type(f->kv);
     f->options = fitted(f->options, settings.positions);
     std::sort(f->options.contexts.begin(), f->options.contexts.end());
     for (const int64_t c : f->options.contexts) {
