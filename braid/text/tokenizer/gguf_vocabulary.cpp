@@ -19,6 +19,7 @@ struct Pre {
   std::string_view name;
   std::vector<std::string_view> regexes;
   bool ignore_merges = false;
+  bool add_bos = false;  // where the file does not say
 };
 
 const std::vector<Pre>& pre_table() {
@@ -29,9 +30,9 @@ const std::vector<Pre>& pre_table() {
       {"gpt2", {kGpt2Regex}},
       {"olmo", {kGpt2Regex}},
       {"mpt", {kGpt2Regex}},
-      {"llama-bpe", {kLlama3Regex}, true},
-      {"llama3", {kLlama3Regex}, true},
-      {"llama-v3", {kLlama3Regex}, true},
+      {"llama-bpe", {kLlama3Regex}, true, true},
+      {"llama3", {kLlama3Regex}, true, true},
+      {"llama-v3", {kLlama3Regex}, true, true},
       {"smaug-bpe", {kLlama3Regex}},
       {"glm4", {kLlama3Regex}},
       {"chatglm-bpe", {kLlama3Regex}},
@@ -44,8 +45,8 @@ const std::vector<Pre>& pre_table() {
       {"gpt-4o", {kO200kRegex}},
       {"o200k", {kO200kRegex}},
       {"minimax-m2", {kO200kRegex}},
-      {"tekken", {kTekkenRegex}, true},
-      {"kimi-k2", {kKimiRegex}},
+      {"tekken", {kTekkenRegex}, true, true},
+      {"kimi-k2", {kKimiRegex}, true},
       {"deepseek-v3", {kDigits3Regex, kEastAsianRegex, kDeepseek3Regex}},
       {"deepseek-r1-qwen", {kQwen2Regex}},
   };
@@ -124,18 +125,20 @@ std::vector<BpeMerge> parse_merges(const GgufVocabulary& v, const Vocabulary& vo
   return merges;
 }
 
-PipelineParts gpt2_parts(const GgufVocabulary& v) {
-  const std::vector<Pre>& table = pre_table();
-  const auto pre =
-      std::find_if(table.begin(), table.end(), [&](const Pre& p) { return p.name == v.pre; });
-  if (pre == table.end()) {
-    throw Error(ErrorKind::kBadInput,
-                format("tokenizer.ggml.pre '{}' is not known", printable(v.pre)));
+const Pre& pre_of(const GgufVocabulary& v) {
+  for (const Pre& p : pre_table()) {
+    if (p.name == v.pre) return p;
   }
+  throw Error(ErrorKind::kBadInput,
+              format("tokenizer.ggml.pre '{}' is not known", printable(v.pre)));
+}
+
+PipelineParts gpt2_parts(const GgufVocabulary& v) {
+  const Pre& pre = pre_of(v);
   Vocabulary vocabulary = vocabulary_of(v);
   const std::vector<BpeMerge> merges = parse_merges(v, vocabulary);
-  return byte_bpe_parts(std::move(vocabulary), merges, pre->regexes, RegexSyntax::kOniguruma,
-                        pre->ignore_merges);
+  return byte_bpe_parts(std::move(vocabulary), merges, pre.regexes, RegexSyntax::kOniguruma,
+                        pre.ignore_merges);
 }
 
 // SentencePiece's BPE: the pair whose merged token has the highest score goes first.
@@ -203,7 +206,7 @@ std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const GgufVocabulary& v) {
   }
   parts.added = added_of(v);
   IdTemplate form;
-  if (v.add_bos.value_or(v.model == "llama") && v.bos) form.push_back(*v.bos);
+  if (v.add_bos.value_or(v.model == "llama" || pre_of(v).add_bos) && v.bos) form.push_back(*v.bos);
   form.push_back(kTextItself);
   if (v.add_eos.value_or(false) && v.eos) form.push_back(*v.eos);
   if (form.size() > 1) parts.templates.push_back(std::move(form));

@@ -96,6 +96,20 @@ TEST_CASE("special tokens in untrusted text stay text") {
   CHECK(t->is_special(t->encode(text, {.add_special_tokens = false})[0]));
 }
 
+TEST_CASE("no vocabulary turns untrusted text into a special token") {
+  for (const std::string& folder : testing::golden_folders("tokenizers", "cases.json")) {
+    CAPTURE(folder);
+    const auto t = load_tokenizer(folder);
+    const int32_t unk = t->token_to_id("<unk>").value_or(t->token_to_id("[UNK]").value_or(-1));
+    std::string text = "<s>a</s> <s> </s> <mask>";
+    for (const int32_t id : t->special_ids()) text += *t->id_to_token(id);
+    for (const int32_t id :
+         t->encode(text, {.add_special_tokens = false, .allow_special = false})) {
+      CHECK((id == unk || !t->is_special(id)));
+    }
+  }
+}
+
 TEST_CASE("unknown components are named") {
   const auto with = [](const char* key, const char* value) {
     return format(R"({{"{}": {}, "model": {{"type":"BPE","vocab":{{"a":0}},"merges":[]}}}})", key,

@@ -84,7 +84,7 @@ std::unique_ptr<TokenModel> parse_bpe(const Json& json, bool raw_bytes) {
   return std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(o));
 }
 
-std::unique_ptr<TokenModel> parse_unigram(const Json& json) {
+std::unique_ptr<TokenModel> parse_unigram(const Json& json, const std::vector<AddedToken>& added) {
   Vocabulary vocabulary;
   std::vector<double> scores;
   for (const Json& pair : json.at("vocab").elements()) {
@@ -104,7 +104,11 @@ std::unique_ptr<TokenModel> parse_unigram(const Json& json) {
   }
   o.unk = static_cast<int32_t>(std::max<int64_t>(unk, -1));
   o.byte_fallback = bool_or(json, "byte_fallback", false);
-  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), o);
+  for (const AddedToken& t : added) {
+    const int32_t id = vocabulary.find(t.content);
+    if (t.special && id >= 0) o.apart.push_back(id);
+  }
+  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), std::move(o));
 }
 
 // Files of early versions have no "type".
@@ -115,10 +119,11 @@ std::string model_type(const Json& json) {
   return json.find("max_input_chars_per_word") != nullptr ? "WordPiece" : "WordLevel";
 }
 
-std::unique_ptr<TokenModel> parse_model(const Json& json, bool raw_bytes) {
+std::unique_ptr<TokenModel> parse_model(const Json& json, bool raw_bytes,
+                                        const std::vector<AddedToken>& added) {
   const std::string type = model_type(json);
   if (type == "BPE") return parse_bpe(json, raw_bytes);
-  if (type == "Unigram") return parse_unigram(json);
+  if (type == "Unigram") return parse_unigram(json, added);
   if (type == "WordLevel") {
     return std::make_unique<WordLevel>(parse_vocab(json.at("vocab")),
                                        string_or(json, "unk_token", "<unk>"));
@@ -184,7 +189,7 @@ std::shared_ptr<const Tokenizer> parse_tokenizer_json(std::string_view text,
            parts.pretokenizers.back()->maps_bytes();
   });
   if (raw_bytes) parts.pretokenizers.pop_back();
-  parts.model = with_context("model", [&] { return parse_model(model, raw_bytes); });
+  parts.model = with_context("model", [&] { return parse_model(model, raw_bytes, parts.added); });
   parts.templates = parse_postprocessor(member_or_null(json, "post_processor"));
   parts.decoder =
       with_context("decoder", [&] { return parse_decoder(member_or_null(json, "decoder")); });

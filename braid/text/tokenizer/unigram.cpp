@@ -19,7 +19,8 @@ size_t slot_of(uint64_t key) { return mix_bits(key * 0xD6E8FEB86659FD93ULL); }
 }  // namespace
 
 Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores, UnigramOptions options)
-    : vocabulary_(std::move(vocabulary)), scores_(std::move(scores)), options_(options) {
+    : vocabulary_(std::move(vocabulary)), scores_(std::move(scores)), options_(std::move(options)) {
+  std::sort(options_.apart.begin(), options_.apart.end());
   BRAID_CHECK(scores_.size() == static_cast<size_t>(vocabulary_.size()));
   unk_score_ = *std::min_element(scores_.begin(), scores_.end()) - kUnknownPenalty;
   if (options_.byte_fallback) byte_tokens_ = byte_token_ids(vocabulary_);
@@ -59,7 +60,7 @@ void Unigram::build_trie() {
   edges_.resize(1024);
   ends_.assign(1, -1);
   for (int32_t id = 0; id < vocabulary_.size(); ++id) {
-    if (!vocabulary_.has(id)) continue;
+    if (!vocabulary_.has(id) || is_apart(id)) continue;
     int32_t node = 0;
     for (const char c : vocabulary_.at(id)) node = add_child(node, static_cast<uint8_t>(c));
     ends_[static_cast<size_t>(node)] = id;  // of equal strings the last
@@ -101,8 +102,12 @@ void Unigram::cut(std::string_view piece, ModelScratch& scratch) const {
   }
 }
 
+bool Unigram::is_apart(int32_t id) const {
+  return std::binary_search(options_.apart.begin(), options_.apart.end(), id);
+}
+
 void Unigram::emit(std::string_view token, std::vector<int32_t>& ids) const {
-  if (const int32_t id = vocabulary_.find(token); id >= 0) {
+  if (const int32_t id = vocabulary_.find(token); id >= 0 && !is_apart(id)) {
     ids.push_back(id);
     return;
   }

@@ -8,6 +8,8 @@ namespace braid {
 struct UnigramOptions {
   int32_t unk = -1;  // -1: a character without a token is an error
   bool byte_fallback = false;
+  // Ids that text never becomes: special tokens, which are found before or not at all.
+  std::vector<int32_t> apart;
 };
 
 class Unigram final : public TokenModel {
@@ -24,6 +26,7 @@ class Unigram final : public TokenModel {
   int32_t add_child(int32_t node, uint8_t byte);
   void build_trie();
   void cut(std::string_view piece, ModelScratch& scratch) const;
+  bool is_apart(int32_t id) const;
   void emit(std::string_view token, std::vector<int32_t>& ids) const;
 
   Vocabulary vocabulary_;
