@@ -107,6 +107,8 @@ TEST_CASE("settings: the words of Hugging Face configs") {
   CHECK(s.vocab == 1000);
   CHECK(!s.tie_embeddings);
   CHECK(s.norm_eps == 1e-5);
+  CHECK(parse_settings("layer_norm_epsilon = 1e-5").norm_eps == 1e-5);
+  CHECK(parse_settings("layer_norm_eps = 1e-3").norm_eps == 1e-3);
   CHECK(error_of("width = 128\nhidden_size = 128\n").find("set the same; keep one") !=
         std::string::npos);
 }
