@@ -75,7 +75,9 @@ HWY_INLINE void quantise_block(WeightType type, const float* HWY_RESTRICT x, Sto
     const float extra = scale * static_cast<float>(total);
     std::memcpy(extra_at, &extra, 4);
   } else {
-    const int32_t extra = total * (type == WeightType::kQ8 ? -128 : -8);
+    // Unsigned: numbers of a block with a NaN are anything.
+    const uint32_t extra =
+        0u - static_cast<uint32_t>(total) * (type == WeightType::kQ8 ? 128u : 8u);
     std::memcpy(extra_at, &extra, 4);
   }
 }
