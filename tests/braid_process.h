@@ -52,6 +52,7 @@ class Folder {
 struct Setting {
   Args environment;                       // "NAME=value", over the inherited one without BRAID_*
   std::string stdout_path;                // a file instead of a pipe
+  std::string stdin_path;                 // a file to read from
   uint64_t most_file_bytes = UINT64_MAX;  // a write beyond fails, as on a full disk
 };
 
@@ -122,6 +123,9 @@ class Process {
     }
     const int out = setting.stdout_path.empty() ? ::fileno(out_)
                                                 : ::open(setting.stdout_path.c_str(), O_WRONLY);
+    if (!setting.stdin_path.empty()) {
+      ::dup2(::open(setting.stdin_path.c_str(), O_RDONLY), STDIN_FILENO);
+    }
     ::dup2(out, STDOUT_FILENO);
     ::dup2(::fileno(err_), STDERR_FILENO);
     Args environment;

@@ -9,6 +9,7 @@
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
+#include "braid/cli/interrupt.h"
 
 namespace braid {
 namespace {
@@ -126,5 +127,10 @@ void start_signal_thread() {
 void watch_interrupt() { watching = true; }
 
 bool interrupted() { return interrupts > 0; }
+
+void unwatch_interrupt() {
+  watching = false;
+  interrupts = 0;
+}
 
 }  // namespace braid

@@ -5,6 +5,7 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/cli/sequence_file.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/state/state_file.h"
 #include "braid/train/checkpoint.h"
@@ -69,16 +70,24 @@ std::string model_identity(const Model& model) {
 
 }  // namespace
 
-void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence) {
+void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence,
+                   const std::string& notes) {
   StateFileWriter out;
   out.text("stack", model.canonical_stack());
   out.text("model", model_identity(model));
+  if (!notes.empty()) out.text("notes", notes);
   sequence.save(out);
   out.write(path);
 }
 
-void load_sequence(const Context& ctx, const std::string& path, const Model& model,
-                   SequenceState& sequence) {
+void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence) {
+  save_sequence(path, model, sequence, "");
+}
+
+namespace {
+
+// The file, known to be of this model.
+StateFileReader open_state(const Context& ctx, const std::string& path, const Model& model) {
   StateFileReader in(ctx, path);
   if (in.text("stack") != model.canonical_stack()) {
     throw Error(ErrorKind::kBadInput, format("{} is a state of \"{}\", the model is \"{}\"", path,
@@ -91,6 +100,21 @@ void load_sequence(const Context& ctx, const std::string& path, const Model& mod
                "model's is {})",
                path, in.text("model"), id));
   }
+  return in;
+}
+
+}  // namespace
+
+void load_sequence(const Context& ctx, const std::string& path, const Model& model,
+                   SequenceState& sequence) {
+  StateFileReader in = open_state(ctx, path, model);
+  sequence.load(in);
+}
+
+void load_sequence(const Context& ctx, const std::string& path, const Model& model,
+                   SequenceState& sequence, std::string& notes) {
+  StateFileReader in = open_state(ctx, path, model);
+  notes = in.text("notes");
   sequence.load(in);
 }
 

@@ -8,6 +8,7 @@
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
+#include "braid/cli/draft.h"
 #include "braid/cli/run_model.h"
 #include "braid/state/state_file.h"
 
@@ -73,28 +74,6 @@ void report(const Flags& f, const GenerateResult& r, const SequenceState& seq, i
     std::fprintf(stderr, "[drafting was slower and is off: %s]\n", r.draft.off.c_str());
 }
 
-// The drafter the flags ask for, and what it lives on.
-struct Draft {
-  LoadedModel model;
-  std::unique_ptr<Drafter> drafter;
-};
-
-Draft make_draft(const Context& ctx, const Flags& f, const LoadedModel& target) {
-  Draft d;
-  if (!f.draft.empty() && f.draft_ngram > 0)
-    throw Error(ErrorKind::kUsage, "--draft and --draft-ngram are both given; use one");
-  if (f.draft_ngram > 0) d.drafter = ngram_drafter(f.draft_ngram);
-  if (f.draft.empty()) return d;
-  d.model = load_any_model(ctx, f.draft);
-  const int64_t vocab = d.model.model->settings().vocab, wanted = target.model->settings().vocab;
-  if (vocab != wanted) {
-    throw Error(ErrorKind::kUsage, format("--draft {} has a vocabulary of {}, the model of {}",
-                                          f.draft, vocab, wanted));
-  }
-  d.drafter = model_drafter(ctx, *d.model.model);
-  return d;
-}
-
 int run(Flags& f) {
   if (f.greedy) f.config.sampling.temperature = 0;
   check_sampling(f.config.sampling);
@@ -104,7 +83,7 @@ int run(Flags& f) {
   Model* model = loaded.model.get();
   apply_defaults(loaded.generation, *f.app, f.config.sampling);
   if (!f.ignore_eos) f.config.eos = loaded.generation.eos;
-  const Draft draft = make_draft(ctx, f, loaded);
+  const Draft draft = make_draft(ctx, f.draft, f.draft_ngram, *loaded.model);
   f.config.drafter = draft.drafter.get();
   SequenceState seq = model->new_sequence(ctx, {parse_kv_type(f.kv)});
   if (!f.load_state.empty()) {
