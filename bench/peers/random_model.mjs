@@ -55,6 +55,8 @@ const matrix = (name, rows, columns, gain = 1) =>
 const all = (name, dims, value) => add(name, dims, { value });
 
 const D = c.hidden_size;
+// What a layer adds is small beside what it reads, as in trained models; else small errors grow.
+const back = 0.3;
 const zero = shape === "qwen3_next" ? 0 : 1;  // norms centred on zero
 matrix("model.embed_tokens.weight", vocab, D, 2);
 all("model.norm.weight", [D], zero);
@@ -75,26 +77,27 @@ for (let i = 0; i < c.num_hidden_layers; ++i) {
     add(a + "A_log", [c.linear_num_value_heads], { low: 0, high: Math.log(16) });
     add(a + "dt_bias", [c.linear_num_value_heads], { low: -6.9, high: -2.25 });
     all(a + "norm.weight", [c.linear_value_head_dim], 1);
-    matrix(a + "out_proj.weight", D, values);
+    matrix(a + "out_proj.weight", D, values, back);
   } else {
     const a = p + "self_attn.";
     matrix(a + "q_proj.weight", shape === "qwen3_next" ? 2 * q : q, D);
     matrix(a + "k_proj.weight", kv, D);
     matrix(a + "v_proj.weight", kv, D);
-    matrix(a + "o_proj.weight", D, q);
+    matrix(a + "o_proj.weight", D, q, back);
     all(a + "q_norm.weight", [c.head_dim], zero);
     all(a + "k_norm.weight", [c.head_dim], zero);
   }
   const mlp = (at, F) => {
     matrix(at + "gate_proj.weight", F, D);
     matrix(at + "up_proj.weight", F, D);
-    matrix(at + "down_proj.weight", D, F);
+    matrix(at + "down_proj.weight", D, F, back);
   };
   if (c.num_experts === undefined) {
     mlp(p + "mlp.", c.intermediate_size);
     continue;
   }
-  matrix(p + "mlp.gate.weight", c.num_experts, D);
+  // Decisive, as trained routers are: near ties would make any two roundings pick other experts.
+  matrix(p + "mlp.gate.weight", c.num_experts, D, 8);
   for (let e = 0; e < c.num_experts; ++e) mlp(`${p}mlp.experts.${e}.`, c.moe_intermediate_size);
   mlp(p + "mlp.shared_expert.", c.shared_expert_intermediate_size);
   matrix(p + "mlp.shared_expert_gate.weight", 1, D);
