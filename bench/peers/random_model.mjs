@@ -55,8 +55,6 @@ const matrix = (name, rows, columns, gain = 1) =>
 const all = (name, dims, value) => add(name, dims, { value });
 
 const D = c.hidden_size;
-// What a layer adds is small beside what it reads, as in trained models; else small errors grow.
-const back = 0.3;
 const zero = shape === "qwen3_next" ? 0 : 1;  // norms centred on zero
 matrix("model.embed_tokens.weight", vocab, D, 2);
 all("model.norm.weight", [D], zero);
@@ -71,33 +69,36 @@ for (let i = 0; i < c.num_hidden_layers; ++i) {
     const keys = c.linear_num_key_heads * c.linear_key_head_dim;
     const values = c.linear_num_value_heads * c.linear_value_head_dim;
     const a = p + "linear_attn.";
-    matrix(a + "in_proj_qkvz.weight", 2 * keys + 2 * values, D);
+    // Keys resemble queries, as in trained layers: the product of unrelated ones is near zero, and
+    // the norm behind it would make a sign of its rounding.
+    const d = c.linear_key_head_dim, group = (2 * keys + 2 * values) / c.linear_num_key_heads;
+    const like = (row) => (row % group >= d && row % group < 2 * d ? row - d : -1);
+    add(a + "in_proj_qkvz.weight", [2 * keys + 2 * values, D], { std: 1 / Math.sqrt(D), like });
     matrix(a + "in_proj_ba.weight", 2 * c.linear_num_value_heads, D);
-    add(a + "conv1d.weight", [2 * keys + values, 1, c.linear_conv_kernel_dim], { std: 0.5 });
+    add(a + "conv1d.weight", [2 * keys + values, 1, c.linear_conv_kernel_dim], { std: 0.1, last: 1 });
     add(a + "A_log", [c.linear_num_value_heads], { low: 0, high: Math.log(16) });
     add(a + "dt_bias", [c.linear_num_value_heads], { low: -6.9, high: -2.25 });
     all(a + "norm.weight", [c.linear_value_head_dim], 1);
-    matrix(a + "out_proj.weight", D, values, back);
+    matrix(a + "out_proj.weight", D, values);
   } else {
     const a = p + "self_attn.";
     matrix(a + "q_proj.weight", shape === "qwen3_next" ? 2 * q : q, D);
     matrix(a + "k_proj.weight", kv, D);
     matrix(a + "v_proj.weight", kv, D);
-    matrix(a + "o_proj.weight", D, q, back);
+    matrix(a + "o_proj.weight", D, q);
     all(a + "q_norm.weight", [c.head_dim], zero);
     all(a + "k_norm.weight", [c.head_dim], zero);
   }
   const mlp = (at, F) => {
     matrix(at + "gate_proj.weight", F, D);
     matrix(at + "up_proj.weight", F, D);
-    matrix(at + "down_proj.weight", D, F, back);
+    matrix(at + "down_proj.weight", D, F);
   };
   if (c.num_experts === undefined) {
     mlp(p + "mlp.", c.intermediate_size);
     continue;
   }
-  // Decisive, as trained routers are: near ties would make any two roundings pick other experts.
-  matrix(p + "mlp.gate.weight", c.num_experts, D, 8);
+  matrix(p + "mlp.gate.weight", c.num_experts, D);
   for (let e = 0; e < c.num_experts; ++e) mlp(`${p}mlp.experts.${e}.`, c.moe_intermediate_size);
   mlp(p + "mlp.shared_expert.", c.shared_expert_intermediate_size);
   matrix(p + "mlp.shared_expert_gate.weight", 1, D);
@@ -126,13 +127,21 @@ const bf16 = (v) => {
 };
 for (const t of tensors) {
   const n = count(t.dims), width = t.dims.length === 2 ? t.dims[1] : n;
+  const taps = t.dims[t.dims.length - 1];
   const values = new Uint16Array(n);
   if (t.fill.std !== undefined) {
     const scaled = new Uint32Array(table.map((v) => v * t.fill.std).buffer);
+    const starts = [];
     for (let row = 0; row < n; row += width) {
       const start = Math.floor(random() * (table.length - width));
+      starts.push(start);
       for (let j = 0; j < width; ++j) values[row + j] = (scaled[start + j] + 0x8000) >>> 16;
+      const other = t.fill.like?.(row / width) ?? -1;
+      for (let j = 0; other >= 0 && j < width; ++j)
+        values[row + j] = bf16(t.fill.std * (0.8 * table[starts[other] + j] + 0.6 * table[start + j]));
     }
+    // A convolution that mostly looks at the token itself.
+    for (let j = taps - 1; t.fill.last !== undefined && j < n; j += taps) values[j] = bf16(t.fill.last);
   } else {
     for (let j = 0; j < n; ++j)
       values[j] = bf16(t.fill.value ?? t.fill.low + random() * (t.fill.high - t.fill.low));
