@@ -96,7 +96,7 @@ struct Golden {
   explicit Golden(const std::string& path)
       : folder(path),
         expected(SafetensorsFile::open(join_path(path, "expected.safetensors"))),
-        loaded(load_model(ctx, path)),
+        loaded(load_model(ctx, path, {.weights = WeightType::kF32})),
         vocab(loaded.model->settings().vocab) {
     for (const int64_t id : expected.to_i64("input_ids")) ids.push_back(static_cast<int32_t>(id));
   }

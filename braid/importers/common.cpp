@@ -298,8 +298,9 @@ void read_experts(ConfigReader& config, int64_t experts, int64_t top_k, int64_t 
                   MoeSettings& m) {
   m.experts =
       config.integer({"num_experts", "num_local_experts", "n_routed_experts"}, experts, 1 << 16);
-  m.top_k =
-      config.integer({"num_experts_per_tok", "experts_per_token", "top_k_experts"}, top_k, 1 << 16);
+  m.top_k = config.integer(
+      {"num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts"}, top_k,
+      1 << 16);
   m.ffn = ffn;
   if (m.experts < 1 || m.top_k < 1 || m.top_k > m.experts)
     config.fail(format("{} of {} experts for every token", m.top_k, m.experts));

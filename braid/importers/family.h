@@ -33,9 +33,6 @@ struct Family {
   std::vector<const char*> model_types;
   // The model of a config; throws Error(kBadInput).
   FamilyModel (*read)(ConfigReader& config);
-  // config.json of a model that braid made; throws Error(kUsage) naming the layer or setting that
-  // the family has no place for. Null: the family is read only.
-  Json (*write)(const ModelSettings& settings) = nullptr;
 };
 
 std::span<const Family> families();

@@ -4,6 +4,9 @@
 #include <vector>
 
 #include "braid/base/error.h"
+#include "braid/base/format.h"
+#include "braid/core/parallel.h"
+#include "braid/ops/weight.h"
 
 namespace braid {
 namespace {
@@ -64,6 +67,131 @@ void read_rows(const TensorSource& source, const TensorMap& map, const TensorMap
   }
   if (use.added == 0) return;
   for (float* x = begin; x < out; ++x) *x += static_cast<float>(use.added);
+}
+
+namespace {
+
+const SourceTensor& tensor_of(const TensorSource& source, const TensorMap& map, const RowRun& run) {
+  const SourceTensor* t = source.find(map.tensors[run.tensor].name);
+  BRAID_CHECK(t != nullptr);
+  return *t;
+}
+
+WeightType stored_type(std::string_view stored) {
+  if (stored == "F32" || stored == "F16" || stored == "F64") return WeightType::kF32;
+  if (stored == "BF16" || stored == "MXFP4" || stored.starts_with("F8")) return WeightType::kBF16;
+  if (stored == "Q4_0") return WeightType::kQ4;
+  if (stored == "Q4_1" || stored == "Q4_K") return WeightType::kQ4Min;
+  return WeightType::kQ8;
+}
+
+// A view of the mapped file, where the parameter is one plain tensor of that dtype.
+Tensor mapped(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use,
+              const char* plain, Shape shape, DType dtype) {
+  if (!use.whole || use.added != 0) return {};
+  const SourceTensor& t = tensor_of(source, map, use.runs[0]);
+  if (t.plain != plain) return {};
+  const std::span<const std::byte> bytes = source.raw(t);
+  const size_t align = t.plain == "F32" ? 4 : 2;
+  if (reinterpret_cast<uintptr_t>(bytes.data()) % align != 0) return {};
+  return Tensor::wrap(std::make_shared<Storage>(bytes.data(), bytes.size(), source.owner(t)), 0,
+                      shape, dtype);
+}
+
+Tensor read_f32(const Context& ctx, const TensorSource& source, const TensorMap& map,
+                const TensorMap::Use& use) {
+  Tensor value = Tensor::empty(ctx, use.shape);
+  const int64_t grain = std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, use.columns));
+  parallel_for(ctx, use.rows, grain, [&](int64_t begin, int64_t end) {
+    read_rows(source, map, use, begin, end - begin, value.data() + begin * use.columns);
+  });
+  return value;
+}
+
+const RowRun& run_of(const TensorMap::Use& use, int64_t row) {
+  auto run = std::upper_bound(use.runs.begin(), use.runs.end(), row,
+                              [](int64_t r, const RowRun& run) { return r < run.to; });
+  return *--run;
+}
+
+// The row's blocks where the file has the very format of `type`.
+const std::byte* blocks_of(const TensorSource& source, const TensorMap& map,
+                           const TensorMap::Use& use, WeightType type, int64_t row) {
+  const RowRun& run = run_of(use, row);
+  const SourceTensor& t = tensor_of(source, map, run);
+  const char* same = type == WeightType::kQ8 ? "Q8_0" : type == WeightType::kQ4 ? "Q4_0" : "Q4_K";
+  if (!is_quantised(type) || t.stored != same || map.tensors[run.tensor].transposed) return nullptr;
+  return source.blocks(t, run.from + (row - run.to) * run.step);
+}
+
+std::shared_ptr<const Weight> read_weight(const Context& ctx, const TensorSource& source,
+                                          const TensorMap& map, const TensorMap::Use& use,
+                                          WeightType type) {
+  if (type == WeightType::kBF16) {
+    const int64_t bytes = weight_bytes(type, use.shape);
+    if (const Tensor view = mapped(source, map, use, "BF16", {bytes}, DType::kU8); view.defined())
+      return std::make_shared<Weight>(type, use.shape, view);
+  }
+  bool all = is_quantised(type) && use.added == 0;
+  for (int64_t row = 0; all && row < use.rows; ++row)
+    all = blocks_of(source, map, use, type, row) != nullptr;
+  if (all) {
+    return repack_weight(ctx, type, use.shape,
+                         [&](int64_t row) { return blocks_of(source, map, use, type, row); });
+  }
+  return pack_weight(ctx, type, use.shape,
+                     [&](int64_t row, float* out) { read_rows(source, map, use, row, 1, out); });
+}
+
+void check_budget(const TensorSource& source, size_t needed, size_t most) {
+  if (needed <= most) return;
+  throw Error(ErrorKind::kBudget,
+              format("{}: the weights take {} bytes, {} are allowed; ask for smaller --weights or "
+                     "more --mem",
+                     source.path(), needed, most));
+}
+
+}  // namespace
+
+WeightType fill_type(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use,
+                     const Parameter& p, const FillOptions& options) {
+  if (options.writable) return WeightType::kF32;
+  if (options.weights) return weight_type_for(p, *options.weights);
+  return weight_type_for(p, stored_type(tensor_of(source, map, use.runs[0]).stored));
+}
+
+std::vector<std::string> fill_parameters(const Context& ctx, const TensorSource& source,
+                                         const TensorMap& map, ParameterSet& parameters,
+                                         const FillOptions& options) {
+  size_t needed = 0, rounded = 0;
+  auto use = map.parameters.begin();
+  for (const Parameter& p : parameters) {
+    BRAID_CHECK(use->parameter == p.name && use->shape == p.shape());
+    const WeightType type = fill_type(source, map, *use, p, options);
+    needed += static_cast<size_t>(type == WeightType::kF32 ? use->shape.count() * 4
+                                                           : weight_bytes(type, use->shape));
+    const std::string& stored = tensor_of(source, map, use->runs[0]).stored;
+    rounded += !options.weights && type == WeightType::kBF16 && stored.starts_with("F8") ? 1 : 0;
+    ++use;
+  }
+  check_budget(source, needed, options.most_bytes);
+  use = map.parameters.begin();
+  for (Parameter& p : parameters) {
+    const WeightType type = fill_type(source, map, *use, p, options);
+    if (type != WeightType::kF32) {
+      set_weight(p, read_weight(ctx, source, map, *use, type));
+    } else {
+      Tensor value;
+      if (!options.writable) value = mapped(source, map, *use, "F32", use->shape, DType::kF32);
+      set_f32(p, value.defined() ? value : read_f32(ctx, source, map, *use));
+    }
+    ++use;
+  }
+  if (rounded == 0) return {};
+  return {
+      format("{} matrices of fp8 with scales are kept in bf16, rounded; --weights f32 keeps "
+             "them exact",
+             rounded)};
 }
 
 }  // namespace braid

@@ -73,6 +73,19 @@ class GgufSource final : public TensorSource {
     }
   }
 
+  const std::byte* blocks(const SourceTensor& t, int64_t row) const override {
+    for (const Part& part : stored_[t.id].pieces) {
+      const GgufTensor& g = *part.tensor;
+      if (row < part.piece->from || row >= part.piece->from + part.piece->count) continue;
+      if (part.link->transposed || part.link->value != GgufLink::Value::kSame ||
+          part.link->columns() != t.shape.back() || t.stored != ggml_type_info(g.type).name)
+        return nullptr;
+      const int64_t at = part.piece->to + (row - part.piece->from) * part.piece->to_step;
+      return file_->bytes(g).data() + at * ggml_row_bytes(g.type, t.shape.back());
+    }
+    return nullptr;
+  }
+
   std::span<const std::byte> raw(const SourceTensor& t) const override {
     const Part& part = stored_[t.id].pieces.at(0);
     const GgufTensor& g = *part.tensor;

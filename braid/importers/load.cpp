@@ -8,8 +8,6 @@
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
-#include "braid/core/parallel.h"
-#include "braid/importers/fill.h"
 #include "braid/importers/generation_config.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_tokenizer.h"
@@ -204,51 +202,20 @@ Context dry_context() {
 // Sizes that a layer refuses come from the folder, not from the command line.
 Model model_of(const Context& ctx, const ModelSettings& settings, const std::string& path) {
   try {
-    return Model(ctx, settings);
+    return Model(ctx, settings, Model::Fill::kDeferred);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kUsage) throw;
     throw Error(ErrorKind::kBadInput, format("{}: {}", path, e.what()));
   }
 }
 
-// A view of the mapped file, where the parameter is one plain f32 tensor.
-Tensor mapped_f32(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use) {
-  if (!use.whole || use.added != 0) return {};
-  const SourceTensor* t = source.find(map.tensors[use.runs[0].tensor].name);
-  if (t->plain != "F32") return {};
-  const std::span<const std::byte> bytes = source.raw(*t);
-  if (reinterpret_cast<uintptr_t>(bytes.data()) % alignof(float) != 0) return {};
-  return Tensor::wrap(std::make_shared<Storage>(bytes.data(), bytes.size(), source.owner(*t)), 0,
-                      use.shape, DType::kF32);
-}
-
-Tensor read_f32(const Context& ctx, const TensorSource& source, const TensorMap& map,
-                const TensorMap::Use& use) {
-  Tensor value = Tensor::empty(ctx, use.shape);
-  const int64_t grain = std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, use.columns));
-  parallel_for(ctx, use.rows, grain, [&](int64_t begin, int64_t end) {
-    read_rows(source, map, use, begin, end - begin, value.data() + begin * use.columns);
-  });
-  return value;
-}
-
-void fill_parameters(const Context& ctx, const HfCheckpoint& c, ParameterSet& parameters,
-                     const LoadOptions& options) {
-  auto use = c.map.parameters.begin();
-  for (Parameter& p : parameters) {
-    BRAID_CHECK(use->parameter == p.name && use->shape == p.value.shape());
-    Tensor value;
-    if (!options.writable) value = mapped_f32(*c.source, c.map, *use);
-    p.value = value.defined() ? value : read_f32(ctx, *c.source, c.map, *use);
-    ++use;
-  }
-}
-
-LoadedModel load_own(const Context& ctx, const std::string& folder) {
+LoadedModel load_own(const Context& ctx, const std::string& folder, const FillOptions& options) {
   LoadedModel out;
-  out.model = std::make_unique<Model>(ctx, load_settings(folder));
-  load_weights(ctx, SafetensorsFile::open(join_path(folder, "weights.safetensors")),
-               out.model->parameters());
+  const auto file = SafetensorsFile::open(join_path(folder, "weights.safetensors"));
+  out.model = std::make_unique<Model>(ctx, load_settings(folder), Model::Fill::kDeferred);
+  fill_weights(ctx, file, out.model->parameters(),
+               {options.weights, options.writable, options.most_bytes});
+  out.generation = read_generation_defaults(folder);
   return out;
 }
 
@@ -326,24 +293,25 @@ LoadedModel load_model(const Context& ctx, const std::string& path, const LoadOp
   const bool gguf = is_gguf_file(path);
   if (!gguf && !is_hf_folder(path)) {
     const std::string folder = saved_folder(path);
-    LoadedModel own = load_own(ctx, folder);
+    LoadedModel own = load_own(ctx, folder, options);
     own.tokenizer = tokenizer_of(load_tokenizer(folder), folder, *own.model, own.notes);
     return own;
   }
   HfCheckpoint c = gguf ? open_gguf_checkpoint(path) : open_hf_checkpoint(path);
   LoadedModel out;
   out.model = std::make_unique<Model>(model_of(ctx, c.config.model.settings, path));
-  fill_parameters(ctx, c, out.model->parameters(), options);
+  out.notes = std::move(c.notes);
+  for (std::string& note : fill_parameters(ctx, *c.source, c.map, out.model->parameters(), options))
+    out.notes.push_back(std::move(note));
   out.family = c.config.family->name;
   if (gguf) {
     const GgufFile file = GgufFile::open(path);
     out.generation = gguf_generation_defaults(file);
-    out.tokenizer = tokenizer_of(gguf_tokenizer(file), path, *out.model, c.notes);
+    out.tokenizer = tokenizer_of(gguf_tokenizer(file), path, *out.model, out.notes);
   } else {
     out.generation = read_generation_defaults(path);
-    out.tokenizer = tokenizer_of(load_tokenizer(path), path, *out.model, c.notes);
+    out.tokenizer = tokenizer_of(load_tokenizer(path), path, *out.model, out.notes);
   }
-  out.notes = std::move(c.notes);
   return out;
 }
 

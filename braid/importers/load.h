@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "braid/importers/family.h"
+#include "braid/importers/fill.h"
 #include "braid/importers/tensor_source.h"
 #include "braid/stack/model.h"
 #include "braid/text/tokenizer/tokenizer.h"
@@ -22,16 +23,14 @@ struct GenerationDefaults {
   std::optional<int64_t> top_k;
 };
 
-struct LoadOptions {
-  bool writable = false;  // weights are copied, never views of the file: for training
-};
+using LoadOptions = FillOptions;
 
 struct LoadedModel {
   std::unique_ptr<Model> model;
   std::string family;  // "" = braid's own
+  // Null: the folder has none and 256 is not its vocabulary.
+  std::shared_ptr<const Tokenizer> tokenizer;
   GenerationDefaults generation;
-  std::shared_ptr<const Tokenizer>
-      tokenizer;                   // null: the folder has none and 256 is not its vocabulary
   std::vector<std::string> notes;  // what was recognised and left out, one line each
 };
 

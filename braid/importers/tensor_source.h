@@ -35,6 +35,11 @@ class TensorSource {
   // tensor for plain ones; for blocks the last dimension. Called from several threads.
   virtual void read(const SourceTensor& tensor, int64_t first, int64_t rows, int64_t columns,
                     float* out) const = 0;
+  // One row of the last dimension as ggml's blocks of type `tensor.stored`; null where the file
+  // holds it otherwise.
+  virtual const std::byte* blocks(const SourceTensor& /*tensor*/, int64_t /*row*/) const {
+    return nullptr;
+  }
   // The bytes of a plain tensor in the mapped file.
   virtual std::span<const std::byte> raw(const SourceTensor& tensor) const = 0;
   virtual std::shared_ptr<const void> owner(const SourceTensor& tensor) const = 0;

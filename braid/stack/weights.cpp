@@ -134,4 +134,72 @@ void load_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet&
   }
 }
 
+namespace {
+
+// The weight the file holds in a type that is not f32, or null.
+std::shared_ptr<const Weight> stored_weight(const SafetensorsFile& file, const Parameter& p) {
+  const bool half = file.find(p.name)->dtype == "BF16" &&
+                    weight_type_for(p, WeightType::kBF16) == WeightType::kBF16;
+  if (!half && !packed_in(file, p.name)) return nullptr;
+  return weight_from_file(file, p.name, p.value.shape());
+}
+
+WeightType wanted_type(const SafetensorsFile& file, const Parameter& p, const FillWeights& o) {
+  const std::shared_ptr<const Weight> weight = stored_weight(file, p);
+  const WeightType stored = weight ? weight->type() : WeightType::kF32;
+  const WeightType want = o.writable  ? WeightType::kF32
+                          : o.weights ? weight_type_for(p, *o.weights)
+                                      : stored;
+  if (is_quantised(stored) && want != stored && is_quantised(want)) {
+    throw Error(
+        ErrorKind::kUsage,
+        format("{} holds {} as {}; it is not quantised again as {}: convert from the original",
+               file.path(), p.name, weight_type_name(stored), weight_type_name(want)));
+  }
+  return want;
+}
+
+// In the type wanted, from whatever stands in the file.
+void fill_weight(const Context& ctx, const SafetensorsFile& file, Parameter& p, WeightType want,
+                 bool writable) {
+  if (const std::shared_ptr<const Weight> weight = stored_weight(file, p)) {
+    set_weight(p, weight);
+    if (weight->type() == want) return;
+  } else {
+    const bool view = !writable && file.find(p.name)->dtype == "F32";
+    set_f32(p, view ? file.tensor(p.name) : file.to_f32(ctx, p.name));
+    if (want == WeightType::kF32) return;
+  }
+  const Tensor value = dense_value(ctx, p);
+  p.weight = nullptr;
+  if (want == WeightType::kF32) return set_f32(p, value);
+  const int64_t columns = value.size(-1);
+  set_weight(p, pack_weight(ctx, want, value.shape(), [&](int64_t row, float* to) {
+               std::memcpy(to, value.data() + row * columns,
+                           static_cast<size_t>(columns) * sizeof(float));
+             }));
+}
+
+}  // namespace
+
+void fill_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters,
+                  const FillWeights& options) {
+  check_names(file, parameters);
+  size_t needed = 0;
+  for (const Parameter& p : parameters) {
+    const WeightType type = wanted_type(file, p, options);
+    needed += type == WeightType::kF32
+                  ? p.value.bytes()
+                  : static_cast<size_t>(weight_bytes(type, p.value.shape()));
+  }
+  if (needed > options.most_bytes) {
+    throw Error(ErrorKind::kBudget,
+                format("{}: the weights take {} bytes, {} are allowed; ask for smaller --weights or "
+                       "more --mem",
+                       file.path(), needed, options.most_bytes));
+  }
+  for (Parameter& p : parameters)
+    fill_weight(ctx, file, p, wanted_type(file, p, options), options.writable);
+}
+
 }  // namespace braid

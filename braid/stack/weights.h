@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "braid/formats/safetensors.h"
@@ -23,5 +24,17 @@ std::shared_ptr<const Weight> weight_from_file(const SafetensorsFile& file, cons
 // the tensors that are missing, left over or of another shape, and changes nothing then. Quantised
 // tensors become weights that are read only; all others are copied to f32.
 void load_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters);
+
+struct FillWeights {
+  std::optional<WeightType> weights;  // of matrices; absent: as the file has them
+  bool writable = false;              // f32 copies, never views of the file
+  size_t most_bytes = SIZE_MAX;
+};
+
+// The same for a deferred model that is to be run: values are views of the mapped file where type
+// and alignment allow. Quantised weights cannot be asked for in another quantised type. Throws
+// Error(kBudget) before anything is allocated.
+void fill_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters,
+                  const FillWeights& options);
 
 }  // namespace braid

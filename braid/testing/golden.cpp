@@ -8,7 +8,7 @@ namespace braid::testing {
 
 namespace {
 
-std::filesystem::path golden_path(const std::string& folder) {
+std::filesystem::path path_of(const std::string& folder) {
   const char* root = std::getenv("BRAID_GOLDEN");
   if (root == nullptr) root = std::getenv("BRAID_DEFAULT_GOLDEN");
   if (root == nullptr) root = "tests/golden";
@@ -17,9 +17,15 @@ std::filesystem::path golden_path(const std::string& folder) {
 
 }  // namespace
 
+std::string golden_path(const std::string& name) {
+  const char* own = std::getenv("BRAID_DEFAULT_GOLDEN");
+  const std::filesystem::path ours = std::filesystem::path(own ? own : "tests/golden") / name;
+  return (std::filesystem::exists(ours) ? ours : path_of(name)).string();
+}
+
 std::vector<std::string> golden_files(const std::string& folder) {
   std::vector<std::string> paths;
-  const std::filesystem::path at = golden_path(folder);
+  const std::filesystem::path at = path_of(folder);
   if (!std::filesystem::is_directory(at)) return paths;
   for (const auto& entry : std::filesystem::directory_iterator(at)) {
     if (entry.path().extension() == ".safetensors") paths.push_back(entry.path().string());
@@ -30,7 +36,7 @@ std::vector<std::string> golden_files(const std::string& folder) {
 
 std::vector<std::string> golden_folders(const std::string& folder, const std::string& name) {
   std::vector<std::string> paths;
-  const std::filesystem::path at = golden_path(folder);
+  const std::filesystem::path at = path_of(folder);
   if (!std::filesystem::is_directory(at)) return paths;
   for (const auto& entry : std::filesystem::directory_iterator(at)) {
     if (std::filesystem::exists(entry.path() / name)) paths.push_back(entry.path().string());

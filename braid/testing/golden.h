@@ -10,6 +10,9 @@ namespace braid::testing {
 // folder.
 std::vector<std::string> golden_files(const std::string& folder);
 
+// The path of $BRAID_GOLDEN/`name`, whether it exists or not. configs/ is the repository's own.
+std::string golden_path(const std::string& name);
+
 // Paths of the folders of $BRAID_GOLDEN/`folder` that hold a file `name`, sorted.
 std::vector<std::string> golden_folders(const std::string& folder, const std::string& name);
 

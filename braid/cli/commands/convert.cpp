@@ -7,13 +7,21 @@
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
+#include "braid/cli/run_model.h"
 #include "braid/importers/gguf_export.h"
+#include "braid/importers/gguf_load.h"
+#include "braid/importers/gguf_model.h"
+#include "braid/importers/hf_export.h"
+#include "braid/importers/model_source.h"
+#include "braid/importers/random_weights.h"
+#include "braid/stack/weights.h"
 
 namespace braid {
 namespace {
 
 struct Flags {
-  std::string model, out, to = "gguf", weights;
+  std::string model, out, to = "hf", weights, family, shard_size = "5G", dtype = "bf16";
+  std::optional<uint64_t> random;
   CommonFlags common;
 };
 
@@ -29,15 +37,147 @@ GgmlType gguf_type(const std::string& weights) {
       format("--weights is \"{}\"; with --to gguf it is f32, f16, bf16, q8_0 or q4_0", weights));
 }
 
-int run(const Flags& f) {
+// The dtype of a safetensors file; `fallback` where the flag is not given.
+std::string hf_dtype(const std::string& weights, const char* fallback) {
+  if (weights.empty()) return fallback;
+  if (weights == "f32") return "F32";
+  if (weights == "bf16") return "BF16";
+  if (weights == "f16") return "F16";
+  throw Error(ErrorKind::kUsage,
+              format("--weights is \"{}\"; with --to hf it is f32, bf16 or f16", weights));
+}
+
+const char* torch_name(const std::string& dtype) {
+  return dtype == "F32" ? "float32" : dtype == "BF16" ? "bfloat16" : "float16";
+}
+
+Json read_config_file(const std::string& folder) {
+  return Json::parse(read_file(join_path(folder, "config.json"), size_t{16} << 20));
+}
+
+// The config with what `dtype` says, and without the format the weights had before.
+Json config_in(Json config, const std::string& dtype) {
+  Json out = Json::object();
+  for (const Json::Member& m : config.members()) {
+    if (m.key != "quantization_config" && m.key != "torch_dtype" && m.key != "dtype")
+      out.set(m.key, m.value);
+  }
+  out.set("torch_dtype", torch_name(dtype));
+  return out;
+}
+
+void note(const std::vector<std::string>& notes) {
+  for (const std::string& n : notes) std::fprintf(stderr, "[%s]\n", n.c_str());
+}
+
+// What stands in a model's place in its published family.
+struct Published {
+  LoadedModel loaded;
+  Json config;
+  FamilyModel family;
+  TensorMap map;
+  std::string texts_from;
+};
+
+Published publish(const Context& ctx, const Flags& f) {
+  Published p;
+  p.loaded = load_any_model(ctx, f.model, {.weights = WeightType::kF32});
+  if (is_gguf_file(f.model)) {
+    p.config = hf_config_of(gguf_model_of(GgufFile::open(f.model)));
+  } else if (is_hf_folder(f.model)) {
+    p.config = read_config_file(f.model);
+    p.texts_from = f.model;
+  } else {
+    const HfHome home = find_home(p.loaded.model->settings(), f.family);
+    if (home.family == find_family("qwen3_next") &&
+        p.loaded.model->settings().norm == NormKind::kRms)
+      norms_to_one_plus(ctx, p.loaded.model->parameters());
+    p.config = home.config;
+    p.texts_from = f.model;
+  }
+  p.family = read_config(p.config, "config.json").model;
+  p.map = export_map(p.family, p.loaded.model->parameters());
+  return p;
+}
+
+HfExported to_hf(const Context& ctx, const Flags& f) {
+  const uint64_t shard = parse_bytes(f.shard_size, "--shard-size");
+  if (shard < 1) throw Error(ErrorKind::kUsage, "--shard-size is 0");
+  if (f.random) {
+    return write_random_checkpoint(ctx, f.model, f.out, hf_dtype(f.dtype, "BF16"), *f.random,
+                                   shard);
+  }
+  if (is_hf_folder(f.model) && f.weights.empty()) return copy_hf_folder(f.model, f.out, shard);
+  const Published p = publish(ctx, f);
+  const std::string dtype = hf_dtype(f.weights, "F32");
+  return export_hf({p.loaded.model.get(), &p.map, config_in(p.config, dtype),
+                    [&](const std::string&) { return dtype; }, p.texts_from},
+                   f.out, shard);
+}
+
+HfExported to_braid(const Context& ctx, const Flags& f) {
+  LoadOptions options;
+  if (!f.weights.empty()) {
+    options.weights = weight_type_named(f.weights);
+    if (!options.weights)
+      throw Error(ErrorKind::kUsage,
+                  format("--weights is \"{}\"; with --to braid it is f32, bf16, q8, q4 or q4min",
+                         f.weights));
+  }
+  if (path_exists(f.out))
+    throw Error(ErrorKind::kUsage, format("{} exists; name a new folder with -o", f.out));
+  const LoadedModel loaded = load_any_model(ctx, f.model, options);
+  const std::string unfinished = f.out + ".unfinished";
+  remove_folder(unfinished);
+  make_folders(unfinished);
+  HfExported out;
+  try {
+    SafetensorsWriter writer;
+    add_weights(writer, loaded.model->parameters());
+    out.bytes = writer.write(join_path(unfinished, "weights.safetensors")).bytes;
+    ModelSettings settings = loaded.model->settings();
+    settings.stack = parse_stack(loaded.model->canonical_stack());
+    write_file(join_path(unfinished, "model.toml"), print_settings(settings));
+    if (is_folder(f.model)) copy_text_files(f.model, unfinished);
+    replace_folder(unfinished, f.out);
+  } catch (const Error&) {
+    remove_folder(unfinished);
+    throw;
+  }
+  out.files = {"weights.safetensors"};
+  return out;
+}
+
+HfExported to_gguf(const Context& ctx, const Flags& f) {
   const GgmlType type = gguf_type(f.weights);
-  const Context ctx = f.common.context();
   if (path_exists(f.out))
     throw Error(ErrorKind::kUsage, format("{} exists; name a new file with -o", f.out));
-  const GgufExported done = convert_to_gguf(ctx, f.model, type, f.out);
-  for (const std::string& note : done.notes) std::fprintf(stderr, "%s\n", note.c_str());
+  GgufExported done;
+  if (is_gguf_file(f.model) || is_hf_folder(f.model)) {
+    done = convert_to_gguf(ctx, f.model, type, f.out);
+  } else {
+    Flags plain = f;
+    const Published p = publish(ctx, plain);
+    const std::unique_ptr<TensorSource> source = model_source(*p.loaded.model, p.map, f.model);
+    done =
+        export_gguf(ctx, {source.get(), p.config, p.texts_from, file_name(f.model), type}, f.out);
+  }
+  return {done.bytes, {file_name(f.out)}, done.notes};
+}
+
+int run(const Flags& f) {
+  const Context ctx = f.common.context();
+  if (f.random && f.to != "hf")
+    throw Error(ErrorKind::kUsage,
+                format("--random writes a Hugging Face folder, not --to {}", f.to));
+  const HfExported done = f.to == "hf"      ? to_hf(ctx, f)
+                          : f.to == "braid" ? to_braid(ctx, f)
+                                            : to_gguf(ctx, f);
+  note(done.notes);
   if (f.common.json) {
-    const Json line = Json::object({{"out", f.out}, {"bytes", done.bytes}});
+    Json files = Json::array();
+    for (const std::string& name : done.files) files.push(name);
+    const Json line = Json::object({{"out", f.out}, {"bytes", done.bytes}, {"files", files}});
     std::puts(line.dump().c_str());
   } else {
     std::printf("%s: %llu bytes\n", f.out.c_str(), static_cast<unsigned long long>(done.bytes));
@@ -49,10 +189,22 @@ int run(const Flags& f) {
 
 std::function<int()> setup_convert(CLI::App& app) {
   auto f = std::make_shared<Flags>();
-  app.add_option("-m,--model", f->model, "Hugging Face folder or .gguf file")->required();
-  app.add_option("-o,--out", f->out, "What to write")->required();
-  app.add_option("--to", f->to, "gguf")->check(CLI::IsMember({"gguf"}));
-  app.add_option("--weights", f->weights, "Of matrices: f32, f16, bf16, q8_0, q4_0");
+  app.add_option("-m,--model", f->model,
+                 "Hugging Face folder, run or checkpoint folder, or .gguf file")
+      ->required();
+  app.add_option("-o,--out", f->out, "What to write; must not exist")->required();
+  app.add_option("--to", f->to, "hf, braid or gguf")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"hf", "braid", "gguf"}));
+  app.add_option("--weights", f->weights,
+                 "hf: f32, bf16, f16 (default: as stored); braid: f32, bf16, q8, q4, q4min (as "
+                 "stored); gguf: f32, f16, bf16, q8_0, q4_0 (f32)");
+  app.add_option("--family", f->family,
+                 "Published family of a model that braid trained (default: the nearest)");
+  app.add_option("--shard-size", f->shard_size, "Largest file with --to hf")->capture_default_str();
+  app.add_option("--random", f->random,
+                 "Random weights with this seed for a folder that holds config.json alone");
+  app.add_option("--dtype", f->dtype, "Of --random's tensors: bf16 or f32")->capture_default_str();
   f->common.add(app);
   app.footer("Example: braid convert -m FOLDER -o model.gguf --to gguf --weights q8_0");
   return [f] { return run(*f); };

@@ -1,0 +1,280 @@
+// Every family on a tiny random checkpoint in its real names: what is loaded is what was written,
+// what is written again is the same bytes, and nothing is left over or guessed.
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/formats/safetensors_folder.h"
+#include "braid/importers/compress.h"
+#include "braid/importers/hf_export.h"
+#include "braid/importers/random_weights.h"
+#include "braid/stack/weights.h"
+#include "braid/testing/golden.h"
+#include "braid/testing/scratch_folder.h"
+#include "braid/testing/tiny_configs.h"
+
+namespace braid::testing {
+namespace {
+
+constexpr uint64_t kShard = 20'000;  // several files even for these
+
+// The folder of a config alone, then of the same with random weights.
+std::string make_checkpoint(const Context& ctx, const ScratchFolder& at, const TinyConfig& config,
+                            const std::string& dtype) {
+  const std::string bare = at / (std::string(config.name) + ".config");
+  make_folders(bare);
+  write_file(join_path(bare, "config.json"), config.json);
+  const std::string to = at / (std::string(config.name) + "." + dtype);
+  write_random_checkpoint(ctx, bare, to, dtype, 7, kShard);
+  return to;
+}
+
+std::vector<float> logits_of(const Context& ctx, Model& model, const std::vector<int64_t>& pieces) {
+  SequenceState sequence = model.new_sequence(ctx);
+  SequenceState* const one[] = {&sequence};
+  std::vector<float> out;
+  int64_t at = 0;
+  for (const int64_t n : pieces) {
+    std::vector<int32_t> ids;
+    for (int64_t i = at; i < at + n; ++i) ids.push_back(static_cast<int32_t>((i * 7 + 3) % 64));
+    Batch batch;
+    batch.seq_starts = {0, n};
+    batch.offsets = {at};
+    const Tensor logits = model.logits(ctx, model.hidden(ctx, ids, batch, one));
+    out.insert(out.end(), logits.data(), logits.data() + logits.count());
+    at += n;
+  }
+  return out;
+}
+
+// Loads, writes again through the family's table in the dtypes the file has, compares the bytes.
+void check_round_trip(const Context& ctx, const std::string& folder, const std::string& again) {
+  const HfCheckpoint c = open_hf_checkpoint(folder);
+  const LoadedModel loaded = load_model(ctx, folder, {.weights = WeightType::kF32});
+  const SafetensorsFolder before = SafetensorsFolder::open(folder);
+  const Json config = Json::parse(read_file(join_path(folder, "config.json")));
+  export_hf({loaded.model.get(), &c.map, config,
+             [&](const std::string& name) { return before.at(name).entry->dtype; }, ""},
+            again, kShard);
+  const SafetensorsFolder after = SafetensorsFolder::open(again);
+  for (const TensorMap::Entry& e : c.map.tensors) {
+    const auto a = before.at(e.name).bytes(), b = after.at(e.name).bytes();
+    CHECK_MESSAGE((a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0), folder,
+                  ": ", e.name);
+  }
+}
+
+TEST_CASE("a tiny checkpoint of every family loads and is written again byte by byte") {
+  const Context ctx;
+  const ScratchFolder scratch("families");
+  for (const TinyConfig& config : tiny_configs()) {
+    INFO(config.name);
+    try {
+      for (const char* dtype : {"F32", "BF16"}) {
+        const std::string folder = make_checkpoint(ctx, scratch, config, dtype);
+        check_round_trip(ctx, folder, scratch / (std::string(config.name) + dtype + ".again"));
+        if (std::string(dtype) == "BF16") continue;
+        const LoadedModel loaded = load_model(ctx, folder);
+        const std::vector<float> whole = logits_of(ctx, *loaded.model, {16});
+        const std::vector<float> cut = logits_of(ctx, *loaded.model, {9, 1, 1, 5});
+        REQUIRE(whole.size() == cut.size());
+        for (size_t i = 0; i < whole.size(); ++i) {
+          REQUIRE(std::isfinite(whole[i]));
+          REQUIRE(std::abs(whole[i] - cut[i]) < 2e-3f);
+        }
+      }
+    } catch (const Error& e) {
+      FAIL_CHECK((std::string(config.name) + ": " + e.what()));
+    }
+  }
+}
+
+TEST_CASE("published checkpoints are written again byte by byte") {
+  const Context ctx;
+  const ScratchFolder scratch("families-golden");
+  for (const std::string& folder : golden_folders("checkpoints", "config.json")) {
+    INFO(folder);
+    check_round_trip(ctx, folder, scratch / file_name(folder));
+    copy_hf_folder(folder, scratch / (file_name(folder) + ".copy"), 1 << 16);
+    const SafetensorsFolder before = SafetensorsFolder::open(folder);
+    const auto after = SafetensorsFolder::open(scratch / (file_name(folder) + ".copy"));
+    CHECK(before.names() == after.names());
+    for (const std::string& name : before.names()) {
+      const auto a = before.at(name), b = after.at(name);
+      CHECK(a.entry->dtype == b.entry->dtype);
+      CHECK(a.entry->shape == b.entry->shape);
+      REQUIRE(a.bytes().size() == b.bytes().size());
+      CHECK(std::memcmp(a.bytes().data(), b.bytes().data(), a.bytes().size()) == 0);
+    }
+  }
+}
+
+// The checkpoint with one tensor left out, added or in another shape.
+std::string broken(const Context& ctx, const std::string& folder, const std::string& to,
+                   const std::string& drop, const std::string& add, bool reshape) {
+  const SafetensorsFolder before = SafetensorsFolder::open(folder);
+  make_folders(to);
+  write_file(join_path(to, "config.json"), read_file(join_path(folder, "config.json")));
+  SafetensorsFolderWriter writer(to);
+  for (const std::string& name : before.names()) {
+    if (name == drop && !reshape) continue;
+    const SafetensorsFolder::Found f = before.at(name);
+    std::vector<int64_t> shape = f.entry->shape;
+    if (name == drop) shape = {f.entry->count(), 1, 1};
+    writer.add(name, f.entry->dtype, shape,
+               [f](ByteSink sink) { sink(f.bytes().data(), f.bytes().size()); });
+  }
+  if (!add.empty()) writer.add(add, "F32", {2}, [](ByteSink sink) { sink("\0\0\0\0\0\0\0\0", 8); });
+  writer.write();
+  (void)ctx;
+  return to;
+}
+
+std::string error_of(const Context& ctx, const std::string& folder) {
+  try {
+    load_model(ctx, folder);
+  } catch (const Error& e) {
+    CHECK(e.kind() == ErrorKind::kBadInput);
+    return e.what();
+  }
+  return "";
+}
+
+TEST_CASE(
+    "missing, unknown and misshapen tensors are errors that name them; known ones are notes") {
+  const Context ctx;
+  const ScratchFolder scratch("families-strict");
+  const TinyConfig* glm = nullptr;
+  for (const TinyConfig& c : tiny_configs()) {
+    if (std::string(c.name) == "glm4_moe") glm = &c;
+  }
+  const std::string folder = make_checkpoint(ctx, scratch, *glm, "F32");
+  const std::string name = "model.layers.1.mlp.experts.3.up_proj.weight";
+  const auto make = [&](const char* to, const std::string& drop, const std::string& add,
+                        bool wrong) { return broken(ctx, folder, scratch / to, drop, add, wrong); };
+  CHECK(error_of(ctx, make("a", name, "", false)).find("missing: " + name) != std::string::npos);
+  CHECK(error_of(ctx, make("b", name, "", true)).find("other shape: " + name) != std::string::npos);
+  const std::string stray = "model.layers.0.mlp.third_proj.weight";
+  CHECK(error_of(ctx, make("c", "", stray, false)).find("not of this model: " + stray) !=
+        std::string::npos);
+  for (const char* known :
+       {"model.layers.2.eh_proj.weight", "mtp.fc.weight",
+        "model.layers.0.self_attn.rotary_emb.inv_freq", "visual.patch.weight"}) {
+    const std::string to = make(file_name(std::string("k/") + known).c_str(), "", known, false);
+    CHECK(error_of(ctx, to) == "");
+    CHECK(load_model(ctx, to).notes.size() == 1);
+  }
+}
+
+std::string config_error(const std::string& json) {
+  try {
+    read_config(Json::parse(json), "config.json");
+  } catch (const Error& e) {
+    CHECK(e.kind() == ErrorKind::kBadInput);
+    return e.what();
+  }
+  return "";
+}
+
+bool says(const std::string& text, const char* what) {
+  return text.find(what) != std::string::npos;
+}
+
+TEST_CASE("config.json is read strictly, in both spellings") {
+  const std::string start =
+      R"({"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4)";
+  CHECK(config_error(start + "}") == "");
+  CHECK(config_error(start + R"(, "torch_dtype": "bfloat16", "bos_token_id": 1, "odd": null})") ==
+        "");
+  CHECK(says(config_error(start + R"(, "attn_logit_softcapping": 30.0})"),
+             "attn_logit_softcapping = 30"));
+  CHECK(says(config_error(start + R"(, "hidden_act": "relu"})"), "silu"));
+  CHECK(says(config_error(start + R"(, "rope_scaling": {"rope_type": "spiral"}})"), "spiral"));
+  CHECK(says(config_error(start +
+                          R"(, "rope_scaling": {"rope_type": "linear", "factor": 2, "twist": 1}})"),
+             "twist"));
+  CHECK(says(config_error(start + R"(, "num_hidden_layers": -1})"), "num_hidden_layers"));
+  CHECK(says(config_error(start + R"(, "num_hidden_layers": 1e30})"), "num_hidden_layers"));
+  CHECK(says(config_error(start + R"(, "num_key_value_heads": 3})"), "num_key_value_heads"));
+  CHECK(
+      says(config_error(start + R"(, "quantization_config": {"quant_method": "gptq"}})"), "gptq"));
+  CHECK(says(config_error(R"({"model_type": "rwkv9"})"), "rwkv9"));
+  CHECK(says(config_error("{}"), "model_type"));
+  CHECK(says(config_error("[]"), "not an object"));
+  const auto settings = [](const std::string& json) {
+    return print_settings(read_config(Json::parse(json), "config.json").model.settings);
+  };
+  CHECK(settings(start +
+                 R"(, "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}})") ==
+        settings(
+            start +
+            R"(, "rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 4.0}})"));
+  const std::string inner =
+      R"("hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2)";
+  CHECK(
+      settings(R"({"model_type": "mistral", )" + inner + "}") ==
+      settings(
+          R"({"model_type": "mistral3", "vision_config": {}, "text_config": {"model_type": "mistral", )" +
+          inner + "}}"));
+  const std::string gemma = R"({"model_type": "gemma3_text", "sliding_window": 8, )";
+  CHECK(
+      settings(
+          gemma +
+          R"("rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": {"rope_type": "linear", "factor": 8}})") ==
+      settings(
+          gemma +
+          R"("rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8, "rope_theta": 1e6},
+                 "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}})"));
+}
+
+TEST_CASE("stacks are written as a person would") {
+  const auto text = [](const char* json) {
+    return print_stack(read_config(Json::parse(json), "config.json").model.settings.stack);
+  };
+  for (const TinyConfig& config : tiny_configs()) {
+    const ModelSettings s = read_config(Json::parse(config.json), config.name).model.settings;
+    CHECK(parse_stack(print_stack(s.stack)) == s.stack);
+  }
+  CHECK(text(R"({"model_type": "llama"})") == "32 x (gqa, swiglu{ffn=11008})");
+  const std::string next =
+      text(R"({"model_type": "qwen3_next", "num_experts": 8, "num_experts_per_tok": 2})");
+  CHECK(next.starts_with("12 x (3 x (gdn{"));
+  std::vector<LayerSpec> layers;
+  for (const char c : std::string("ababcababcd")) layers.push_back({std::string(1, c), {}});
+  CHECK(print_stack(compress(layers)) == "2 x (2 x (a, b), c), d");
+}
+
+TEST_CASE("packed weights are saved, mapped and give the same logits") {
+  const Context ctx;
+  const ScratchFolder scratch("packed");
+  const std::string json = R"({"model_type": "qwen3", "vocab_size": 128, "hidden_size": 128,
+      "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2,
+      "num_key_value_heads": 1, "head_dim": 64, "tie_word_embeddings": true})";
+  const TinyConfig config{"qwen3", json.c_str()};
+  const std::string folder = make_checkpoint(ctx, scratch, config, "BF16");
+  for (const WeightType type : {WeightType::kBF16, WeightType::kQ8, WeightType::kQ4}) {
+    const LoadedModel loaded = load_model(ctx, folder, {.weights = type});
+    SafetensorsWriter writer;
+    add_weights(writer, loaded.model->parameters());
+    const std::string to = scratch / weight_type_name(type);
+    make_folders(to);
+    writer.write(join_path(to, "weights.safetensors"));
+    write_file(join_path(to, "model.toml"), print_settings(loaded.model->settings()));
+    const LoadedModel again = load_model(ctx, to);
+    CHECK(logits_of(ctx, *again.model, {16}) == logits_of(ctx, *loaded.model, {16}));
+    CHECK(again.model->parameters().bytes() == loaded.model->parameters().bytes());
+  }
+  try {
+    load_model(ctx, folder, {.most_bytes = 1000});
+    FAIL("a budget of 1000 bytes was not enforced");
+  } catch (const Error& e) {
+    CHECK(e.kind() == ErrorKind::kBudget);
+  }
+}
+
+}  // namespace
+}  // namespace braid::testing

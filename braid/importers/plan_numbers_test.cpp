@@ -1,0 +1,95 @@
+// What follows from a config.json alone, against numbers that others published
+// (tests/golden/configs).
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "braid/base/file.h"
+#include "braid/base/format.h"
+#include "braid/importers/load.h"
+#include "braid/testing/golden.h"
+
+namespace braid::testing {
+namespace {
+
+struct Published {
+  std::unique_ptr<Model> model;
+
+  explicit Published(const std::string& name) {
+    Context dry;
+    dry.arena = Arena::create(Arena::Mode::kDry);
+    const std::string path = golden_path("configs/" + name + ".json");
+    const Json json = Json::parse(read_file(path));
+    model = std::make_unique<Model>(dry, read_config(json, path).model.settings,
+                                    Model::Fill::kDeferred);
+  }
+  // Bytes that one more token adds, in 16 bits.
+  double kv_bytes() const {
+    constexpr int64_t kNear = int64_t{1} << 20;
+    return static_cast<double>(model->state_bytes(2 * kNear) - model->state_bytes(kNear)) /
+           static_cast<double>(kNear) / 2;
+  }
+  double kv_bytes(std::string_view mixer) const {
+    double sum = 0;
+    constexpr int64_t kNear = int64_t{1} << 20;
+    for (const Model::SubLayer& l : model->sublayers()) {
+      if (l.name != mixer) continue;
+      sum += static_cast<double>(l.layer->state_bytes(2 * kNear) - l.layer->state_bytes(kNear)) /
+             static_cast<double>(kNear) / 2;
+    }
+    return sum;
+  }
+  int64_t layers() const { return static_cast<int64_t>(model->sublayers().size()) / 2; }
+  int64_t count(std::string_view mixer) const {
+    int64_t n = 0;
+    for (const Model::SubLayer& l : model->sublayers()) n += l.name == mixer ? 1 : 0;
+    return n;
+  }
+  int64_t parameters() const {
+    int64_t n = 0;
+    for (const Parameter& p : model->parameters()) n += p.value.count();
+    return n;
+  }
+};
+
+TEST_CASE("Llama 3 70B keeps 327,680 bytes a token, 320 GiB at 2^20") {
+  const Published llama("llama_3_70b");
+  CHECK(llama.kv_bytes() == 327680);
+  CHECK(llama.kv_bytes() * 0x1p20 == 320 * 0x1p30);
+  CHECK(llama.parameters() == 70553706496);
+}
+
+TEST_CASE("Qwen3-Next keeps 10.67 times less than Qwen3 32B") {
+  const Published dense("qwen3_32b"), hybrid("qwen3_next_80b");
+  CHECK(dense.kv_bytes() / hybrid.kv_bytes() == doctest::Approx(32.0 / 3).epsilon(1e-6));
+  CHECK(dense.parameters() == 32762123264);
+  CHECK(hybrid.parameters() == doctest::Approx(79.7e9).epsilon(0.005));
+  CHECK(hybrid.count("gqa") == 12);
+}
+
+TEST_CASE("Kimi Linear keeps 74.07 percent less than if all layers were latent attention") {
+  const Published kimi("kimi_linear_48b");
+  const double all = kimi.kv_bytes("mla") / static_cast<double>(kimi.count("mla")) *
+                     static_cast<double>(kimi.layers());
+  CHECK(1 - kimi.kv_bytes() / all == doctest::Approx(20.0 / 27).epsilon(1e-6));
+  CHECK(kimi.kv_bytes() == 7 * 576 * 2);
+  CHECK(kimi.parameters() == doctest::Approx(49.1e9).epsilon(0.005));
+}
+
+TEST_CASE("MiniMax-Text-01 keeps 87.5 percent less than if all layers were softmax attention") {
+  const Published minimax("minimax_text_01");
+  const double all = minimax.kv_bytes("gqa") / static_cast<double>(minimax.count("gqa")) *
+                     static_cast<double>(minimax.layers());
+  CHECK(1 - minimax.kv_bytes() / all == doctest::Approx(0.875).epsilon(1e-6));
+  CHECK(minimax.parameters() == doctest::Approx(456e9).epsilon(0.002));
+}
+
+TEST_CASE("DeepSeek V3 keeps 70,272 bytes a token and has 671 billion parameters") {
+  const Published deepseek("deepseek_v3");
+  CHECK(deepseek.kv_bytes() == 70272);
+  CHECK(deepseek.parameters() == 671026419200);
+}
+
+}  // namespace
+}  // namespace braid::testing
