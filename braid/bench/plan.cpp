@@ -41,6 +41,28 @@ void count_parameters(const Model& model, Plan& plan) {
   plan.recurrent_bytes = model.state_bytes(0);
 }
 
+constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kBF16, KvType::kQ8};
+constexpr WeightType kWeightTypes[] = {WeightType::kF32, WeightType::kBF16, WeightType::kQ8,
+                                       WeightType::kQ4};
+
+void count_types(const Model& model, Plan& plan) {
+  constexpr int64_t kLong = int64_t{1} << 20;  // windows are full there
+  for (size_t i = 0; i < std::size(kKvTypes); ++i) {
+    const StateOptions kept{kKvTypes[i]};
+    plan.token_state_bytes[i] =
+        static_cast<double>(model.state_bytes(2 * kLong, kept) - model.state_bytes(kLong, kept)) /
+        static_cast<double>(kLong);
+  }
+  for (size_t i = 0; i < std::size(kWeightTypes); ++i) {
+    for (const Parameter& p : model.parameters()) {
+      const WeightType type = weight_type_for(p, kWeightTypes[i]);
+      plan.typed_weight_bytes[i] += type == WeightType::kF32
+                                        ? p.value.bytes()
+                                        : static_cast<size_t>(weight_bytes(type, p.value.shape()));
+    }
+  }
+}
+
 // One decoded token after `tokens` others, whose states are only sized, never computed.
 double decode_flops(Model& model, const Context& ctx, Counters& counters, SequenceState& seq,
                     int64_t tokens) {
@@ -59,6 +81,7 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
   Model model(ctx, settings);
   plan.stack = model.canonical_stack();
   count_parameters(model, plan);
+  count_types(model, plan);
   {
     SequenceState seq = model.new_sequence(ctx, options.state);
     const std::vector<int32_t> ids(static_cast<size_t>(options.prefill), 0);

@@ -44,6 +44,10 @@ struct Plan {
   size_t weight_bytes = 0;
   size_t token_weight_bytes = 0;  // read for one decoded token
   size_t recurrent_bytes = 0;     // state that does not grow with the context
+  // What one more token adds to a long context, keys and values kept in f32, bf16 and q8.
+  double token_state_bytes[3] = {};
+  // Of all weights at --weights f32, bf16, q8 and q4.
+  size_t typed_weight_bytes[4] = {};
   std::vector<PlanLayer> layers;
   double prefill_flops = 0;    // products of `prefill` tokens
   double prefill_seconds = 0;  // at the f32 peak

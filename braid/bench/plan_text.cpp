@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
 #include "braid/bench/plan.h"
@@ -19,6 +21,31 @@ std::string bytes_text(size_t n) {
 }
 std::string count_text(double n) { return scaled(n, 1000, {"", "k", "M", "G", "T", "P"}); }
 
+// One line a layer, or one a kind where there are many.
+std::string layers_text(const Plan& plan) {
+  constexpr size_t kMany = 24;
+  std::string out;
+  if (plan.layers.size() <= kMany) {
+    for (const PlanLayer& l : plan.layers) {
+      if (l.parameters > 0) out += format("  {:<12} {:<16} {:>12}\n", l.path, l.name, l.parameters);
+    }
+    return out;
+  }
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    const std::string& name = plan.layers[i].name;
+    const auto same = [&](const PlanLayer& l) { return l.name == name; };
+    if (std::find_if(plan.layers.begin(), plan.layers.end(), same) != plan.layers.begin() + i)
+      continue;
+    int64_t n = 0, parameters = 0;
+    for (const PlanLayer& l : plan.layers) {
+      n += same(l) ? 1 : 0;
+      parameters += same(l) ? l.parameters : 0;
+    }
+    if (parameters > 0) out += format("  {:>4} x {:<16} {:>16}\n", n, name, parameters);
+  }
+  return out;
+}
+
 }  // namespace
 
 Json plan_json(const Plan& plan, const PlanOptions& options) {
@@ -38,6 +65,13 @@ Json plan_json(const Plan& plan, const PlanOptions& options) {
        {"parameters", plan.parameters},
        {"active_parameters", plan.active_parameters},
        {"weight_bytes", plan.weight_bytes},
+       {"weight_bytes_f32", plan.typed_weight_bytes[0]},
+       {"weight_bytes_bf16", plan.typed_weight_bytes[1]},
+       {"weight_bytes_q8", plan.typed_weight_bytes[2]},
+       {"weight_bytes_q4", plan.typed_weight_bytes[3]},
+       {"kv_bytes_per_token_f32", plan.token_state_bytes[0]},
+       {"kv_bytes_per_token_bf16", plan.token_state_bytes[1]},
+       {"kv_bytes_per_token_q8", plan.token_state_bytes[2]},
        {"layers", layers},
        {"prefill", Json::object({{"tokens", options.prefill},
                                  {"flops", plan.prefill_flops},
@@ -66,9 +100,12 @@ std::string plan_text(const Plan& plan, const PlanOptions& options) {
                 count_text(static_cast<double>(plan.parameters)),
                 count_text(static_cast<double>(plan.active_parameters)),
                 bytes_text(plan.weight_bytes));
-  for (const PlanLayer& l : plan.layers) {
-    if (l.parameters > 0) out += format("  {:<12} {:<16} {:>12}\n", l.path, l.name, l.parameters);
-  }
+  out += format("weights     f32 {}, bf16 {}, q8 {}, q4 {}\n",
+                bytes_text(plan.typed_weight_bytes[0]), bytes_text(plan.typed_weight_bytes[1]),
+                bytes_text(plan.typed_weight_bytes[2]), bytes_text(plan.typed_weight_bytes[3]));
+  out += format("kv          a token adds {:.0f} bytes in f32, {:.0f} in bf16, {:.0f} in q8\n",
+                plan.token_state_bytes[0], plan.token_state_bytes[1], plan.token_state_bytes[2]);
+  out += layers_text(plan);
   out += format("machine     {}: f32 peak {:.0f} GFLOP/s, read {:.1f} GB/s, measured now\n",
                 plan.limits.cpu, plan.limits.peak_gflops, plan.limits.read_gbs);
   out += format(

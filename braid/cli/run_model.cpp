@@ -12,6 +12,19 @@
 
 namespace braid {
 
+void LoadFlags::add(CLI::App& app) {
+  app.add_option("--weights", weights,
+                 "Keep matrices as f32, bf16, q8, q4 or q4min (default: as the file has them)")
+      ->check(CLI::IsMember({"f32", "bf16", "q8", "q4", "q4min"}));
+}
+
+LoadOptions LoadFlags::options(const CommonFlags& common) const {
+  LoadOptions out;
+  if (!weights.empty()) out.weights = weight_type_named(weights);
+  if (!common.mem.empty()) out.most_bytes = parse_bytes(common.mem, "--mem");
+  return out;
+}
+
 LoadedModel load_any_model(const Context& ctx, const std::string& folder,
                            const LoadOptions& options) {
   std::string path = folder;
@@ -24,8 +37,9 @@ LoadedModel load_any_model(const Context& ctx, const std::string& folder,
   return loaded;
 }
 
-std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder) {
-  return load_any_model(ctx, folder).model;
+std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder,
+                                      const LoadOptions& options) {
+  return load_any_model(ctx, folder, options).model;
 }
 
 void require_bytes(const ModelSettings& model) {

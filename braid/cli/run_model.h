@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "braid/cli/command.h"
 #include "braid/core/context.h"
 #include "braid/importers/load.h"
 #include "braid/infer/sampler.h"
@@ -11,11 +12,19 @@
 
 namespace braid {
 
+// How weights are kept: --weights, within --mem.
+struct LoadFlags {
+  std::string weights;
+  void add(CLI::App& app);
+  LoadOptions options(const CommonFlags& common) const;
+};
+
 // The model of a run folder, a checkpoint folder or a Hugging Face folder, weights loaded; what was
 // recognised and left out is said on stderr. Throws Error(kBadInput) with what is wrong where.
 LoadedModel load_any_model(const Context& ctx, const std::string& folder,
                            const LoadOptions& options = {});
-std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder);
+std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder,
+                                      const LoadOptions& options = {});
 
 // Text goes in and out as bytes: throws Error(kUsage) for a model with another vocabulary.
 void require_bytes(const ModelSettings& model);

@@ -344,9 +344,9 @@ std::vector<std::string> read_mlp_layer_types(ConfigReader& config, int64_t laye
 
 LayerSpec mla_layer(int64_t heads, int64_t q_lora_rank, int64_t kv_lora_rank, int64_t nope,
                     int64_t rope, int64_t value, const RopeSettings& positions, bool interleaved,
-                    bool bias, const ModelSettings& model) {
+                    bool bias) {
   OptionList o;
-  o.add("heads", heads, model.heads);
+  o.add("heads", heads, -1);  // said always: qk_nope_head_dim alone would make them share the width
   o.add("q_lora_rank", q_lora_rank, 0);
   o.add("kv_lora_rank", kv_lora_rank, -1);
   o.add("qk_nope_head_dim", nope, -1);

@@ -108,7 +108,7 @@ std::vector<std::string> read_mlp_layer_types(ConfigReader& config, int64_t laye
 // DeepSeek's latent attention; q_lora_rank 0 = q is projected at once.
 LayerSpec mla_layer(int64_t heads, int64_t q_lora_rank, int64_t kv_lora_rank, int64_t nope,
                     int64_t rope, int64_t value, const RopeSettings& positions, bool interleaved,
-                    bool bias, const ModelSettings& model);
+                    bool bias);
 
 // The stack of m.layers layers, two sub-layers each.
 void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,

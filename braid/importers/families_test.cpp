@@ -269,7 +269,9 @@ TEST_CASE("packed weights are saved, mapped and give the same logits") {
     CHECK(again.model->parameters().bytes() == loaded.model->parameters().bytes());
   }
   try {
-    load_model(ctx, folder, {.most_bytes = 1000});
+    FillOptions small;
+    small.most_bytes = 1000;
+    load_model(ctx, folder, small);
     FAIL("a budget of 1000 bytes was not enforced");
   } catch (const Error& e) {
     CHECK(e.kind() == ErrorKind::kBudget);

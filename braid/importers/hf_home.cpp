@@ -77,7 +77,15 @@ void spell_out(const ModelSettings& s, Layer& l) {
     }
     if (l.name == "kda") put("gate_rank", l.integer("gate_rank", l.integer("value_dim", 0)));
   }
-  if (l.name == "mla") put("heads", l.integer("heads", s.heads));
+  if (l.name == "mla") {
+    const int64_t heads = l.integer("heads", 0), dim = l.integer("qk_nope_head_dim", 0);
+    const int64_t own = dim > 0 ? dim : heads > 0 ? s.width / heads : s.head_dim;
+    put("heads", heads > 0 ? heads : dim > 0 ? s.width / dim : s.heads);
+    put("qk_nope_head_dim", own);
+    put("qk_rope_head_dim", l.integer("qk_rope_head_dim", own / 2));
+    put("v_head_dim", l.integer("v_head_dim", own));
+    put("kv_lora_rank", l.integer("kv_lora_rank", 4 * own));
+  }
   l.text = l.name;
   const char* sign = "{";
   for (const auto& [key, value] : l.options) {

@@ -23,6 +23,7 @@ struct Flags {
   bool binary = false, compare = false;
   int64_t batch = 8, seq_len = 1024, tokens = 0;
   AgainstFlags against;
+  LoadFlags load;
   CommonFlags common;
 };
 
@@ -49,8 +50,9 @@ int run(const Flags& f) {
     throw Error(ErrorKind::kUsage, "give either a text (--data) or, with --against, --tokens-file");
   const Context ctx = f.common.context();
   if (against)
-    return eval_against(f.common, ctx, load_any_model(ctx, f.model), f.model, f.data, f.against);
-  const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
+    return eval_against(f.common, ctx, load_any_model(ctx, f.model, f.load.options(f.common)),
+                        f.model, f.data, f.against);
+  const std::unique_ptr<Model> model = load_run_model(ctx, f.model, f.load.options(f.common));
   require_bytes(model->settings());
   DataOptions options;
   options.path = f.data;
@@ -105,6 +107,7 @@ std::function<int()> setup_eval(CLI::App& app) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 60));
   app.add_flag("--compare", f->compare, "Also what gzip -9 and xz -9 make of the same text");
   f->against.add(app);
+  f->load.add(app);
   f->common.add(app);
   app.footer("Example: braid eval -m demo/run --data book.txt --compare");
   return [f] { return run(*f); };

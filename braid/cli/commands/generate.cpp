@@ -28,6 +28,7 @@ struct Flags {
   bool ignore_eos = false;
   std::string draft;
   int64_t draft_ngram = 0;
+  LoadFlags load;
   CommonFlags common;
 };
 
@@ -78,7 +79,7 @@ int run(Flags& f) {
   if (f.greedy) f.config.sampling.temperature = 0;
   check_sampling(f.config.sampling);
   const Context ctx = f.common.context();
-  const LoadedModel loaded = load_any_model(ctx, f.model);
+  const LoadedModel loaded = load_any_model(ctx, f.model, f.load.options(f.common));
   const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
   Model* model = loaded.model.get();
   apply_defaults(loaded.generation, *f.app, f.config.sampling);
@@ -160,6 +161,7 @@ std::function<int()> setup_generate(CLI::App& app) {
   app.add_option("--load-state", f->load_state, "Continue a sequence saved by --save-state");
   app.add_option("--save-state", f->save_state,
                  "Save the whole sequence, to be continued bit for bit");
+  f->load.add(app);
   f->common.add(app);
   app.footer(
       "Example: braid generate -m demo/run -p \"A model is\" -n 200 --temp 0.8 --top-p 0.95");

@@ -24,6 +24,7 @@ struct Flags {
   std::string model, tokens, tokens_file, out;
   std::vector<int64_t> chunks;
   bool step = false;
+  LoadFlags load;
   CommonFlags common;
 };
 
@@ -107,7 +108,7 @@ int run(const Flags& f) {
   if (f.tokens.empty() == f.tokens_file.empty())
     throw Error(ErrorKind::kUsage, "give the tokens with --tokens or with --tokens-file");
   const Context ctx = f.common.context();
-  const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
+  const std::unique_ptr<Model> model = load_run_model(ctx, f.model, f.load.options(f.common));
   const int64_t vocab = model->settings().vocab;
   const std::vector<int32_t> ids =
       f.tokens.empty()
@@ -143,6 +144,7 @@ std::function<int()> setup_logits(CLI::App& app) {
       ->delimiter(',')
       ->allow_extra_args(false);
   app.add_flag("--step", f->step, "Feed token by token");
+  f->load.add(app);
   f->common.add(app);
   app.footer("Example: braid logits -m FOLDER --tokens 1,2,3 --out logits.safetensors");
   return [f] { return run(*f); };

@@ -38,8 +38,7 @@ FamilyModel read(ConfigReader& c) {
   set_stack(
       m,
       [&](int64_t) {
-        return mla_layer(heads, q_rank, kv_rank, nope, rope, value, positions, interleaved, bias,
-                         m.settings);
+        return mla_layer(heads, q_rank, kv_rank, nope, rope, value, positions, interleaved, bias);
       },
       [&](int64_t i) { return i >= first ? moe_layer(moe) : swiglu_layer(dense); });
   m.table = base_table();

@@ -134,8 +134,7 @@ FamilyModel read(ConfigReader& c) {
       m,
       [&](int64_t i) {
         return linear.full[static_cast<size_t>(i)]
-                   ? mla_layer(heads, q_rank, kv_rank, nope, shared, value, positions, true, false,
-                               m.settings)
+                   ? mla_layer(heads, q_rank, kv_rank, nope, shared, value, positions, true, false)
                    : kda_layer(linear);
       },
       [&](int64_t i) { return i >= first ? moe_layer(moe) : swiglu_layer(dense); });
