@@ -84,18 +84,60 @@ std::string model_identity(const Model& model) {
 
 }  // namespace
 
+namespace {
+
+constexpr const char* kEarlier = "earlier.";
+
+// A second state in the same file.
+class EarlierWriter final : public StateWriter {
+ public:
+  explicit EarlierWriter(StateWriter& out) : out_(out) {}
+  void tensor(std::string_view name, const Tensor& value) override {
+    out_.tensor(kEarlier + std::string(name), value);
+  }
+  void integer(std::string_view name, int64_t value) override {
+    out_.integer(kEarlier + std::string(name), value);
+  }
+
+ private:
+  StateWriter& out_;
+};
+
+class EarlierReader final : public StateReader {
+ public:
+  explicit EarlierReader(StateReader& in) : in_(in) {}
+  Tensor tensor(std::string_view name, Shape shape, DType dtype) override {
+    return in_.tensor(kEarlier + std::string(name), shape, dtype);
+  }
+  int64_t integer(std::string_view name) override {
+    return in_.integer(kEarlier + std::string(name));
+  }
+
+ private:
+  StateReader& in_;
+};
+
+}  // namespace
+
 void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence,
-                   const std::string& notes) {
+                   const std::string& notes, const SequenceState* earlier) {
   StateFileWriter out;
   out.text("stack", model.canonical_stack());
   out.text("model", model_identity(model));
-  if (!notes.empty()) out.text("notes", notes);
+  if (!notes.empty()) {
+    out.text("notes", notes);
+    out.integer("has_earlier", earlier != nullptr ? 1 : 0);
+  }
+  if (earlier != nullptr) {
+    EarlierWriter second(out);
+    earlier->save(second);
+  }
   sequence.save(out);
   out.write(path);
 }
 
 void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence) {
-  save_sequence(path, model, sequence, "");
+  save_sequence(path, model, sequence, "", nullptr);
 }
 
 namespace {
@@ -126,9 +168,13 @@ void load_sequence(const Context& ctx, const std::string& path, const Model& mod
 }
 
 void load_sequence(const Context& ctx, const std::string& path, const Model& model,
-                   SequenceState& sequence, std::string& notes) {
+                   SequenceState& sequence, std::string& notes, SequenceState& earlier) {
   StateFileReader in = open_state(ctx, path, model);
   notes = in.text("notes");
+  if (in.integer("has_earlier") != 0) {
+    EarlierReader second(in);
+    earlier.load(second);
+  }
   sequence.load(in);
 }
 

@@ -7,10 +7,12 @@
 
 namespace braid {
 
+// earlier: a state on the way to this one, or null.
 void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence,
-                   const std::string& notes);
-// Throws Error(kBadInput) for a state of another model, and for one that has no notes.
+                   const std::string& notes, const SequenceState* earlier);
+// Throws Error(kBadInput) for a state of another model, and for one that has no notes. earlier
+// stays as it is where the file has none.
 void load_sequence(const Context& ctx, const std::string& path, const Model& model,
-                   SequenceState& sequence, std::string& notes);
+                   SequenceState& sequence, std::string& notes, SequenceState& earlier);
 
 }  // namespace braid

@@ -67,21 +67,27 @@ void Chat::go_to(const Point& point) {
 
 // The latest place whose text the prompt goes on from; the beginning when there is none.
 void Chat::rewind(const std::string& prompt) {
-  const auto fits = [&](const Point& p) { return prompt.starts_with(p.fed); };
-  for (auto turn = turns_.rbegin(); turn != turns_.rend(); ++turn) {
-    if (!(*turn)->has_states) break;
-    for (const Point* p : {&(*turn)->asked, &(*turn)->before}) {
-      if (p->sequence.tokens.empty() || !fits(*p)) continue;
-      fed_ = p->fed;
-      sequence_.restore(p->sequence);
-      return;
-    }
-  }
-  // The sampler goes on counting.
   const uint64_t draws = sequence_.draws;
   fed_.clear();
-  sequence_ = fresh();
-  sequence_.draws = draws;
+  if (const Point* point = last_fitting(prompt)) {
+    fed_ = point->fed;
+    sequence_.restore(point->sequence);
+  } else {
+    sequence_ = fresh();
+  }
+  sequence_.draws = draws;  // the sampler goes on counting
+}
+
+const Chat::Point* Chat::last_fitting(const std::string& prompt) const {
+  const auto fits = [&](const Point& p) {
+    return !p.sequence.tokens.empty() && prompt.starts_with(p.fed);
+  };
+  for (auto turn = turns_.rbegin(); turn != turns_.rend() && (*turn)->has_states; ++turn) {
+    for (const Point* p : {&(*turn)->asked, &(*turn)->before}) {
+      if (fits(*p)) return p;
+    }
+  }
+  return fits(resumed_) ? &resumed_ : nullptr;
 }
 
 // Tokens of the prompt behind the text that was fed. Where a tokenizer treats the beginning of a
@@ -101,9 +107,7 @@ ChatAnswer Chat::say(std::string_view message, FunctionRef<bool(std::string_view
   ChatAnswer answer;
   try {
     messages_.push(Json::object({{"role", "user"}, {"content", message}}));
-    ChatOptions options;
-    options.extras = config_.variables;
-    const std::string prompt = template_.render(messages_, config_.tools, options);
+    const std::string prompt = prompt_of(messages_);
     const int64_t had = std::ssize(sequence_.tokens);
     if (!prompt.starts_with(fed_)) rewind(prompt);
     answer.kept = std::ssize(sequence_.tokens);
@@ -165,18 +169,42 @@ bool Chat::back() {
 }
 
 std::string Chat::notes() const {
-  return Json::object({{"messages", messages_}, {"fed", hex(fed_)}}).dump();
+  const bool turn = !turns_.empty() && turns_.back()->has_states;
+  return Json::object({{"messages", messages_},
+                       {"fed", hex(fed_)},
+                       {"asked", hex(turn ? turns_.back()->asked.fed : resumed_.fed)}})
+      .dump();
 }
 
-void Chat::resume(SequenceState sequence, const std::string& notes) {
+const SequenceState* Chat::earlier() const {
+  Json next = messages_;
+  next.push(Json::object({{"role", "user"}, {"content", ""}}));
+  try {
+    if (prompt_of(next).starts_with(fed_)) return nullptr;
+  } catch (const Error&) {
+    // The template refuses an empty message: keep the state.
+  }
+  if (!turns_.empty() && turns_.back()->has_states) return &turns_.back()->asked.sequence;
+  return resumed_.sequence.tokens.empty() ? nullptr : &resumed_.sequence;
+}
+
+std::string Chat::prompt_of(const Json& messages) const {
+  ChatOptions options;
+  options.extras = config_.variables;
+  return template_.render(messages, config_.tools, options);
+}
+
+void Chat::resume(SequenceState sequence, const std::string& notes, SequenceState earlier) {
   const Json json = Json::parse(notes);
   const Json& messages = json.at("messages");
   messages.elements();  // must be a list
   std::string fed = unhex(json.at("fed").as_string());
+  std::string asked = unhex(json.at("asked").as_string());
   config_.generate.sampling.seed = sequence.seed;
   messages_ = messages;
   fed_ = std::move(fed);
   sequence_ = std::move(sequence);
+  resumed_ = {{}, std::move(asked), std::move(earlier)};
   turns_.clear();
   forks_.clear();
 }

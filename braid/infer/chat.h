@@ -49,7 +49,9 @@ class Chat {
   SequenceState fresh() const { return model_.new_sequence(ctx_, config_.state); }
   // What a file must hold beside the sequence to go on, and its inverse. Throws Error(kBadInput).
   std::string notes() const;
-  void resume(SequenceState sequence, const std::string& notes);
+  // The state before the last answer where the template will reword that answer; else null.
+  const SequenceState* earlier() const;
+  void resume(SequenceState sequence, const std::string& notes, SequenceState earlier);
 
   static constexpr size_t kKeptTurns = 16;
 
@@ -72,6 +74,8 @@ class Chat {
   void go_to(const Point& point);
   void forget_old_states();
   void rewind(const std::string& prompt);
+  const Point* last_fitting(const std::string& prompt) const;
+  std::string prompt_of(const Json& messages) const;
   std::vector<int32_t> unread(const std::string& prompt) const;
 
   const Context& ctx_;
@@ -84,6 +88,7 @@ class Chat {
   SequenceState sequence_;
   std::vector<std::shared_ptr<Turn>> turns_;
   std::vector<Fork> forks_;
+  Point resumed_;  // the point before the last answer of a chat from a file
 };
 
 }  // namespace braid

@@ -170,13 +170,30 @@ TEST_CASE("notes and a state are all it takes to go on, bit for bit") {
   Fixture other;
   other.config.generate.sampling.seed = 99;  // the state knows its own
   Chat resumed = other.chat();
-  resumed.resume(std::move(state), notes);
+  resumed.resume(std::move(state), notes, resumed.fresh());
   const ChatAnswer second = resumed.say("Two", silent);
   CHECK(second.result.text == answer);
   CHECK(second.reread == 0);
   CHECK(same_bits(resumed.sequence().logits, chat.sequence().logits));
-  CHECK_THROWS_AS(resumed.resume({}, "{}"), Error);
-  CHECK_THROWS_AS(resumed.resume({}, R"({"messages":[],"fed":"0g"})"), Error);
+  CHECK_THROWS_AS(resumed.resume({}, "{}", {}), Error);
+  CHECK_THROWS_AS(resumed.resume({}, R"({"messages":[],"fed":"0g","asked":""})", {}), Error);
+}
+
+TEST_CASE("a resumed chat rewinds to before its last answer when the template rewords it") {
+  Fixture f(kTrimming);
+  Chat chat = f.chat();
+  chat.say("One", silent);
+  const std::string notes = chat.notes();
+  REQUIRE(chat.earlier() != nullptr);
+  SequenceState state = chat.sequence().snapshot(), earlier = chat.earlier()->snapshot();
+  const ChatAnswer whole = chat.say("Two", silent);
+  Fixture other(kTrimming);
+  Chat resumed = other.chat();
+  resumed.resume(std::move(state), notes, std::move(earlier));
+  const ChatAnswer second = resumed.say("Two", silent);
+  CHECK(second.kept == whole.kept);
+  CHECK(second.result.text == whole.result.text);
+  CHECK(same_bits(resumed.sequence().logits, chat.sequence().logits));
 }
 
 }  // namespace braid

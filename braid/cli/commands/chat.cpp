@@ -229,11 +229,11 @@ void Talk::report(const ChatAnswer& a) {
 }
 
 void Talk::load(const std::string& path) {
-  SequenceState sequence = chat_.fresh();
+  SequenceState sequence = chat_.fresh(), earlier = chat_.fresh();
   std::string notes;
-  load_sequence(ctx_, path, model_, sequence, notes);
+  load_sequence(ctx_, path, model_, sequence, notes, earlier);
   const int64_t tokens = std::ssize(sequence.tokens);
-  chat_.resume(std::move(sequence), notes);
+  chat_.resume(std::move(sequence), notes, std::move(earlier));
   note(format("{}: {} tokens reused, {} messages", path, tokens, chat_.messages().size()),
        Json::object({{"event", "loaded"},
                      {"path", path},
@@ -252,7 +252,7 @@ void Talk::command(const std::string& name, const std::string& argument) {
     throw Error(ErrorKind::kUsage, format("/{} needs a file", name));
   }
   if (name == "save") {
-    save_sequence(argument, model_, chat_.sequence(), chat_.notes());
+    save_sequence(argument, model_, chat_.sequence(), chat_.notes(), chat_.earlier());
     done(format("{}: {} tokens saved", argument, std::ssize(chat_.sequence().tokens)));
   } else if (name == "load") {
     load(argument);
