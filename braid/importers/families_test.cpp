@@ -248,6 +248,29 @@ TEST_CASE("stacks are written as a person would") {
   CHECK(print_stack(compress(layers)) == "2 x (2 x (a, b), c), d");
 }
 
+std::string home_error(const char* stack) {
+  ModelSettings s;
+  s.stack = parse_stack(stack, known_layers());
+  s.width = 64;
+  try {
+    return find_home(s, "").family->name;
+  } catch (const Error& e) {
+    CHECK(e.kind() == ErrorKind::kUsage);
+    return e.what();
+  }
+}
+
+TEST_CASE("what braid trains has a published home, or the layer that has none is named") {
+  CHECK(home_error("2 x (gqa, swiglu)") == "llama");
+  CHECK(home_error("2 x (gqa{qk_norm=head}, swiglu)") == "qwen3");
+  CHECK(home_error("3 x (gdn, swiglu), gqa{gate=true,qk_norm=head}, swiglu") == "qwen3_next");
+  CHECK(home_error("kda, swiglu, mla{rope=false}, moe{router=sigmoid}") == "kimi_linear");
+  CHECK(says(home_error("gla, swiglu"), "layer 0 is gla"));
+  CHECK(says(home_error("gqa, swiglu, gqa{window=8}, swiglu"), "layer 2 is gqa{"));
+  CHECK(says(home_error("gdn{neg_eigval=true}, swiglu"), "neg_eigval=true"));
+  CHECK(says(home_error("loop 2 x (gqa, swiglu)"), "loop"));
+}
+
 TEST_CASE("packed weights are saved, mapped and give the same logits") {
   const Context ctx;
   const ScratchFolder scratch("packed");
