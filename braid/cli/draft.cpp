@@ -6,14 +6,14 @@
 
 namespace braid {
 
-Draft make_draft(const Context& ctx, const std::string& folder, int64_t ngram,
-                 const Model& target) {
+Draft make_draft(const Context& ctx, const std::string& folder, int64_t ngram, const Model& target,
+                 const LoadOptions& load) {
   Draft d;
   if (!folder.empty() && ngram > 0)
     throw Error(ErrorKind::kUsage, "--draft and --draft-ngram are both given; use one");
   if (ngram > 0) d.drafter = ngram_drafter(ngram);
   if (folder.empty()) return d;
-  d.model = load_any_model(ctx, folder);
+  d.model = load_any_model(ctx, folder, load);
   const int64_t vocab = d.model.model->settings().vocab, wanted = target.settings().vocab;
   if (vocab != wanted) {
     throw Error(ErrorKind::kUsage, format("--draft {} has a vocabulary of {}, the model of {}",

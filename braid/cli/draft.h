@@ -14,6 +14,7 @@ struct Draft {
   std::unique_ptr<Drafter> drafter;  // null: none
 };
 // Throws Error(kUsage) when both are given or the vocabularies differ.
-Draft make_draft(const Context& ctx, const std::string& folder, int64_t ngram, const Model& target);
+Draft make_draft(const Context& ctx, const std::string& folder, int64_t ngram, const Model& target,
+                 const LoadOptions& load);
 
 }  // namespace braid

@@ -10,8 +10,9 @@ void ModelFlags::add(CLI::App& app) {
   app.add_option("--stack", stack,
                  "Stack expression, e.g. \"2 x (3 x (kda, swiglu), gqa, swiglu)\"")
       ->group("Model");
-  app.add_option("--model", model,
-                 "model.toml, or a run folder or Hugging Face folder; flags override it")
+  app.add_option(
+         "-m,--model", model,
+         "model.toml, config.json, a folder that holds one, or a .gguf file; flags override it")
       ->group("Model");
   app.add_option("--width", width, "Hidden size (default 256)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))

@@ -61,6 +61,9 @@ void apply_defaults(const GenerationDefaults& defaults, const CLI::App& app,
   const auto given = [&](const char* flag) { return app.get_option(flag)->count() > 0; };
   if (given("--greedy")) return;
   if (defaults.temperature && !given("--temp")) config.temperature = *defaults.temperature;
+  if (defaults.min_p && !given("--min-p")) config.min_p = *defaults.min_p;
+  if (defaults.repetition_penalty && !given("--repeat-penalty"))
+    config.repetition_penalty = *defaults.repetition_penalty;
   if (defaults.top_p && !given("--top-p")) config.top_p = *defaults.top_p;
   if (defaults.top_k && !given("--top-k")) config.top_k = *defaults.top_k;
 }

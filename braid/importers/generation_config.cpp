@@ -37,11 +37,18 @@ class Reader {
     }
     return out;
   }
-  std::optional<double> real(const char* key) const {
+  std::optional<double> real(const char* key, double least, double most) const {
     const Json* v = find(key);
     if (v == nullptr) return std::nullopt;
     if (!v->is_number()) fail(format("{} is {}, not a number", key, printable(v->dump())));
-    return v->as_real();
+    const double value = v->as_real();
+    if (!(value >= least && value <= most))
+      fail(format("{} is {}, not between {} and {}", key, value, least, most));
+    return value;
+  }
+  bool says_no(const char* key) const {
+    const Json* v = find(key);
+    return v != nullptr && v->kind() == Json::Kind::kBool && !v->as_bool();
   }
 
  private:
@@ -67,10 +74,12 @@ GenerationDefaults read_generation_defaults(const std::string& folder) {
   std::vector<int32_t> bos = generation.ids("bos_token_id");
   if (bos.empty()) bos = config.ids("bos_token_id");
   if (!bos.empty()) out.bos = bos.front();
-  out.temperature = generation.real("temperature");
-  out.top_p = generation.real("top_p");
-  if (const auto k = generation.real("top_k"); k && *k >= 0 && *k < 1e9)
-    out.top_k = static_cast<int64_t>(*k);
+  out.temperature = generation.real("temperature", 0, 1e3);
+  out.top_p = generation.real("top_p", 1e-6, 1);
+  out.min_p = generation.real("min_p", 0, 1);
+  out.repetition_penalty = generation.real("repetition_penalty", 1e-3, 1e3);
+  if (const auto k = generation.real("top_k", 0, 1e9)) out.top_k = static_cast<int64_t>(*k);
+  if (generation.says_no("do_sample")) out.temperature = 0;
   return out;
 }
 

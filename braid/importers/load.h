@@ -19,7 +19,7 @@ namespace braid {
 struct GenerationDefaults {
   std::vector<int32_t> eos;  // any of them ends an answer
   std::optional<int32_t> bos;
-  std::optional<double> temperature, top_p;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<int64_t> top_k;
 };
 

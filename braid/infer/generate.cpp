@@ -10,6 +10,11 @@ namespace braid {
 
 void advance(const Context& ctx, Model& model, SequenceState& sequence,
              std::span<const int32_t> tokens) {
+  advance(ctx, model, sequence, tokens, [] { return true; });
+}
+
+bool advance(const Context& ctx, Model& model, SequenceState& sequence,
+             std::span<const int32_t> tokens, FunctionRef<bool()> go_on) {
   SequenceState* const one[] = {&sequence};
   while (!tokens.empty()) {
     const int64_t at = std::ssize(sequence.tokens);
@@ -23,7 +28,9 @@ void advance(const Context& ctx, Model& model, SequenceState& sequence,
       const Tensor logits = model.logits(ctx, h.narrow(0, n - 1, 1));
       sequence.logits = logits.reshape({logits.count()});
     }
+    if (!tokens.empty() && !go_on()) return false;
   }
+  return true;
 }
 
 std::vector<int32_t> byte_tokens(std::string_view text) {
@@ -80,7 +87,7 @@ class Output {
   }
   bool show(const std::string& piece) {
     result_.text += piece;
-    return piece.empty() || on_text_(piece);
+    return on_text_(piece);  // empty ones too: this is where a caller stops
   }
   const GenerateConfig& config_;
   FunctionRef<bool(std::string_view)> on_text_;
@@ -100,7 +107,8 @@ GenerateResult generate(const Context& ctx, Model& model, const Tokenizer& token
   GenerateResult result;
   result.prompt_tokens = std::ssize(prompt);
   const double start = now_seconds();
-  advance(ctx, model, sequence, prompt);
+  if (!advance(ctx, model, sequence, prompt, [&] { return on_text({}); }))
+    throw Error(ErrorKind::kInterrupted, "stopped while reading the prompt");
   const double prefilled = now_seconds();
   result.prefill_seconds = prefilled - start;
   result.finish = "length";

@@ -18,6 +18,9 @@ namespace braid {
 // at its pieces too: the results then agree to rounding, not bit for bit (docs/numerics.md).
 void advance(const Context& ctx, Model& model, SequenceState& sequence,
              std::span<const int32_t> tokens);
+// The same, asked between chunks whether to go on; false when it was stopped, after a whole chunk.
+bool advance(const Context& ctx, Model& model, SequenceState& sequence,
+             std::span<const int32_t> tokens, FunctionRef<bool()> go_on);
 
 constexpr int64_t kPrefillChunk = 512;  // tokens; chunk ends are multiples of it
 
@@ -42,7 +45,8 @@ struct GenerateResult {
 // Continues `sequence` after `prompt` (may be empty when the sequence has seen some). on_text gets
 // the text piece by piece, whole code points only; returning false stops after the token at hand.
 // The last token, an end token too, is part of the sequence's state then. Throws Error(kUsage) when
-// there is nothing to continue from, or for tokens outside the model's vocabulary.
+// there is nothing to continue from, or for tokens outside the model's vocabulary, and
+// Error(kInterrupted) when on_text, called with "" between chunks of the prompt, returns false.
 GenerateResult generate(const Context& ctx, Model& model, const Tokenizer& tokenizer,
                         SequenceState& sequence, std::span<const int32_t> prompt,
                         const GenerateConfig& config, FunctionRef<bool(std::string_view)> on_text);

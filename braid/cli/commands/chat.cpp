@@ -32,6 +32,7 @@ struct Flags {
   std::string draft;
   std::string kv = "f32";
   int64_t draft_ngram = 0;
+  LoadFlags weights;
   CommonFlags common;
 };
 
@@ -278,7 +279,7 @@ int run(Flags& f) {
   check_sampling(f.config.generate.sampling);
   if (!f.tools_file.empty()) f.config.tools = Json::parse(read_file(f.tools_file, kMostText));
   const Context ctx = f.common.context();
-  const LoadedModel loaded = load_any_model(ctx, f.model);
+  const LoadedModel loaded = load_any_model(ctx, f.model, f.weights.options(f.common));
   const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
   apply_defaults(loaded.generation, *f.app, f.config.generate.sampling);
   const Wording w = wording(f, tokenizer);
@@ -287,7 +288,8 @@ int run(Flags& f) {
   f.config.state = {parse_kv_type(f.kv)};
   f.config.variables = w.tokens;
   for (const std::string& v : f.variables) f.config.variables.push_back(variable(v));
-  const Draft draft = make_draft(ctx, f.draft, f.draft_ngram, *loaded.model);
+  const Draft draft =
+      make_draft(ctx, f.draft, f.draft_ngram, *loaded.model, f.weights.options(f.common));
   f.config.generate.drafter = draft.drafter.get();
   Chat chat(ctx, *loaded.model, tokenizer, w.text, f.config);
   Talk talk(f, ctx, *loaded.model, chat);
@@ -335,6 +337,7 @@ std::function<int()> setup_chat(CLI::App& app) {
                  "Guess what followed the last N tokens before; 0 is off")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{64}));
+  f->weights.add(app);
   app.add_option("--kv", f->kv, "Type of kept keys and values: f32, bf16 or q8")
       ->capture_default_str();
   f->common.add(app);

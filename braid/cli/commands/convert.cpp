@@ -22,6 +22,7 @@ namespace {
 struct Flags {
   std::string model, out, to = "hf", weights, family, shard_size = "5G", dtype = "bf16";
   std::optional<uint64_t> random;
+  const CLI::App* app = nullptr;
   CommonFlags common;
 };
 
@@ -38,13 +39,13 @@ GgmlType gguf_type(const std::string& weights) {
 }
 
 // The dtype of a safetensors file; `fallback` where the flag is not given.
-std::string hf_dtype(const std::string& weights, const char* fallback) {
+std::string hf_dtype(const char* flag, const std::string& weights, const char* fallback) {
   if (weights.empty()) return fallback;
   if (weights == "f32") return "F32";
   if (weights == "bf16") return "BF16";
   if (weights == "f16") return "F16";
   throw Error(ErrorKind::kUsage,
-              format("--weights is \"{}\"; with --to hf it is f32, bf16 or f16", weights));
+              format("{} is \"{}\"; with --to hf it is f32, bf16 or f16", flag, weights));
 }
 
 const char* torch_name(const std::string& dtype) {
@@ -59,8 +60,9 @@ Json read_config_file(const std::string& folder) {
 Json config_in(Json config, const std::string& dtype) {
   Json out = Json::object();
   for (const Json::Member& m : config.members()) {
-    if (m.key != "quantization_config" && m.key != "torch_dtype" && m.key != "dtype")
-      out.set(m.key, m.value);
+    if (m.key == "quantization_config" || m.key == "torch_dtype" || m.key == "dtype") continue;
+    out.set(m.key,
+            m.key == "text_config" && m.value.is_object() ? config_in(m.value, dtype) : m.value);
   }
   out.set("torch_dtype", torch_name(dtype));
   return out;
@@ -104,12 +106,12 @@ HfExported to_hf(const Context& ctx, const Flags& f) {
   const uint64_t shard = parse_bytes(f.shard_size, "--shard-size");
   if (shard < 1) throw Error(ErrorKind::kUsage, "--shard-size is 0");
   if (f.random) {
-    return write_random_checkpoint(ctx, f.model, f.out, hf_dtype(f.dtype, "BF16"), *f.random,
-                                   shard);
+    return write_random_checkpoint(ctx, f.model, f.out, hf_dtype("--dtype", f.dtype, "BF16"),
+                                   *f.random, shard);
   }
   if (is_hf_folder(f.model) && f.weights.empty()) return copy_hf_folder(f.model, f.out, shard);
   const Published p = publish(ctx, f);
-  const std::string dtype = hf_dtype(f.weights, "F32");
+  const std::string dtype = hf_dtype("--weights", f.weights, "F32");
   return export_hf({p.loaded.model.get(), &p.map, config_in(p.config, dtype),
                     [&](const std::string&) { return dtype; }, p.texts_from},
                    f.out, shard);
@@ -165,7 +167,21 @@ HfExported to_gguf(const Context& ctx, const Flags& f) {
   return {done.bytes, {file_name(f.out)}, done.notes};
 }
 
+// Nothing that was asked for is left out in silence.
+void check_flags(const Flags& f) {
+  const auto need = [&](const char* flag, bool applies, const char* why) {
+    if (f.app->get_option(flag)->count() > 0 && !applies)
+      throw Error(ErrorKind::kUsage, format("{} does nothing here: {}", flag, why));
+  };
+  const bool trained = !is_gguf_file(f.model) && !is_hf_folder(f.model);
+  need("--weights", !f.random, "--random takes --dtype");
+  need("--dtype", f.random.has_value(), "it is the type of --random's tensors; see --weights");
+  need("--shard-size", f.to == "hf", "only --to hf writes shards");
+  need("--family", trained && f.to != "braid", "it is for models that braid trained");
+}
+
 int run(const Flags& f) {
+  check_flags(f);
   const Context ctx = f.common.context();
   if (f.random && f.to != "hf")
     throw Error(ErrorKind::kUsage,
@@ -189,6 +205,7 @@ int run(const Flags& f) {
 
 std::function<int()> setup_convert(CLI::App& app) {
   auto f = std::make_shared<Flags>();
+  f->app = &app;
   app.add_option("-m,--model", f->model,
                  "Hugging Face folder, run or checkpoint folder, or .gguf file")
       ->required();
@@ -197,14 +214,16 @@ std::function<int()> setup_convert(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::IsMember({"hf", "braid", "gguf"}));
   app.add_option("--weights", f->weights,
-                 "hf: f32, bf16, f16 (default: as stored); braid: f32, bf16, q8, q4, q4min (as "
-                 "stored); gguf: f32, f16, bf16, q8_0, q4_0 (f32)");
+                 "hf: f32, bf16, f16 (default: as stored from a Hugging Face folder, else f32); "
+                 "braid: f32, bf16, q8, q4, q4min (as stored); gguf: f32, f16, bf16, q8_0, q4_0 "
+                 "(f32)");
   app.add_option("--family", f->family,
                  "Published family of a model that braid trained (default: the nearest)");
   app.add_option("--shard-size", f->shard_size, "Largest file with --to hf")->capture_default_str();
   app.add_option("--random", f->random,
                  "Random weights with this seed for a folder that holds config.json alone");
-  app.add_option("--dtype", f->dtype, "Of --random's tensors: bf16 or f32")->capture_default_str();
+  app.add_option("--dtype", f->dtype, "Of --random's tensors: bf16, f16 or f32")
+      ->capture_default_str();
   f->common.add(app);
   app.footer("Example: braid convert -m FOLDER -o model.gguf --to gguf --weights q8_0");
   return [f] { return run(*f); };

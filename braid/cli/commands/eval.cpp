@@ -95,7 +95,8 @@ int run(const Flags& f) {
 std::function<int()> setup_eval(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 40);
-  app.add_option("-m,--model", f->model, "Run, checkpoint or Hugging Face folder")->required();
+  app.add_option("-m,--model", f->model, "Run, checkpoint or Hugging Face folder, or .gguf file")
+      ->required();
   app.add_option("--data", f->data, "Text: a file, a folder, .gz, .zst, .dz or .jsonl");
   app.add_flag("--data-binary", f->binary, "Accept files that are not text");
   app.add_option("--seq-len", f->seq_len, "Bytes that a prediction may look back")

@@ -84,7 +84,8 @@ int run(Flags& f) {
   Model* model = loaded.model.get();
   apply_defaults(loaded.generation, *f.app, f.config.sampling);
   if (!f.ignore_eos) f.config.eos = loaded.generation.eos;
-  const Draft draft = make_draft(ctx, f.draft, f.draft_ngram, *loaded.model);
+  const Draft draft =
+      make_draft(ctx, f.draft, f.draft_ngram, *loaded.model, f.load.options(f.common));
   f.config.drafter = draft.drafter.get();
   SequenceState seq = model->new_sequence(ctx, {parse_kv_type(f.kv)});
   if (!f.load_state.empty()) {
@@ -124,7 +125,8 @@ std::function<int()> setup_generate(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   SamplingConfig& s = f->config.sampling;
   f->app = &app;
-  app.add_option("-m,--model", f->model, "Run, checkpoint or Hugging Face folder")->required();
+  app.add_option("-m,--model", f->model, "Run, checkpoint or Hugging Face folder, or .gguf file")
+      ->required();
   app.add_option("-p,--prompt", f->prompt, "Text to continue");
   app.add_option("--prompt-file", f->prompt_file, "The same from a file");
   app.add_option("-n,--max-tokens", f->config.max_tokens, "Tokens to write")

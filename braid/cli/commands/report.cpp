@@ -111,9 +111,10 @@ int run(const Flags& f) {
   g.sampling = f.sampling;
   g.max_tokens = f.max_tokens;
   SequenceState seq = model->new_sequence(ctx);
-  r.sample = generate(ctx, *model, *byte_tokenizer(), seq, byte_tokens(f.prompt), g, [](std::string_view) {
-               return true;
-             }).text;
+  r.sample =
+      generate(ctx, *model, *byte_tokenizer(), seq, byte_tokens(f.prompt), g, [](std::string_view) {
+        return true;
+      }).text;
   r.costs.push_back(decode_cost(ctx, model->settings(), "hybrid", f, line));
   r.costs.push_back(
       decode_cost(ctx, attention_everywhere(model->settings()), "attention everywhere", f, line));

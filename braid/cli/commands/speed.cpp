@@ -21,6 +21,8 @@ constexpr int64_t kWarmUp = 64;
 struct Flags {
   std::string model;
   int64_t prompt = 2048, context = 0, decode = 32;
+  std::string kv = "f32";
+  LoadFlags load;
   CommonFlags common;
 };
 
@@ -39,17 +41,18 @@ int run(const Flags& f) {
   }
   const Context ctx = f.common.context();
   const double load_start = now_seconds();
-  const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
+  const std::unique_ptr<Model> model = load_run_model(ctx, f.model, f.load.options(f.common));
   const double load_seconds = now_seconds() - load_start;
+  const StateOptions state{parse_kv_type(f.kv)};
   const int64_t vocab = model->settings().vocab, total = std::max(f.context, f.prompt);
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < total + f.decode; ++i) ids.push_back(token(i, vocab));
   const std::span<const int32_t> all(ids);
   {
-    SequenceState warm = model->new_sequence(ctx);
+    SequenceState warm = model->new_sequence(ctx, state);
     advance(ctx, *model, warm, all.first(static_cast<size_t>(std::min(total, kWarmUp))));
   }
-  SequenceState sequence = model->new_sequence(ctx);
+  SequenceState sequence = model->new_sequence(ctx, state);
   const size_t before = static_cast<size_t>(total - f.prompt);
   if (before > 0) advance(ctx, *model, sequence, all.first(before));
   const double prefill_start = now_seconds();
@@ -89,9 +92,13 @@ int run(const Flags& f) {
 std::function<int()> setup_speed(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   app.add_option("-m,--model", f->model, "Model folder or .gguf file")->required();
-  app.add_option("--prompt", f->prompt, "Tokens read in one go");
-  app.add_option("--context", f->context, "Tokens in all before decoding; 0 = those of --prompt");
-  app.add_option("--decode", f->decode, "Tokens then written one by one");
+  app.add_option("--prompt", f->prompt, "Tokens read in one go")->capture_default_str();
+  app.add_option("--context", f->context, "Tokens in all before decoding; 0 = those of --prompt")
+      ->capture_default_str();
+  app.add_option("--decode", f->decode, "Tokens then written one by one")->capture_default_str();
+  f->load.add(app);
+  app.add_option("--kv", f->kv, "Type of kept keys and values: f32, bf16 or q8")
+      ->capture_default_str();
   f->common.add(app);
   app.footer("Example: braid speed -m model.gguf --prompt 2048 --context 16384");
   return [f] { return run(*f); };

@@ -57,8 +57,9 @@ std::string write_sample(const Context& ctx, Model& model, const Flags& f) {
   g.sampling.top_p = 0.95;
   g.sampling.seed = model.settings().seed;
   SequenceState seq = model.new_sequence(ctx);
-  const GenerateResult r = generate(ctx, model, *byte_tokenizer(), seq, byte_tokens(f.sample_prompt), g,
-                                    [](std::string_view) { return true; });
+  const GenerateResult r =
+      generate(ctx, model, *byte_tokenizer(), seq, byte_tokens(f.sample_prompt), g,
+               [](std::string_view) { return true; });
   return f.sample_prompt + r.text;
 }
 
