@@ -188,15 +188,15 @@ void fill_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet&
   size_t needed = 0;
   for (const Parameter& p : parameters) {
     const WeightType type = wanted_type(file, p, options);
-    needed += type == WeightType::kF32
-                  ? p.value.bytes()
-                  : static_cast<size_t>(weight_bytes(type, p.value.shape()));
+    needed += type == WeightType::kF32 ? p.value.bytes()
+                                       : static_cast<size_t>(weight_bytes(type, p.value.shape()));
   }
   if (needed > options.most_bytes) {
-    throw Error(ErrorKind::kBudget,
-                format("{}: the weights take {} bytes, {} are allowed; ask for smaller --weights or "
-                       "more --mem",
-                       file.path(), needed, options.most_bytes));
+    throw Error(
+        ErrorKind::kBudget,
+        format("{}: the weights take {} bytes, {} are allowed; ask for smaller --weights or "
+               "more --mem",
+               file.path(), needed, options.most_bytes));
   }
   for (Parameter& p : parameters)
     fill_weight(ctx, file, p, wanted_type(file, p, options), options.writable);
