@@ -181,7 +181,8 @@ class GgufReader {
     unsigned __int128 count = 1;
     for (uint32_t i = 0; i < dims; ++i) {
       const uint64_t n = number<uint64_t>("a dimension");
-      if (n > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+      // A zero would also hide the product of the others.
+      if (n == 0 || n > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
         fail(format("dimension {} is {}", i, n));
       count *= n;
       if (count > static_cast<unsigned __int128>(std::numeric_limits<int64_t>::max()))

@@ -130,6 +130,7 @@ TEST_CASE("what is wrong is named") {
   REQUIRE(a != std::string::npos);
   CHECK(contains(with(a + 9, uint32_t{5}), "tensor \"a\": 5 dimensions"));
   CHECK(contains(with(a + 13, ~uint64_t{0}), "dimension 0"));
+  CHECK(contains(with(a + 13, uint64_t{0}), "dimension 0 is 0"));
   CHECK(contains(with(a + 13, uint64_t{1} << 62), "do not fit in a file"));
   CHECK(contains(with(a + 29, uint32_t{4}), "unknown tensor type 4"));
   CHECK(contains(with(a + 29, uint32_t{2}), "rows of 3 values, but Q4_0 has blocks of 32"));

@@ -47,6 +47,16 @@ WeightType packed_type(const SafetensorsFile& file, const std::string& name, con
   return *type;
 }
 
+// As it stands in the file, which may have more dimensions than a shape can.
+Shape shape_in(const SafetensorsFile& file, const SafetensorsEntry& e) {
+  if (e.shape.size() > Shape::kMaxRank) {
+    wrong_weight(
+        file, e.name,
+        format("has {} dimensions; at most {} are supported", e.shape.size(), Shape::kMaxRank));
+  }
+  return Shape(e.shape);
+}
+
 void check_names(const SafetensorsFile& file, const ParameterSet& parameters) {
   std::vector<std::string> missing, left, wrong;
   std::set<std::string, std::less<>> known;
@@ -57,8 +67,9 @@ void check_names(const SafetensorsFile& file, const ParameterSet& parameters) {
       missing.push_back(p.name);
     } else if (packed_in(file, p.name)) {
       weight_from_file(file, p.name, p.value.shape());  // throws what is wrong with it
-    } else if (Shape have(e->shape); have.count() != p.value.count() ||
-                                     have.rank() != p.value.rank() || !(have == p.value.shape())) {
+    } else if (Shape have = shape_in(file, *e); have.count() != p.value.count() ||
+                                                have.rank() != p.value.rank() ||
+                                                !(have == p.value.shape())) {
       wrong.push_back(format("{} is {} in the file, {} in the model", p.name, have.str(),
                              p.value.shape().str()));
     }
@@ -107,9 +118,9 @@ std::shared_ptr<const Weight> weight_from_file(const SafetensorsFile& file, cons
   if (packed && (entry->dtype != "U8" || entry->shape.size() != 1)) {
     wrong_weight(
         file, name,
-        format("is {} {}, expected U8 [{}]", entry->dtype, Shape(entry->shape).str(), bytes));
+        format("is {} {}, expected U8 [{}]", entry->dtype, shape_in(file, *entry).str(), bytes));
   }
-  if (std::ssize(data) != bytes || (!packed && !(Shape(entry->shape) == shape))) {
+  if (std::ssize(data) != bytes || (!packed && !(shape_in(file, *entry) == shape))) {
     wrong_weight(file, name,
                  format("{} bytes, expected {} for {} {}", data.size(), bytes,
                         weight_type_name(type), shape.str()));

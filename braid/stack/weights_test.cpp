@@ -165,4 +165,20 @@ TEST_CASE("a quantised tensor of another form is refused with both values") {
         std::string::npos);
 }
 
+TEST_CASE("a tensor of more dimensions than a shape can have is bad input") {
+  Context ctx;
+  const std::string header =
+      R"({"w":{"dtype":"BF16","shape":[1,1,1,1,1,1,1],"data_offsets":[0,2]}})";
+  std::string bytes(8, 0);
+  bytes[0] = static_cast<char>(header.size());
+  bytes += header + std::string(2, 0);
+  const SafetensorsFile file =
+      SafetensorsFile::parse(nullptr, std::as_bytes(std::span(bytes)), "memory");
+  ParameterSet set;
+  set.add("w", ParamRole::kMatrix, Tensor::zeros(ctx, {1, 1}));
+  const char* what = "w: has 7 dimensions; at most 6 are supported";
+  CHECK(message_of([&] { weight_from_file(file, "w", {1, 1}); }).find(what) != std::string::npos);
+  CHECK(message_of([&] { load_weights(ctx, file, set); }).find(what) != std::string::npos);
+}
+
 }  // namespace braid
