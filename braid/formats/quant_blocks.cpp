@@ -236,11 +236,31 @@ void blocks(const uint8_t* in, int64_t n, int values, int bytes, float* out) {
   for (int64_t i = 0; i < n / values; ++i) block(in + i * bytes, out + i * values);
 }
 
+bool all_finite(const float* x) {
+  uint32_t top = 0;
+  for (int i = 0; i < 32; ++i) top = std::max(top, std::bit_cast<uint32_t>(x[i]) & 0x7FFFFFFF);
+  return top < 0x7F800000;
+}
+
+// A block with a NaN or an infinity in it: all of it decodes to NaN.
+void encode_nan(uint8_t* b, size_t codes) {
+  const uint16_t nan = 0x7E00;
+  std::memcpy(b, &nan, 2);
+  std::memset(b + 2, 0, codes);
+}
+
+// 1 / d; 0 for what is zero or too small to have an inverse, and zero as a half.
+float inverse_of(float d) {
+  const float inverse = 1.0f / d;
+  return std::isfinite(inverse) ? inverse : 0.0f;
+}
+
 void encode_q8_0(const float* x, uint8_t* b) {
+  if (!all_finite(x)) return encode_nan(b, 32);
   float top = 0;
   for (int i = 0; i < 32; ++i) top = std::max(top, std::fabs(x[i]));
   const float d = top / 127.0f;
-  const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+  const float inverse = inverse_of(d);
   const uint16_t stored = narrow_half(d);
   std::memcpy(b, &stored, 2);
   int8_t q[32];
@@ -255,6 +275,7 @@ void encode_q8_0(const float* x, uint8_t* b) {
 }
 
 void encode_q4_0(const float* x, uint8_t* b) {
+  if (!all_finite(x)) return encode_nan(b, 16);
   float top = 0, signed_top = 0;
   for (int i = 0; i < 32; ++i) {
     if (std::fabs(x[i]) > top) {
@@ -263,7 +284,7 @@ void encode_q4_0(const float* x, uint8_t* b) {
     }
   }
   const float d = signed_top / -8.0f;
-  const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+  const float inverse = inverse_of(d);
   const uint16_t stored = narrow_half(d);
   std::memcpy(b, &stored, 2);
   for (int i = 0; i < 16; ++i) {

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "braid/base/rng.h"
@@ -105,6 +106,23 @@ TEST_CASE("encoding rounds to the nearest step and keeps what is exact") {
   CHECK(static_cast<int8_t>(b[3]) == -3);
   CHECK(static_cast<int8_t>(b[4]) == 0);
   CHECK(static_cast<int8_t>(b[5]) == 3);
+}
+
+TEST_CASE("a NaN or an infinity makes its block NaN, what is too small for a half makes it zero") {
+  for (const GgmlType type : {GgmlType::kQ8_0, GgmlType::kQ4_0}) {
+    for (const float odd : {std::numeric_limits<float>::quiet_NaN(),
+                            std::numeric_limits<float>::infinity(), 1e-44f}) {
+      CAPTURE(odd);
+      std::vector<float> x(64, 0.0f), back(64, 1.0f);
+      x[5] = -odd;
+      x[40] = 1.0f;
+      std::vector<std::byte> bytes(static_cast<size_t>(ggml_row_bytes(type, 64)));
+      encode_row(type, x.data(), 64, bytes.data());
+      decode_row(type, bytes.data(), 64, back.data());
+      for (size_t i = 0; i < 32; ++i) CHECK((odd < 1 ? back[i] == 0.0f : std::isnan(back[i])));
+      CHECK(back[40] == doctest::Approx(1.0).epsilon(0.001));
+    }
+  }
 }
 
 TEST_CASE("types know their sizes") {
