@@ -10,7 +10,7 @@
 namespace braid {
 namespace {
 
-// What a training process holds beside tensors: code, the libraries' kernels and packing buffers,
+// What a process holds beside tensors: code, the libraries' kernels and packing buffers,
 // thread stacks. Measured: resident memory minus tensor bytes of runs from 40 MB to 2 GB
 // (docs/log.md).
 constexpr size_t kProcessBytes = size_t{30} << 20;
@@ -45,7 +45,17 @@ constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kBF16, KvType::kQ8};
 constexpr WeightType kWeightTypes[] = {WeightType::kF32, WeightType::kBF16, WeightType::kQ8,
                                        WeightType::kQ4};
 
-void count_types(const Model& model, Plan& plan) {
+size_t bytes_in(const Model& model, WeightType wanted) {
+  size_t bytes = 0;
+  for (const Parameter& p : model.parameters()) {
+    const WeightType type = weight_type_for(p, wanted);
+    bytes += type == WeightType::kF32 ? p.value.bytes()
+                                      : static_cast<size_t>(weight_bytes(type, p.value.shape()));
+  }
+  return bytes;
+}
+
+void count_types(const Model& model, const PlanOptions& options, Plan& plan) {
   constexpr int64_t kLong = int64_t{1} << 20;  // windows are full there
   for (size_t i = 0; i < std::size(kKvTypes); ++i) {
     const StateOptions kept{kKvTypes[i]};
@@ -53,14 +63,13 @@ void count_types(const Model& model, Plan& plan) {
         static_cast<double>(model.state_bytes(2 * kLong, kept) - model.state_bytes(kLong, kept)) /
         static_cast<double>(kLong);
   }
-  for (size_t i = 0; i < std::size(kWeightTypes); ++i) {
-    for (const Parameter& p : model.parameters()) {
-      const WeightType type = weight_type_for(p, kWeightTypes[i]);
-      plan.typed_weight_bytes[i] += type == WeightType::kF32
-                                        ? p.value.bytes()
-                                        : static_cast<size_t>(weight_bytes(type, p.value.shape()));
-    }
-  }
+  for (size_t i = 0; i < std::size(kWeightTypes); ++i)
+    plan.typed_weight_bytes[i] = bytes_in(model, kWeightTypes[i]);
+  plan.inference_weight_bytes = bytes_in(model, options.weights);
+  // One token reads the same share of the bytes as of the numbers.
+  plan.token_weight_bytes = static_cast<size_t>(static_cast<double>(plan.token_weight_bytes) *
+                                                static_cast<double>(plan.inference_weight_bytes) /
+                                                static_cast<double>(plan.typed_weight_bytes[0]));
 }
 
 // One decoded token after `tokens` others, whose states are only sized, never computed.
@@ -81,7 +90,7 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
   Model model(ctx, settings);
   plan.stack = model.canonical_stack();
   count_parameters(model, plan);
-  count_types(model, plan);
+  count_types(model, options, plan);
   {
     SequenceState seq = model.new_sequence(ctx, options.state);
     const std::vector<int32_t> ids(static_cast<size_t>(options.prefill), 0);
@@ -95,6 +104,7 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
     PlanContext c;
     c.tokens = tokens;
     c.state_bytes = model.state_bytes(tokens, options.state);
+    c.resident = plan.inference_weight_bytes + c.state_bytes + kProcessBytes;
     c.decode_flops = decode_flops(model, ctx, counters, seq, tokens);
     plan.contexts.push_back(c);
   }

@@ -3,6 +3,7 @@
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
 #include "braid/bench/plan.h"
+#include "braid/ops/weight.h"
 
 namespace braid {
 namespace {
@@ -57,6 +58,7 @@ Json plan_json(const Plan& plan, const PlanOptions& options) {
   for (const PlanContext& c : plan.contexts) {
     contexts.push(Json::object({{"tokens", c.tokens},
                                 {"state_bytes", c.state_bytes},
+                                {"resident_bytes", c.resident},
                                 {"decode_flops", c.decode_flops},
                                 {"decode_ms", c.decode_seconds * 1e3}}));
   }
@@ -113,10 +115,13 @@ std::string plan_text(const Plan& plan, const PlanOptions& options) {
       options.prefill, count_text(plan.prefill_flops),
       count_text(plan.prefill_flops / static_cast<double>(options.prefill)), plan.prefill_seconds,
       count_text(static_cast<double>(options.prefill) / plan.prefill_seconds));
-  out += "decode      context        state     FLOP/token   ms/token at the limit\n";
+  out += format("decode      weights in {}: {}\n", weight_type_name(options.weights),
+                bytes_text(plan.inference_weight_bytes));
+  out += "            context        state     resident     FLOP/token   ms/token at the limit\n";
   for (const PlanContext& c : plan.contexts) {
-    out += format("            {:>7} {:>12} {:>14} {:>10.3f}\n", c.tokens,
-                  bytes_text(c.state_bytes), count_text(c.decode_flops), c.decode_seconds * 1e3);
+    out += format("            {:>7} {:>12} {:>12} {:>14} {:>10.3f}\n", c.tokens,
+                  bytes_text(c.state_bytes), bytes_text(c.resident), count_text(c.decode_flops),
+                  c.decode_seconds * 1e3);
   }
   out += format(
       "training    {} x {} x {} tokens a step{}: {}FLOP, at the limit {:.3f} s; resident memory "

@@ -7,6 +7,7 @@
 #include "braid/base/format.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
+#include "braid/ops/weight.h"
 
 namespace braid {
 
@@ -16,10 +17,11 @@ std::function<int()> setup_plan(CLI::App& app) {
     ModelFlags model;
     CommonFlags common;
     PlanOptions options;
-    std::string kv = "f32";
+    std::string kv = "f32", weights = "f32";
   };
   auto f = std::make_shared<Flags>();
-  app.add_option("target", f->target, "A stack expression, a model.toml, or a run folder");
+  app.add_option("target", f->target,
+                 "A stack expression, a model.toml, a run or Hugging Face folder, or a .gguf file");
   f->model.add(app);
   f->common.add(app);
   app.add_option("--contexts", f->options.contexts, "Context lengths")
@@ -31,6 +33,10 @@ std::function<int()> setup_plan(CLI::App& app) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   app.add_option("--kv", f->kv, "Type of kept keys and values: f32, bf16 or q8")
       ->capture_default_str();
+  app.add_option("--weights", f->weights,
+                 "Type of weights in inference: f32, bf16, q8, q4 or q4min")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "bf16", "q8", "q4", "q4min"}));
   app.add_option("--batch", f->options.batch, "Sequences in a training step")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
@@ -50,6 +56,7 @@ std::function<int()> setup_plan(CLI::App& app) {
     }
     const ModelSettings settings = f->model.settings();
     f->options.state.kv = parse_kv_type(f->kv);
+    f->options.weights = *weight_type_named(f->weights);
     f->options = fitted(f->options, settings.positions);
     std::sort(f->options.contexts.begin(), f->options.contexts.end());
     for (const int64_t c : f->options.contexts) {
