@@ -6,6 +6,8 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
+#include "braid/text/tokenizer/known_regexes.h"
 
 namespace braid {
 namespace {
@@ -13,24 +15,19 @@ namespace {
 constexpr size_t kMostBytes = size_t{200} << 20;
 constexpr int32_t kNormal = 1, kUnknown = 2, kControl = 3, kUser = 4, kUnused = 5, kByte = 6;
 
-// The regexes that llama.cpp knows by name.
-struct NamedRegex {
-  const char* regex;
+// How llama.cpp cuts text, by name: one regex after another.
+struct NamedCuts {
+  std::vector<std::string_view> regexes;
   const char* name;
 };
-constexpr NamedRegex kRegexes[] = {
-    {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", "gpt-2"},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "llama-bpe"},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "qwen2"},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "qwen35"},
-    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "gpt-4o"},
-    {R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "tekken"},
-};
+
+const std::vector<NamedCuts>& named_cuts() {
+  static const std::vector<NamedCuts> table = {
+      {{kGpt2Regex}, "gpt-2"},    {{kLlama3Regex}, "llama-bpe"}, {{kQwen2Regex}, "qwen2"},
+      {{kQwen35Regex}, "qwen35"}, {{kO200kRegex}, "gpt-4o"},     {{kTekkenRegex}, "tekken"},
+  };
+  return table;
+}
 
 std::string read_text(const std::string& folder, const char* name) {
   const std::string path = join_path(folder, name);
@@ -87,20 +84,34 @@ void put(GgufWriter& w, Vocabulary v) {
     w.set("tokenizer.ggml.scores", GgufValue::f32s(v.scores));
 }
 
-// The Split pattern of a pre-tokenizer, or ByteLevel's own; "" when there is none.
-std::string split_regex(const Json* p) {
+// Adds the regexes a pre-tokenizer cuts by, in order; false for a part that is no such cut.
+bool collect_cuts(const Json* p, std::vector<std::string>& cuts) {
   const std::string type = text_of(member(p, "type"));
-  if (type == "Split") return text_of(member(member(p, "pattern"), "Regex"));
+  if (type == "Split") {
+    const std::string behavior = text_of(member(p, "behavior"));
+    const Json* invert = member(p, "invert");
+    // Keeping the matches and dropping what is between them is the same where a regex takes all.
+    const bool kept = behavior == "Removed" && invert != nullptr && invert->as_bool();
+    cuts.push_back(text_of(member(member(p, "pattern"), "Regex")));
+    return behavior == "Isolated" || kept;
+  }
   if (type == "ByteLevel") {
     const Json* own = member(p, "use_regex");
-    return own == nullptr || own->as_bool() ? kRegexes[0].regex : "";
+    if (own == nullptr || own->as_bool()) cuts.push_back(std::string(kGpt2Regex));
+    return true;
   }
-  if (type != "Sequence") return "";
-  if (const Json* parts = member(p, "pretokenizers")) {
-    for (const Json& part : parts->elements()) {
-      const std::string found = split_regex(&part);
-      if (!found.empty()) return found;
-    }
+  const Json* parts = member(p, "pretokenizers");
+  if (type != "Sequence" || parts == nullptr) return false;
+  return std::all_of(parts->elements().begin(), parts->elements().end(),
+                     [&](const Json& part) { return collect_cuts(&part, cuts); });
+}
+
+// llama.cpp's name for a pre-tokenizer that cuts as it does; "" when there is none.
+std::string name_of_cuts(const Json* p) {
+  std::vector<std::string> cuts;
+  if (!collect_cuts(p, cuts)) return "";
+  for (const NamedCuts& n : named_cuts()) {
+    if (std::equal(cuts.begin(), cuts.end(), n.regexes.begin(), n.regexes.end())) return n.name;
   }
   return "";
 }
@@ -112,9 +123,21 @@ bool byte_level(const Json* p) {
                                          [](const Json& part) { return byte_level(&part); });
 }
 
-std::string merge_text(const Json& merge) {
-  if (merge.is_string()) return merge.as_string();
-  return merge.elements().at(0).as_string() + " " + merge.elements().at(1).as_string();
+// "left right", of a string or of a pair. GGUF parts them by the space, so they can hold none.
+std::string merge_text(const Json& merge, size_t i, const std::string& where) {
+  std::string text;
+  if (merge.is_string()) {
+    text = merge.as_string();
+  } else if (merge.is_array() && merge.size() == 2 && merge.elements()[0].is_string() &&
+             merge.elements()[1].is_string()) {
+    text = merge.elements()[0].as_string() + " " + merge.elements()[1].as_string();
+  }
+  const size_t space = text.find(' ');
+  if (space == 0 || space >= text.size() - 1 || text.find(' ', space + 1) != text.npos) {
+    throw Error(ErrorKind::kBadInput, format("{}: merge {} is {}, not two tokens without spaces",
+                                             where, i, printable(merge.dump(), 100)));
+  }
+  return text;
 }
 
 bool is_byte_token(const std::string& t) {
@@ -160,27 +183,25 @@ Vocabulary vocabulary_of(const Json& tree, const GgufModel& m, const std::string
   }
   std::map<std::string, size_t> rank;
   for (const Json& merge : model->at("merges").elements()) {
-    v.merges.push_back(merge_text(merge));
+    v.merges.push_back(merge_text(merge, v.merges.size(), where));
     std::string joined = v.merges.back();
-    joined.erase(joined.find(' ', 1), 1);
+    joined.erase(joined.find(' '), 1);
     rank.emplace(std::move(joined), v.merges.size() - 1);
   }
   if (v.model == "llama") {
-    // Merges by score: an earlier merge has the higher one.
+    // Merges by score: an earlier merge has the higher one, what no merge makes the lowest.
     for (size_t i = 0; i < v.tokens.size(); ++i) {
       const auto found = rank.find(v.tokens[i]);
-      if (found != rank.end()) v.scores[i] = -static_cast<float>(found->second + 1);
+      const size_t at = found != rank.end() ? found->second : v.merges.size();
+      v.scores[i] = -static_cast<float>(at + 1);
     }
     return v;
   }
-  const std::string regex = split_regex(pre);
-  for (const NamedRegex& r : kRegexes) {
-    if (regex == r.regex) v.pre = r.name;
-  }
+  v.pre = name_of_cuts(pre);
   if (v.pre.empty()) {
     v.pre = "default";
     notes.push_back(
-        "tokenizer: no name in GGUF for its regex, written as \"default\"; other "
+        "tokenizer: no name in GGUF for how it cuts text, written as \"default\"; other "
         "programs will split text in other places");
   }
   return v;
