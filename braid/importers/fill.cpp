@@ -1,6 +1,9 @@
 #include "braid/importers/fill.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "braid/base/error.h"
@@ -85,6 +88,78 @@ WeightType stored_type(std::string_view stored) {
   return WeightType::kQ8;
 }
 
+int width(WeightType type) {
+  switch (type) {
+    case WeightType::kF32:
+      return 4;
+    case WeightType::kBF16:
+      return 3;
+    case WeightType::kQ8:
+      return 2;
+    case WeightType::kQ4Min:
+      return 1;
+    case WeightType::kQ4:
+      break;
+  }
+  return 0;
+}
+
+// Of tensors stored otherwise, the widest.
+WeightType stored_type(const TensorSource& source, const TensorMap& map,
+                       const TensorMap::Use& use) {
+  WeightType widest = WeightType::kQ4;
+  for (const RowRun& run : use.runs) {
+    const WeightType type = stored_type(tensor_of(source, map, run).stored);
+    if (width(type) > width(widest)) widest = type;
+  }
+  return widest;
+}
+
+// The blocks of ggml that a quantised type holds as they are.
+std::string_view own_blocks(WeightType type) {
+  return type == WeightType::kQ8 ? "Q8_0" : type == WeightType::kQ4 ? "Q4_0" : "Q4_K";
+}
+
+// What filling rounds although nothing asked for it: how many matrices by the type they are stored
+// in and the one they are kept in.
+class Rounded {
+ public:
+  void count(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use,
+             WeightType type) {
+    std::set<std::string_view> stored;
+    for (const RowRun& run : use.runs) stored.insert(tensor_of(source, map, run).stored);
+    for (const std::string_view s : stored) {
+      if (type == WeightType::kBF16 && s.starts_with("F8")) {
+        ++fp8_;
+      } else if (is_quantised(type) ? s != own_blocks(type)
+                                    : type == WeightType::kBF16 && s.starts_with("Q")) {
+        ++blocks_[{std::string(s), type}];
+      }
+    }
+  }
+
+  std::vector<std::string> notes() const {
+    std::vector<std::string> out;
+    if (fp8_ > 0) {
+      out.push_back(
+          format("{} matrices of fp8 with scales are kept in bf16, rounded; --weights f32 keeps "
+                 "them exact",
+                 fp8_));
+    }
+    std::string kept;
+    for (const auto& [types, n] : blocks_) {
+      kept += format("{}{} matrices stored as {} are kept as {}", kept.empty() ? "" : ", ", n,
+                     types.first, weight_type_name(types.second));
+    }
+    if (!kept.empty()) out.push_back(kept + "; --weights f32 keeps them exact");
+    return out;
+  }
+
+ private:
+  size_t fp8_ = 0;
+  std::map<std::pair<std::string, WeightType>, size_t> blocks_;
+};
+
 // A view of the mapped file, where the parameter is one plain tensor of that dtype.
 Tensor mapped(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use,
               const char* plain, Shape shape, DType dtype) {
@@ -119,8 +194,8 @@ const std::byte* blocks_of(const TensorSource& source, const TensorMap& map,
                            const TensorMap::Use& use, WeightType type, int64_t row) {
   const RowRun& run = run_of(use, row);
   const SourceTensor& t = tensor_of(source, map, run);
-  const char* same = type == WeightType::kQ8 ? "Q8_0" : type == WeightType::kQ4 ? "Q4_0" : "Q4_K";
-  if (!is_quantised(type) || t.stored != same || map.tensors[run.tensor].transposed) return nullptr;
+  if (!is_quantised(type) || t.stored != own_blocks(type) || map.tensors[run.tensor].transposed)
+    return nullptr;
   return source.blocks(t, run.from + (row - run.to) * run.step);
 }
 
@@ -157,21 +232,21 @@ WeightType fill_type(const TensorSource& source, const TensorMap& map, const Ten
                      const Parameter& p, const FillOptions& options) {
   if (options.writable) return WeightType::kF32;
   if (options.weights) return weight_type_for(p, *options.weights);
-  return weight_type_for(p, stored_type(tensor_of(source, map, use.runs[0]).stored));
+  return weight_type_for(p, stored_type(source, map, use));
 }
 
 std::vector<std::string> fill_parameters(const Context& ctx, const TensorSource& source,
                                          const TensorMap& map, ParameterSet& parameters,
                                          const FillOptions& options) {
-  size_t needed = 0, rounded = 0;
+  size_t needed = 0;
+  Rounded rounded;
   auto use = map.parameters.begin();
   for (const Parameter& p : parameters) {
     BRAID_CHECK(use->parameter == p.name && use->shape == p.shape());
     const WeightType type = fill_type(source, map, *use, p, options);
     needed += static_cast<size_t>(type == WeightType::kF32 ? use->shape.count() * 4
                                                            : weight_bytes(type, use->shape));
-    const std::string& stored = tensor_of(source, map, use->runs[0]).stored;
-    rounded += !options.weights && type == WeightType::kBF16 && stored.starts_with("F8") ? 1 : 0;
+    if (!options.weights) rounded.count(source, map, *use, type);
     ++use;
   }
   check_budget(source, needed, options.most_bytes);
@@ -187,11 +262,7 @@ std::vector<std::string> fill_parameters(const Context& ctx, const TensorSource&
     }
     ++use;
   }
-  if (rounded == 0) return {};
-  return {
-      format("{} matrices of fp8 with scales are kept in bf16, rounded; --weights f32 keeps "
-             "them exact",
-             rounded)};
+  return rounded.notes();
 }
 
 }  // namespace braid

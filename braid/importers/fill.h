@@ -23,7 +23,8 @@ struct FillOptions {
 
 // The type a parameter is kept in. As stored: f32 and f16 in f32; bf16, fp8 and MXFP4 in bf16 (of
 // these only fp8 rounds); 8-bit blocks in q8, 4-bit blocks in q4 or, with minima, q4min, other
-// blocks in q8. Gates, decays, norms, convolutions and routers stay f32.
+// blocks in q8; the widest of them where it is made of several. Gates, decays, norms, convolutions
+// and routers stay f32.
 WeightType fill_type(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use,
                      const Parameter& parameter, const FillOptions& options);
 

@@ -166,10 +166,22 @@ class GgufSource final : public TensorSource {
     }
   }
 
+  // Of pieces stored otherwise, the type that takes the most bytes a value.
+  static const GgmlTypeInfo& widest(const View& view) {
+    const auto size = [](const Part& part) {
+      const GgmlTypeInfo& info = ggml_type_info(part.tensor->type);
+      return double(info.bytes) / double(info.values);
+    };
+    const auto most =
+        std::max_element(view.pieces.begin(), view.pieces.end(),
+                         [&](const Part& a, const Part& b) { return size(a) < size(b); });
+    return ggml_type_info(most->tensor->type);
+  }
+
   void add(const std::string& name, View& view) {
     const Part& first = view.pieces[0];
     const GgmlTypeInfo& info = ggml_type_info(first.tensor->type);
-    SourceTensor t{name, first.piece->hf_shape, info.name, "", 0};
+    SourceTensor t{name, first.piece->hf_shape, widest(view).name, "", 0};
     for (const Part& part : view.pieces) {
       if (part.link->transposed)
         t.bytes += part.tensor->size / part.link->pieces.size();
