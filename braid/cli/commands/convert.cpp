@@ -117,6 +117,27 @@ HfExported to_hf(const Context& ctx, const Flags& f) {
                    f.out, shard);
 }
 
+// config.json and GGUF metadata may say how texts end; neither stands beside the new weights.
+void keep_generation_defaults(const GenerationDefaults& defaults, const std::string& folder) {
+  const std::string path = join_path(folder, "generation_config.json");
+  if (path_exists(path) || defaults.eos.empty()) return;
+  Json eos = Json::array();
+  for (const int32_t id : defaults.eos) eos.push(id);
+  Json out = Json::object({{"eos_token_id", std::move(eos)}});
+  if (defaults.bos) out.set("bos_token_id", *defaults.bos);
+  write_file(path, out.dump() + "\n");
+}
+
+// A GGUF file's vocabulary has no tokenizer.json to copy.
+void warn_of_vocabulary(const Flags& f) {
+  if (is_gguf_file(f.model) && f.to != "gguf") {
+    std::fprintf(stderr,
+                 "[%s carries its vocabulary in GGUF form, which is not written: put a "
+                 "tokenizer.json into %s to use it with text]\n",
+                 f.model.c_str(), f.out.c_str());
+  }
+}
+
 HfExported to_braid(const Context& ctx, const Flags& f) {
   LoadOptions options;
   if (!f.weights.empty()) {
@@ -141,6 +162,7 @@ HfExported to_braid(const Context& ctx, const Flags& f) {
     settings.stack = parse_stack(loaded.model->canonical_stack());
     write_file(join_path(unfinished, "model.toml"), print_settings(settings));
     if (is_folder(f.model)) copy_text_files(f.model, unfinished);
+    keep_generation_defaults(loaded.generation, unfinished);
     replace_folder(unfinished, f.out);
   } catch (const Error&) {
     remove_folder(unfinished);
@@ -190,6 +212,7 @@ int run(const Flags& f) {
                           : f.to == "braid" ? to_braid(ctx, f)
                                             : to_gguf(ctx, f);
   note(done.notes);
+  warn_of_vocabulary(f);
   if (f.common.json) {
     Json files = Json::array();
     for (const std::string& name : done.files) files.push(name);
