@@ -8,11 +8,14 @@ namespace braid::testing {
 
 namespace {
 
+// A kind of golden that $BRAID_GOLDEN does not have is the repository's.
 std::filesystem::path path_of(const std::string& folder) {
+  const char* own = std::getenv("BRAID_DEFAULT_GOLDEN");
+  const std::filesystem::path ours = std::filesystem::path(own ? own : "tests/golden") / folder;
   const char* root = std::getenv("BRAID_GOLDEN");
-  if (root == nullptr) root = std::getenv("BRAID_DEFAULT_GOLDEN");
-  if (root == nullptr) root = "tests/golden";
-  return std::filesystem::path(root) / folder;
+  if (root == nullptr) return ours;
+  const std::filesystem::path given = std::filesystem::path(root) / folder;
+  return std::filesystem::exists(given) ? given : ours;
 }
 
 }  // namespace

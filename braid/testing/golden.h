@@ -1,5 +1,6 @@
 #pragma once
-// The folder of golden files: $BRAID_GOLDEN, else $BRAID_DEFAULT_GOLDEN (set by ctest).
+// The folder of golden files: $BRAID_GOLDEN, else $BRAID_DEFAULT_GOLDEN (set by ctest), also for
+// what the first does not have.
 
 #include <string>
 #include <vector>
