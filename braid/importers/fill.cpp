@@ -218,6 +218,11 @@ std::shared_ptr<const Weight> read_weight(const Context& ctx, const TensorSource
                      [&](int64_t row, float* out) { read_rows(source, map, use, row, 1, out); });
 }
 
+// What was copied out of the mapped file need not stay resident; the system keeps it cached.
+void release(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use) {
+  for (const RowRun& run : use.runs) source.release(tensor_of(source, map, run));
+}
+
 void check_budget(const TensorSource& source, size_t needed, size_t most) {
   if (needed <= most) return;
   throw Error(ErrorKind::kBudget,
@@ -260,6 +265,7 @@ std::vector<std::string> fill_parameters(const Context& ctx, const TensorSource&
       if (!options.writable) value = mapped(source, map, *use, "F32", use->shape, DType::kF32);
       set_f32(p, value.defined() ? value : read_f32(ctx, source, map, *use));
     }
+    release(source, map, *use);
     ++use;
   }
   return rounded.notes();

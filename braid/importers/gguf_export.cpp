@@ -17,13 +17,6 @@ namespace {
 
 constexpr int64_t kBatchValues = int64_t{1} << 22;  // rows made at a time
 
-std::vector<int64_t> squeezed(const std::vector<int64_t>& shape) {
-  std::vector<int64_t> out;
-  std::copy_if(shape.begin(), shape.end(), std::back_inserter(out),
-               [](int64_t n) { return n != 1; });
-  return out;
-}
-
 uint32_t file_type(GgmlType type) {
   switch (type) {
     case GgmlType::kF16:

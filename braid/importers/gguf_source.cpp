@@ -5,6 +5,7 @@
 #include <set>
 
 #include "braid/base/error.h"
+#include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
 #include "braid/importers/gguf_links.h"
@@ -19,19 +20,6 @@ constexpr std::pair<const char*, const char*> kWhole[] = {
     {"self_attn.kv_b_proj.weight", "attn_kv_b.weight"},
     {"linear_attn.in_proj_qkvz.weight", "ssm_in.weight"},
 };
-
-Shape squeezed(const Shape& shape) {
-  Shape out;
-  std::copy_if(shape.begin(), shape.end(), std::back_inserter(out),
-               [](int64_t n) { return n != 1; });
-  return out;
-}
-
-std::string shape_text(const Shape& shape) {
-  std::string out = "[";
-  for (size_t i = 0; i < shape.size(); ++i) out += format("{}{}", i > 0 ? ", " : "", shape[i]);
-  return out + "]";
-}
 
 class GgufSource final : public TensorSource {
  public:
@@ -84,6 +72,13 @@ class GgufSource final : public TensorSource {
       return file_->bytes(g).data() + at * ggml_row_bytes(g.type, t.shape.back());
     }
     return nullptr;
+  }
+
+  void release(const SourceTensor& t) const override {
+    for (const Part& part : stored_[t.id].pieces) {
+      const std::span<const std::byte> bytes = file_->bytes(*part.tensor);
+      done_with(bytes.data(), bytes.size());
+    }
   }
 
   std::span<const std::byte> raw(const SourceTensor& t) const override {

@@ -47,12 +47,6 @@ std::string listed(const std::vector<std::string>& names) {
   return names.size() > kListed ? out + format(" and {} more", names.size() - kListed) : out;
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string out = "[";
-  for (size_t i = 0; i < shape.size(); ++i) out += format("{}{}", i > 0 ? ", " : "", shape[i]);
-  return out + "]";
-}
-
 Json read_json(const std::string& path) {
   const std::string text = read_file(path, kConfigBytes);
   try {
@@ -65,14 +59,6 @@ Json read_json(const std::string& path) {
 std::string saved_folder(const std::string& path) {
   const std::string latest = join_path(path, "latest");
   return path_exists(join_path(latest, "model.toml")) ? latest : path;
-}
-
-// Sizes of one do not count: A_log is [H] here and [1, 1, H, 1] there.
-std::vector<int64_t> squeezed(const std::vector<int64_t>& shape) {
-  std::vector<int64_t> out;
-  std::copy_if(shape.begin(), shape.end(), std::back_inserter(out),
-               [](int64_t n) { return n != 1; });
-  return out;
 }
 
 // The shape that a source of rows [out, in] has for a tensor of the family's [in, out].

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "braid/base/error.h"
+#include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/formats/quant_blocks.h"
 #include "braid/formats/safetensors_folder.h"
@@ -21,12 +22,6 @@ using Found = SafetensorsFolder::Found;
   throw Error(ErrorKind::kBadInput, path + ": " + what);
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string out = "[";
-  for (size_t i = 0; i < shape.size(); ++i) out += format("{}{}", i > 0 ? ", " : "", shape[i]);
-  return out + "]";
-}
-
 class SafetensorsSource final : public TensorSource {
  public:
   SafetensorsSource(const std::string& folder, int64_t fp8_block)
@@ -41,6 +36,10 @@ class SafetensorsSource final : public TensorSource {
 
   std::span<const std::byte> raw(const SourceTensor& t) const override {
     return stored_[t.id].data.bytes();
+  }
+  void release(const SourceTensor& t) const override {
+    const std::span<const std::byte> bytes = raw(t);
+    done_with(bytes.data(), bytes.size());
   }
   std::shared_ptr<const void> owner(const SourceTensor&) const override { return folder_; }
 

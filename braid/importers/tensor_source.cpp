@@ -1,6 +1,24 @@
 #include "braid/importers/tensor_source.h"
 
+#include <algorithm>
+#include <iterator>
+
+#include "braid/base/format.h"
+
 namespace braid {
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); ++i) out += format("{}{}", i > 0 ? ", " : "", shape[i]);
+  return out + "]";
+}
+
+std::vector<int64_t> squeezed(const std::vector<int64_t>& shape) {
+  std::vector<int64_t> out;
+  std::copy_if(shape.begin(), shape.end(), std::back_inserter(out),
+               [](int64_t n) { return n != 1; });
+  return out;
+}
 
 int64_t SourceTensor::count() const {
   int64_t n = 1;

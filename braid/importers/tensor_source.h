@@ -25,6 +25,10 @@ struct SourceTensor {
   int64_t count() const;
 };
 
+std::string shape_text(const std::vector<int64_t>& shape);  // "[2, 3]"
+// Sizes of one do not count: A_log is [H] here and [1, 1, H, 1] there.
+std::vector<int64_t> squeezed(const std::vector<int64_t>& shape);
+
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
@@ -42,6 +46,8 @@ class TensorSource {
   }
   // The bytes of a plain tensor in the mapped file.
   virtual std::span<const std::byte> raw(const SourceTensor& tensor) const = 0;
+  // Its pages of the mapped file may leave this process; the next use pages them in again.
+  virtual void release(const SourceTensor& /*tensor*/) const {}
   virtual std::shared_ptr<const void> owner(const SourceTensor& tensor) const = 0;
 };
 

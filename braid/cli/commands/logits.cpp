@@ -140,7 +140,8 @@ std::function<int()> setup_logits(CLI::App& app) {
   app.add_option("--tokens", f->tokens, "Token ids: 1,2,3");
   app.add_option("--tokens-file", f->tokens_file, "The same from a file");
   app.add_option("--out", f->out, "Write f32 `logits` [T, vocab] to this safetensors file");
-  app.add_option("--chunks", f->chunks, "Feed pieces of these lengths, the rest token by token")
+  app.add_option("--chunks", f->chunks,
+                 "Feed pieces of these lengths (5,3,1), the rest token by token")
       ->delimiter(',')
       ->allow_extra_args(false);
   app.add_flag("--step", f->step, "Feed token by token");

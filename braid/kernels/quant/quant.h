@@ -24,7 +24,7 @@ constexpr int64_t quant_tile_bytes(int64_t tile_rows, int64_t cols) {
 }
 
 // Rounds `rows` <= tile_rows rows of x [., cols] to one tile for weights of `type`. A NaN or an
-// infinity in a block makes the block's products NaN.
+// infinity in a block makes the block's products NaN or infinite.
 void quantise_rows(WeightType type, const float* x, int64_t ldx, int64_t rows, int64_t cols,
                    int64_t tile_rows, std::byte* tile);
 
