@@ -21,7 +21,7 @@ add_library(braid_third_report INTERFACE)
 target_link_libraries(braid_third_report INTERFACE ZLIB::ZLIB PkgConfig::LZMA)
 braid_module(report DEPS base third_report)
 braid_module(bench DEPS infer train)
-braid_module(testing DEPS layers)
+braid_module(testing DEPS stack)
 
 if(BRAID_FUZZ)
   return()

@@ -255,8 +255,8 @@ std::vector<int32_t> random_ids(const Model& model, const VerifyOptions& options
   return ids;
 }
 
-// What is not inside the layers - embedding, positions, norms, residual scheme, head - against the
-// definitions of all parts put together, on a few tokens.
+// What is not verified alone - embedding, positions, norms, residual scheme, head, layers that read
+// others - against the definitions of all parts put together, on a few tokens.
 void verify_wiring(const Context& ctx, Model& model, const VerifyOptions& options,
                    std::vector<VerifyCheck>& out) {
   const Rng rng(options.seed, "verify/wiring");
@@ -276,8 +276,10 @@ void verify_wiring(const Context& ctx, Model& model, const VerifyOptions& option
   train.tape = &tape;
   const LossResult loss = model.loss(train, inputs, std::span(ids).subspan(1), batch);
   tape.backward(ctx, loss.loss);
-  std::vector<std::string> inside;
-  for (const Model::SubLayer& sub : model.sublayers()) inside.push_back(sub.scope);
+  std::vector<std::string> inside;  // what is verified alone
+  for (const Model::SubLayer& sub : model.sublayers()) {
+    if (!sub.reads) inside.push_back(sub.scope);
+  }
   // The last norm of each kind, the last read of the residual scheme.
   std::map<std::string, Parameter*> checked;
   for (Parameter& p : model.parameters()) {
@@ -343,6 +345,7 @@ std::vector<VerifyCheck> verify_stack(const Context& ctx, Model& model,
   std::vector<VerifyCheck> out;
   std::set<std::string> done;  // layers of equal kind and options are verified once
   for (const Model::SubLayer& sub : model.sublayers()) {
+    if (sub.reads) continue;  // verified with the stack around it
     if (!done.insert(sub.name + "{" + sub.layer->options().str() + "}").second) continue;
     LayerVerifier(ctx, model, sub, options, out).run();
   }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "braid/core/context.h"
+#include "braid/layers/links.h"
 #include "braid/state/layer_state.h"
 
 namespace braid {
@@ -20,6 +21,8 @@ struct Batch {
   // Tokens each sequence is meant to reach, for positions that are scaled by length (dynamic,
   // longrope); empty = unknown: every token is placed as the last of its sequence.
   std::vector<int64_t> contexts = {};
+  // Where layers of this forward put and find values by name; null for a layer run alone.
+  Links* links = nullptr;
 
   int64_t tokens() const { return seq_starts.empty() ? 0 : seq_starts.back(); }
   int64_t sequences() const { return static_cast<int64_t>(seq_starts.size()) - 1; }

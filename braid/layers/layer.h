@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "braid/layers/batch.h"
+#include "braid/layers/links.h"
 #include "braid/layers/options.h"
 #include "braid/ops/parameter.h"
 #include "braid/state/state_options.h"
@@ -27,12 +28,14 @@ struct LayerEnv {
       0;  // this sub-layer's index, 0-based in the order of the expression (lightning's slopes)
   double init_std = 0.02;
   double out_init_std = 0.02;  // for projections that write to the residual stream
+  LinkTable* links = nullptr;  // names between layers; null for a layer made alone
 };
 
 // A layer's parameters in double precision by the names it gave them ("q_proj.weight").
 class ReferenceParams {
  public:
   std::map<std::string, std::vector<double>, std::less<>> values;
+  ReferenceLinks* links = nullptr;  // values between layers; null for a layer alone
   const std::vector<double>& operator[](std::string_view name) const {
     const auto found = values.find(name);
     BRAID_CHECK(found != values.end());

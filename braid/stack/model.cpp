@@ -110,6 +110,8 @@ Model::Model(const Context& ctx, const ModelSettings& settings, Fill fill)
 
 void Model::add_slots(const ParamBuilder& params, LayerEnv env) {
   const NormPlacement where = settings_.norm_placement;
+  LinkTable names;
+  env.links = &names;
   for (size_t i = 0; i < flat_.layers.size(); ++i) {
     const std::vector<LayerSpec>& leaf = flat_.leaves[static_cast<size_t>(flat_.layers[i])];
     ParamBuilder own = params.scope(format("layers.{}", i));
@@ -117,7 +119,10 @@ void Model::add_slots(const ParamBuilder& params, LayerEnv env) {
     Slot slot;
     slot.name = joined_names(leaf);
     if (where != NormPlacement::kPost) slot.before = Norm(settings_, own, "norm");
+    const int64_t declared = names.declared(), read = names.read();
     slot.layer = make_leaf(leaf, env, own);
+    slot.publishes = names.declared() > declared;
+    slot.reads = names.read() > read;
     if (where != NormPlacement::kPre) slot.after = Norm(settings_, own, "post_norm");
     slots_.push_back(std::move(slot));
   }
@@ -167,7 +172,8 @@ void Model::run_sublayer(const Context& ctx, size_t step, ResidualRun& run, cons
   const auto body = [&slot, normed](const Context& c, const Tensor& in, const Batch& b, States st) {
     return slot.after(c, slot.layer->forward(c, normed ? in : slot.before(c, in), b, st));
   };
-  if (!recompute_ || ctx.tape == nullptr) {
+  // What a layer hands to others must stay on the tape, so it is not run a second time.
+  if (!recompute_ || ctx.tape == nullptr || slot.publishes || slot.reads) {
     run.output(ctx, index, body(ctx, x, batch, states));
     return;
   }
@@ -200,9 +206,13 @@ Tensor Model::hidden(const Context& ctx, std::span<const int32_t> ids, const Bat
   BRAID_CHECK(static_cast<int64_t>(ids.size()) == batch.tokens());
   BRAID_CHECK(sequences.empty() || static_cast<int64_t>(sequences.size()) == batch.sequences());
   std::unique_ptr<ResidualRun> run = residual_->begin(ctx, embed(ctx, ids, batch));
+  Links links;
+  Batch linked = batch;
+  linked.links = &links;
   for (size_t step = 0; step < flat_.steps.size(); ++step) {
-    run_sublayer(ctx, step, *run, batch, sequences);
+    run_sublayer(ctx, step, *run, linked, sequences);
   }
+  links.finish();
   for (size_t s = 0; s < sequences.size(); ++s) {
     const auto begin = ids.begin() + batch.seq_starts[s];
     sequences[s]->tokens.insert(sequences[s]->tokens.end(), begin,
@@ -263,7 +273,7 @@ std::vector<Model::SubLayer> Model::sublayers() const {
     const bool parallel = slots_[i].name.find('|') != std::string::npos;
     const std::string path = format("layers.{}.", i);
     out.push_back({slots_[i].name, path, parallel ? path : path + slots_[i].name + ".",
-                   slots_[i].layer.get()});
+                   slots_[i].layer.get(), slots_[i].reads});
   }
   return out;
 }

@@ -65,6 +65,7 @@ class Model {
     std::string path;   // of the slot's parameters, its norm included: "layers.3."
     std::string scope;  // of the layer's own: "layers.3.kda."
     Layer* layer;
+    bool reads;  // values of layers before it, so that it cannot run alone
   };
   // Unique layers in order of first execution, for plan and verify.
   std::vector<SubLayer> sublayers() const;
@@ -76,7 +77,8 @@ class Model {
   struct Slot {
     std::string name;
     std::unique_ptr<Layer> layer;
-    Norm before, after;  // by norm_placement
+    Norm before, after;                     // by norm_placement
+    bool publishes = false, reads = false;  // values between layers
   };
   void add_slots(const ParamBuilder& params, LayerEnv env);
   // Embeddings of the ids and their positions, [T, width].

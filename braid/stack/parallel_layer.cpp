@@ -68,6 +68,7 @@ std::vector<double> ParallelLayer::reference(const ReferenceParams& params,
   std::vector<double> sum(x.size(), 0.0);
   for (size_t b = 0; b < branches_.size(); ++b) {
     ReferenceParams own;
+    own.links = params.links;
     for (const auto& [name, value] : params.values) {
       if (name.starts_with(scopes_[b])) own.values.emplace(name.substr(scopes_[b].size()), value);
     }

@@ -14,6 +14,7 @@ using Values = std::vector<double>;
 // The parameters whose names begin with `scope`, under the rest of their names.
 ReferenceParams within(const ReferenceParams& params, const std::string& scope) {
   ReferenceParams own;
+  own.links = params.links;
   for (auto p = params.values.lower_bound(scope); p != params.values.end(); ++p) {
     if (!p->first.starts_with(scope)) break;
     own.values.emplace(p->first.substr(scope.size()), p->second);
@@ -60,8 +61,11 @@ ReferenceParams reference_params(const Context& ctx, const Model& model) {
   return out;
 }
 
-std::vector<double> reference_logits(const Model& model, const ReferenceParams& params,
+std::vector<double> reference_logits(const Model& model, const ReferenceParams& given,
                                      std::span<const int32_t> ids) {
+  ReferenceParams params = given;
+  ReferenceLinks links;
+  params.links = &links;
   const ModelSettings& s = model.settings();
   const std::vector<Model::SubLayer> layers = model.sublayers();
   const auto run =

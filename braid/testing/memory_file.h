@@ -1,5 +1,5 @@
 #pragma once
-// State files kept in memory, as numbers: f32, bf16 and u8 come back as they were.
+// State files kept in memory, as numbers: f32, bf16, u8 and small i32 come back as they were.
 
 #include <bit>
 #include <map>
@@ -16,6 +16,8 @@ class MemoryFile final : public StateWriter, public StateReader {
     std::vector<float> numbers;
     for (int64_t i = 0; i < value.count(); ++i) {
       numbers.push_back(value.dtype() == DType::kBF16 ? widened(value.data<uint16_t>()[i])
+                        : value.dtype() == DType::kI32
+                            ? static_cast<float>(value.data<int32_t>()[i])
                         : value.dtype() == DType::kU8 ? static_cast<float>(value.data<uint8_t>()[i])
                                                       : value.data()[i]);
     }
@@ -37,6 +39,7 @@ class MemoryFile final : public StateWriter, public StateReader {
     BRAID_CHECK(t.count() == static_cast<int64_t>(values.size()));
     for (int64_t i = 0; i < t.count(); ++i) {
       const float v = values[static_cast<size_t>(i)];
+      if (dtype == DType::kI32) t.data<int32_t>()[i] = static_cast<int32_t>(v);
       if (dtype == DType::kU8) t.data<uint8_t>()[i] = static_cast<uint8_t>(v);
       if (dtype == DType::kBF16)
         t.data<uint16_t>()[i] = static_cast<uint16_t>(std::bit_cast<uint32_t>(v) >> 16);

@@ -36,6 +36,7 @@ struct GqaConfig {
   double scale = 0;                   // of q . k; 0: head_dim^-0.5
   double softcap = 0;                 // of scores; 0: none
   std::string rope_scaling = "none";  // ops/rope_scaling.h
+  std::string as, of;                 // publishes its keys and values; reads those of another layer
   void visit(OptionVisitor& v) {
     v.field("heads", heads, int64_t{0});
     v.field("kv_heads", kv_heads, int64_t{0});
@@ -54,6 +55,8 @@ struct GqaConfig {
     v.field("scale", scale, 0.0);
     v.field("softcap", softcap, 0.0);
     v.field("rope_scaling", rope_scaling, std::string("none"));
+    v.field("as", as, std::string());
+    v.field("of", of, std::string());
   }
 };
 
@@ -94,13 +97,34 @@ void resolve_norm(const GqaConfig& c, GqaShape& s) {
   s.one_plus = c.one_plus;
 }
 
+// The shape of a reader: heads and what may be seen are those of the published keys and values.
+void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
+  const LinkShape& link = find_link(env.links, "gqa", c.of, "kv");
+  const int64_t kv_heads = link.sizes[0], head_dim = link.sizes[1], window = link.sizes[2],
+                chunk = link.sizes[3];
+  if (c.kv_heads != 0 && c.kv_heads != kv_heads)
+    usage(format("kv_heads={}, but {} has {}", c.kv_heads, c.of, kv_heads));
+  if (s.head_dim != head_dim)
+    usage(format("heads of {} channels, but those of {} have {}", s.head_dim, c.of, head_dim));
+  if (s.heads % kv_heads != 0)
+    usage(format("heads={} is not a multiple of the {} kv heads of {}", s.heads, kv_heads, c.of));
+  if (c.window > window && window > 0)
+    usage(format("window={} is wider than {}, the window of {}", c.window, window, c.of));
+  if (c.chunk != 0 && c.chunk != chunk)
+    usage(format("chunk={}, but {} has chunk={}", c.chunk, c.of, chunk));
+  s.kv_heads = kv_heads;
+  if (c.window == 0) s.window = window;
+  s.chunk = chunk;
+  s.reads = true;
+}
+
 GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   const HeadSizes sizes = resolve_heads("gqa", {c.heads, c.head_dim, 0, 0}, env);
   GqaShape s;
   s.width = env.width;
   s.heads = sizes.heads;
   s.head_dim = sizes.key_dim;
-  s.kv_heads = c.kv_heads == 0 ? s.heads : c.kv_heads;
+  s.kv_heads = c.kv_heads == 0 || !c.of.empty() ? s.heads : c.kv_heads;
   if (s.kv_heads < 1 || s.heads % s.kv_heads != 0) {
     usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
   }
@@ -124,6 +148,10 @@ GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   if (c.softcap < 0) usage(format("softcap={} is negative; 0 is no cap", c.softcap));
   s.softcap = c.softcap;
   s.eps = env.norm_eps;
+  if (!c.of.empty()) take_link(c, env, s);
+  if (!c.as.empty() && env.links != nullptr) {
+    env.links->declare(c.as, {"kv", {s.kv_heads, s.head_dim, s.window, s.chunk}});
+  }
   return s;
 }
 
@@ -134,10 +162,8 @@ class Gqa final : public Layer {
         shape_(shape),
         q_(params.matrix("q_proj.weight", shape.heads * shape.head_dim * (shape.gate ? 2 : 1),
                          env.width, env.init_std)),
-        k_(params.matrix("k_proj.weight", shape.kv_heads * shape.head_dim, env.width,
-                         env.init_std)),
-        v_(params.matrix("v_proj.weight", shape.kv_heads * shape.head_dim, env.width,
-                         env.init_std)),
+        k_(kv_matrix("k_proj.weight", env, params)),
+        v_(kv_matrix("v_proj.weight", env, params)),
         o_(params.matrix("o_proj.weight", env.width, shape.heads * shape.head_dim,
                          env.out_init_std)) {
     const int64_t d = shape.head_dim;
@@ -145,12 +171,14 @@ class Gqa final : public Layer {
       const bool full = shape.qk_norm == QkNorm::kFull;
       const Init one = shape.one_plus ? Init::zeros() : Init::ones();
       q_norm_ = &params.vector("q_norm.weight", {full ? shape.heads * d : d}, one);
-      k_norm_ = &params.vector("k_norm.weight", {full ? shape.kv_heads * d : d}, one);
+      if (!shape.reads)
+        k_norm_ = &params.vector("k_norm.weight", {full ? shape.kv_heads * d : d}, one);
     }
     if (shape.qkv_bias) {
       q_bias_ = &params.vector("q_proj.bias", {q_.value.size(0)}, Init::zeros());
-      k_bias_ = &params.vector("k_proj.bias", {k_.value.size(0)}, Init::zeros());
-      v_bias_ = &params.vector("v_proj.bias", {v_.value.size(0)}, Init::zeros());
+      for (auto& [bias, name] : {std::pair(&k_bias_, "k_proj.bias"), {&v_bias_, "v_proj.bias"}}) {
+        if (!shape.reads) *bias = &params.vector(name, {shape.kv_heads * d}, Init::zeros());
+      }
     }
     if (shape.o_bias) o_bias_ = &params.vector("o_proj.bias", {env.width}, Init::zeros());
     if (shape.sinks) sinks_ = &params.vector("sinks", {shape.heads}, Init::zeros());
@@ -158,13 +186,11 @@ class Gqa final : public Layer {
 
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {
     const int64_t tokens = x.size(0), heads = shape_.heads, d = shape_.head_dim;
-    const std::vector<Tensor> in = linear_many(ctx, x, {{&q_, &k_, &v_}});
-    Tensor q = biased(ctx, in[0], q_bias_), k = biased(ctx, in[1], k_bias_), gate;
-    const Tensor v = reshape(ctx, biased(ctx, in[2], v_bias_), {tokens, shape_.kv_heads, d});
-    if (shape_.qk_norm == QkNorm::kFull) {
-      q = norm(ctx, q, *q_norm_);
-      k = norm(ctx, k, *k_norm_);
-    }
+    std::vector<Parameter*> projections = {&q_};
+    if (!shape_.reads) projections.insert(projections.end(), {k_, v_});
+    const std::vector<Tensor> in = linear_many(ctx, x, projections);
+    Tensor q = biased(ctx, in[0], q_bias_), gate;
+    if (shape_.qk_norm == QkNorm::kFull) q = norm(ctx, q, *q_norm_);
     if (shape_.gate) {
       const std::vector<Tensor> halves =
           split_columns(ctx, reshape(ctx, q, {tokens * heads, 2 * d}), {d, d});
@@ -173,33 +199,41 @@ class Gqa final : public Layer {
     } else {
       q = reshape(ctx, q, {tokens, heads, d});
     }
-    k = reshape(ctx, k, {tokens, shape_.kv_heads, d});
-    if (shape_.qk_norm == QkNorm::kHead) {
-      q = norm(ctx, q, *q_norm_);
-      k = norm(ctx, k, *k_norm_);
-    }
+    if (shape_.qk_norm == QkNorm::kHead) q = norm(ctx, q, *q_norm_);
+    const RopeConfig rotation{shape_.theta, shape_.rotary, shape_.interleaved, 0, shape_.scaling};
+    Tensor table;
     if (shape_.rotary > 0) {
-      const RopeConfig rotation{shape_.theta, shape_.rotary, shape_.interleaved, 0, shape_.scaling};
-      const Tensor table =
-          rope_table(ctx, rotation, batch.seq_starts, batch.offsets, batch.contexts);
+      table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets, batch.contexts);
       q = rope(ctx, rotation, q, table);
-      k = rope(ctx, rotation, k, table);
     }
-    Tensor o = states.empty()
-                   ? attention(ctx, attention_config(), q, k, v, batch.seq_starts, sinks_)
-                   : with_states(ctx, q, k, v, batch, states);
+    Tensor o;
+    if (shape_.reads) {
+      o = attend(ctx, q, batch, batch.links->get(config_.of));
+    } else {
+      LinkValue kv;
+      if (states.empty()) {
+        kv.tensors = keys_and_values(ctx, in, rotation, table);
+      } else {
+        append(ctx, keys_and_values(ctx, in, rotation, table), batch, states);
+        kv.states.assign(states.begin(), states.end());
+      }
+      o = attend(ctx, q, batch, kv);
+      publish_or_forget(batch, std::move(kv));
+    }
     if (shape_.gate) o = sigmoid_mul(ctx, reshape(ctx, o, {tokens * heads, d}), gate);
     return biased(ctx, linear(ctx, reshape(ctx, o, {tokens, heads * d}), o_), o_bias_);
   }
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
+    if (shape_.reads) return nullptr;
     if (shape_.window > 0 || shape_.chunk > 0)
       return std::make_unique<RingKv>(ctx, shape_.kv_heads, shape_.head_dim, shape_.window,
                                       shape_.chunk, options.kv);
     return std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim, options.kv);
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
+    if (shape_.reads) return 0;
     return shape_.window > 0 || shape_.chunk > 0
                ? RingKv::bytes_at(shape_.kv_heads, shape_.head_dim, shape_.window, shape_.chunk,
                                   tokens, options.kv)
@@ -218,7 +252,13 @@ class Gqa final : public Layer {
         given("o_proj.weight"), given("q_norm.weight"), given("k_norm.weight"),
         given("q_proj.bias"),   given("k_proj.bias"),   given("v_proj.bias"),
         given("o_proj.bias"),   given("sinks")};
-    return GqaRef<double>(shape_, w)(x, tokens);
+    const GqaRef<double> ref(shape_, w);
+    std::vector<std::vector<double>> kv;
+    kv = shape_.reads ? params.links->get(config_.of) : ref.keys_and_values(x, tokens);
+    std::vector<double> y = ref(x, tokens, kv[0], kv[1]);
+    if (!config_.as.empty() && params.links != nullptr)
+      params.links->put(config_.as, std::move(kv));
+    return y;
   }
 
  private:
@@ -238,30 +278,64 @@ class Gqa final : public Layer {
     return rms_norm(ctx, x, gain, shape_.eps, shape_.one_plus);
   }
 
-  Tensor with_states(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
-                     const Batch& batch, States states) const {
+  // The projections of a layer with keys and values of its own; null for a reader.
+  Parameter* kv_matrix(const char* name, const LayerEnv& env, ParamBuilder& params) const {
+    if (shape_.reads) return nullptr;
+    return &params.matrix(name, shape_.kv_heads * shape_.head_dim, env.width, env.init_std);
+  }
+
+  // projected = outputs of q, k and v -> k, v [T, Hkv, d].
+  std::vector<Tensor> keys_and_values(const Context& ctx, const std::vector<Tensor>& projected,
+                                      const RopeConfig& rotation, const Tensor& table) const {
+    const Shape by_head = {projected[1].size(0), shape_.kv_heads, shape_.head_dim};
+    Tensor k = biased(ctx, projected[1], k_bias_);
+    if (shape_.qk_norm == QkNorm::kFull) k = norm(ctx, k, *k_norm_);
+    k = reshape(ctx, k, by_head);
+    if (shape_.qk_norm == QkNorm::kHead) k = norm(ctx, k, *k_norm_);
+    if (shape_.rotary > 0) k = rope(ctx, rotation, k, table);
+    return {k, reshape(ctx, biased(ctx, projected[2], v_bias_), by_head)};
+  }
+
+  void append(const Context& ctx, const std::vector<Tensor>& kv, const Batch& batch,
+              States states) const {
     const int64_t row = shape_.kv_heads * shape_.head_dim;
-    std::vector<KvState*> kept;
-    std::vector<KvView> views;
     for (size_t s = 0; s < states.size(); ++s) {
       auto* state = dynamic_cast<KvState*>(states[s]);
       BRAID_CHECK(state != nullptr && state->length() == batch.offsets[s]);
       const int64_t begin = batch.seq_starts[s];
-      state->append(ctx, k.data() + begin * row, row, v.data() + begin * row, row,
+      state->append(ctx, kv[0].data() + begin * row, row, kv[1].data() + begin * row, row,
                     batch.length(static_cast<int64_t>(s)));
-      kept.push_back(state);
-      views.push_back(state->view());
     }
-    Tensor o = attention_cached(ctx, attention_config(), q, batch.seq_starts, views, sinks_);
-    for (KvState* state : kept) state->forget();
-    return o;
+  }
+
+  // Over kept keys and values where there are states, else over those of this call.
+  Tensor attend(const Context& ctx, const Tensor& q, const Batch& batch,
+                const LinkValue& kv) const {
+    if (kv.states.empty()) {
+      return attention(ctx, attention_config(), q, kv.tensors[0], kv.tensors[1], batch.seq_starts,
+                       sinks_);
+    }
+    std::vector<KvView> views;
+    for (const LayerState* state : kv.states) {
+      views.push_back(static_cast<const KvState*>(state)->view());
+    }
+    return attention_cached(ctx, attention_config(), q, batch.seq_starts, views, sinks_);
+  }
+
+  // Readers come later in this forward: only then may a ring drop what no later token sees.
+  void publish_or_forget(const Batch& batch, LinkValue kv) const {
+    const auto forget = [kept = kv.states] {
+      for (LayerState* state : kept) static_cast<KvState*>(state)->forget();
+    };
+    if (config_.as.empty() || batch.links == nullptr) return forget();
+    batch.links->put(config_.as, std::move(kv));
+    batch.links->at_end(forget);
   }
 
   GqaConfig config_;
   GqaShape shape_;
   Parameter& q_;
-  Parameter& k_;
-  Parameter& v_;
+  Parameter *k_, *v_;
   Parameter& o_;
   Parameter *q_norm_ = nullptr, *k_norm_ = nullptr;
   Parameter *q_bias_ = nullptr, *k_bias_ = nullptr, *v_bias_ = nullptr, *o_bias_ = nullptr;

@@ -28,6 +28,7 @@ struct GqaShape {
   bool qkv_bias = false, o_bias = false, sinks = false;
   double scale = 1, softcap = 0;  // 0 = no cap
   RopeScaling scaling = {};
+  bool reads = false;  // keys and values of another layer
 };
 
 // Row-major as stored: q [heads * head_dim (* 2 with gate: per head q, then gate), width], k and v
@@ -47,13 +48,28 @@ class GqaRef {
 
   // x [tokens, width] -> [tokens, width]
   std::vector<Number> operator()(std::span<const Number> x, int64_t tokens) const {
+    const std::vector<std::vector<Number>> kv = keys_and_values(x, tokens);
+    return (*this)(x, tokens, kv[0], kv[1]);
+  }
+
+  // k and v [tokens, kv_heads, head_dim] as they are attended to.
+  std::vector<std::vector<Number>> keys_and_values(std::span<const Number> x,
+                                                   int64_t tokens) const {
+    const int64_t row = s_.kv_heads * s_.head_dim;
+    std::vector<Number> k = project(x, tokens, w_.k, w_.k_bias, row, s_.width);
+    for (int64_t t = 0; t < tokens; ++t) {
+      prepare(t, w_.k_norm, s_.kv_heads, s_.head_dim, &k[t * row]);
+    }
+    return {std::move(k), project(x, tokens, w_.v, w_.v_bias, row, s_.width)};
+  }
+
+  // The same over given keys and values, another layer's.
+  std::vector<Number> operator()(std::span<const Number> x, int64_t tokens,
+                                 const std::vector<Number>& k, const std::vector<Number>& v) const {
     const int64_t d = s_.head_dim, per_head = s_.gate ? 2 * d : d;
     std::vector<Number> q = project(x, tokens, w_.q, w_.q_bias, s_.heads * per_head, s_.width);
-    std::vector<Number> k = project(x, tokens, w_.k, w_.k_bias, s_.kv_heads * d, s_.width);
-    const std::vector<Number> v = project(x, tokens, w_.v, w_.v_bias, s_.kv_heads * d, s_.width);
     for (int64_t t = 0; t < tokens; ++t) {
       prepare(t, w_.q_norm, s_.heads, per_head, &q[t * s_.heads * per_head]);
-      prepare(t, w_.k_norm, s_.kv_heads, d, &k[t * s_.kv_heads * d]);
     }
     std::vector<Number> o(static_cast<size_t>(tokens * s_.heads * d));
     for (int64_t t = 0; t < tokens; ++t) {
