@@ -64,11 +64,13 @@ Tensor tap_major(const Context& ctx, const Tensor& weight) {
   return w;
 }
 
-void check(const Tensor& x, const Parameter& weight, std::span<const int64_t> seq_starts) {
+void check(const Tensor& x, const Parameter& weight, const Parameter* bias,
+           std::span<const int64_t> seq_starts) {
   const Shape& w = weight.value.shape();
   BRAID_CHECK(x.rank() == 2 && (x.size(1) == 1 || x.stride(1) == 1));
   BRAID_CHECK(w.rank() == 3 && w[0] == x.size(1) && w[1] == 1);
   BRAID_CHECK(w[2] >= 1 && w[2] <= kMaxConvTaps);
+  BRAID_CHECK(bias == nullptr || bias->value.count() == x.size(1));
   BRAID_CHECK(!seq_starts.empty() && seq_starts.front() == 0 && seq_starts.back() == x.size(0));
 }
 
@@ -90,8 +92,9 @@ void advance_window(float* window, int64_t kept, int64_t channels, const float* 
 int64_t max_conv_taps() { return kMaxConvTaps; }
 
 Tensor short_conv(const Context& ctx, const Tensor& x, Parameter& weight,
-                  std::span<const int64_t> seq_starts, bool silu, std::span<const Tensor> windows) {
-  check(x, weight, seq_starts);
+                  std::span<const int64_t> seq_starts, bool silu, std::span<const Tensor> windows,
+                  Parameter* bias) {
+  check(x, weight, bias, seq_starts);
   BRAID_CHECK(windows.empty() || windows.size() + 1 == seq_starts.size());
   const int64_t channels = x.size(1), ldx = x.stride(0), kept = weight.value.size(2) - 1;
   for (const Tensor& w : windows) {
@@ -105,7 +108,8 @@ Tensor short_conv(const Context& ctx, const Tensor& x, Parameter& weight,
       [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const Piece& p = pieces[i];
-          const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(kept + 1), silu};
+          const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(kept + 1), silu,
+                                  bias != nullptr ? bias->value.data() + p.channel : nullptr};
           const float* window = windows.empty() ? nullptr : windows[p.sequence].data() + p.channel;
           short_conv_f32(filter, p.rows, p.channels, x.data() + p.first_row * ldx + p.channel, ldx,
                          window, channels, y.data() + p.first_row * channels + p.channel, channels);
@@ -117,19 +121,21 @@ Tensor short_conv(const Context& ctx, const Tensor& x, Parameter& weight,
                      seq_starts[s + 1] - seq_starts[s]);
     }
   }
-  if (Tape* tape = recording(ctx, {&x}, weight.grad.defined())) {
+  if (Tape* tape = recording(ctx, {&x}, weight.grad.defined() || (bias && bias->grad.defined()))) {
     BRAID_CHECK(windows.empty());
     std::vector<int64_t> starts(seq_starts.begin(), seq_starts.end());
-    tape->record(y, [x, &weight, starts = std::move(starts), silu](Tape& t, const Tensor& dy) {
-      t.add(x, short_conv_backward(t.context(), x, weight, starts, silu, dy));
-    });
+    tape->record(y,
+                 [x, &weight, starts = std::move(starts), silu, bias](Tape& t, const Tensor& dy) {
+                   t.add(x, short_conv_backward(t.context(), x, weight, starts, silu, dy, bias));
+                 });
   }
   return y;
 }
 
 Tensor short_conv_backward(const Context& ctx, const Tensor& x, Parameter& weight,
-                           std::span<const int64_t> seq_starts, bool silu, const Tensor& dy) {
-  check(x, weight, seq_starts);
+                           std::span<const int64_t> seq_starts, bool silu, const Tensor& dy,
+                           Parameter* bias) {
+  check(x, weight, bias, seq_starts);
   BRAID_CHECK(dy.contiguous() && dy.shape() == x.shape());
   const int64_t channels = x.size(1), ldx = x.stride(0), taps = weight.value.size(2);
   Tensor dx = Tensor::empty(ctx, x.shape());
@@ -137,32 +143,37 @@ Tensor short_conv_backward(const Context& ctx, const Tensor& x, Parameter& weigh
   const auto pieces = cut(seq_starts, channels, kBackwardRows, kConvBackwardBlock);
   const int64_t segments = pieces.empty() ? 0 : pieces.back().segment + 1;
   // One partial sum per run of rows, added up in order below.
-  const Tensor dw = Tensor::zeros(ctx, {segments, taps, channels});
+  const int64_t sums = taps + (bias != nullptr ? 1 : 0);
+  const Tensor dw = Tensor::zeros(ctx, {segments, sums, channels});
   parallel_for(
       ctx, static_cast<int64_t>(pieces.size()), piece_grain(pieces),
       [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const Piece& p = pieces[i];
-          const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(taps), silu};
+          const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(taps), silu,
+                                  bias != nullptr ? bias->value.data() + p.channel : nullptr};
           const int64_t at = p.first_row * channels + p.channel;
           short_conv_backward_f32(filter, p.rows, p.channels,
                                   x.data() + p.first_row * ldx + p.channel, ldx, dy.data() + at,
                                   channels, dx.data() + at, channels,
-                                  dw.data() + p.segment * taps * channels + p.channel, channels);
+                                  dw.data() + p.segment * sums * channels + p.channel, channels);
         }
       });
-  if (!weight.grad.defined()) return dx;
-  const float* partial = dw.data();
-  float* grad = weight.grad.data();
-  parallel_for(ctx, channels, 1024, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) {
-      for (int64_t j = 0; j < taps; ++j) {
+  // into[c * stride] += the sums of row j over the segments, in their order.
+  const auto add_up = [&](int64_t j, float* into, int64_t stride) {
+    const float* partial = dw.data() + j * channels;
+    parallel_for(ctx, channels, 1024, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) {
         float sum = 0;
-        for (int64_t s = 0; s < segments; ++s) sum += partial[(s * taps + j) * channels + c];
-        grad[c * taps + j] += sum;
+        for (int64_t s = 0; s < segments; ++s) sum += partial[s * sums * channels + c];
+        into[c * stride] += sum;
       }
-    }
-  });
+    });
+  };
+  for (int64_t j = 0; j < taps && weight.grad.defined(); ++j) {
+    add_up(j, weight.grad.data() + j, taps);
+  }
+  if (bias != nullptr && bias->grad.defined()) add_up(taps, bias->grad.data(), 1);
   return dx;
 }
 

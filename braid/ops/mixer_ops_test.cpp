@@ -82,20 +82,22 @@ TEST_CASE("short convolution: ragged sequences, all tap counts, odd channel coun
   Context ctx;
   for (const int64_t taps : {1, 2, 3, 4, 7}) {
     for (const bool silu : {false, true}) {
+      const bool biased = taps != 2;
       const int64_t tokens = 12, channels = 19;
       const std::vector<int64_t> starts = {0, 1, 1, 4, 12};
       Parameter w = testing::random_parameter(ctx, {channels, 1, taps}, "w", 0.5);
+      Parameter b = testing::random_parameter(ctx, {channels}, "b");
       check({{testing::random_tensor(ctx, {tokens, channels}, "x")},
-             {&w},
+             biased ? std::vector<Parameter*>{&w, &b} : std::vector<Parameter*>{&w},
              [&](const Context& c, std::vector<Tensor>& in) {
-               return short_conv(c, in[0], w, starts, silu);
+               return short_conv(c, in[0], w, starts, silu, {}, biased ? &b : nullptr);
              },
              [&](const std::vector<std::vector<Complex>>& in) {
                std::vector<Complex> y(tokens * channels);
                for (size_t s = 0; s + 1 < starts.size(); ++s) {
                  for (int64_t t = starts[s]; t < starts[s + 1]; ++t) {
                    for (int64_t c = 0; c < channels; ++c) {
-                     Complex z = 0;
+                     Complex z = biased ? in[2][c] : 0;
                      for (int64_t j = 0; j < taps; ++j) {
                        const int64_t u = t - (taps - 1) + j;
                        if (u >= starts[s]) z += in[1][c * taps + j] * in[0][u * channels + c];

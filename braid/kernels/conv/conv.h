@@ -22,16 +22,18 @@ struct ConvFilter {
   const float* w;  // [taps, C]
   int64_t ldw;
   int taps;
-  bool silu;  // apply silu to the sum
+  bool silu;                    // apply silu to the sum
+  const float* bias = nullptr;  // [C], added to the sum; null = none
 };
 
-// y_t = act(sum_j w_j x_{t - (taps - 1) + j}). `window` [taps - 1, C] holds the inputs before row
-// 0, oldest first, or is null for zeros. Adding up from the oldest tap makes a cut sequence bitwise
-// equal to a whole one.
+// y_t = act(bias + sum_j w_j x_{t - (taps - 1) + j}). `window` [taps - 1, C] holds the inputs
+// before row 0, oldest first, or is null for zeros. Adding up from the oldest tap makes a cut
+// sequence bitwise equal to a whole one.
 void short_conv_f32(const ConvFilter& filter, ConvRows rows, int64_t channels, const float* x,
                     int64_t ldx, const float* window, int64_t ld_window, float* y, int64_t ldy);
 
-// Writes dx of the rows and adds their part of dw [taps, C]. Needs dy and x of up to taps - 1 rows
+// Writes dx of the rows and adds their part of dw [taps, C], and with a bias of its gradient in row
+// `taps` of dw. Needs dy and x of up to taps - 1 rows
 // past `end`. The inputs before row 0 are zeros.
 void short_conv_backward_f32(const ConvFilter& filter, ConvRows rows, int64_t channels,
                              const float* x, int64_t ldx, const float* dy, int64_t ldy, float* dx,

@@ -48,7 +48,7 @@ HWY_INLINE V filter_sum(D d, const ConvFilter& f, const TapRows& r, int64_t c, h
     if constexpr (kPart) return hn::MaskedLoad(part, d, p);
     return hn::LoadU(d, p);
   };
-  V sum = hn::Zero(d);
+  V sum = f.bias != nullptr ? load(f.bias + c) : hn::Zero(d);
   if constexpr (kTaps > 0) {
     for (int j = 0; j < kTaps; ++j)
       sum = hn::MulAdd(load(f.w + j * f.ldw + c), load(r.row[j] + c), sum);
@@ -105,14 +105,20 @@ HWY_INLINE void backward_vector(D d, const ConvFilter& f, const TapRows& r, int6
   hn::StoreU(g, d, dz + c);  // the buffer holds whole vectors
   if (!add_dw) return;
   const int taps = kTaps > 0 ? kTaps : f.taps;
+  const auto store = [&](V v, float* into) {
+    if constexpr (kPart) {
+      hn::BlendedStore(v, part, d, into);
+    } else {
+      hn::StoreU(v, d, into);
+    }
+  };
   for (int j = kTaps > 0 ? 0 : r.missing; j < taps; ++j) {
     float* into = dw + j * lddw + c;
-    const V sum = hn::MulAdd(g, load(r.row[j] + c), load(into));
-    if constexpr (kPart) {
-      hn::BlendedStore(sum, part, d, into);
-    } else {
-      hn::StoreU(sum, d, into);
-    }
+    store(hn::MulAdd(g, load(r.row[j] + c), load(into)), into);
+  }
+  if (f.bias != nullptr) {
+    float* into = dw + taps * lddw + c;
+    store(hn::Add(g, load(into)), into);
   }
 }
 

@@ -67,9 +67,9 @@ std::vector<T> add_bias(std::vector<T> x, const std::vector<T>& bias) {
   return x;
 }
 
-// x [T, C] through filter w [C, 1, Kc], causal, and silu.
+// x [T, C] through filter w [C, 1, Kc], causal.
 template <typename T>
-std::vector<T> conv_silu(const std::vector<T>& x, const std::vector<T>& w, int64_t channels) {
+std::vector<T> conv(const std::vector<T>& x, const std::vector<T>& w, int64_t channels) {
   const int64_t taps = static_cast<int64_t>(w.size()) / channels;
   const int64_t rows = static_cast<int64_t>(x.size()) / channels;
   std::vector<T> y(x.size(), T(0));
@@ -81,7 +81,13 @@ std::vector<T> conv_silu(const std::vector<T>& x, const std::vector<T>& w, int64
       }
     }
   }
-  return map(std::move(y), silu<T>);
+  return y;
+}
+
+// The same and silu.
+template <typename T>
+std::vector<T> conv_silu(const std::vector<T>& x, const std::vector<T>& w, int64_t channels) {
+  return map(conv(x, w, channels), silu<T>);
 }
 
 // Columns [begin, begin + width) of x [T, cols].
