@@ -32,6 +32,9 @@ float draw(const Init& init, const Rng& rng, uint64_t i) {
           std::exp(std::log(init.a) + (std::log(init.b) - std::log(init.a)) * rng.uniform(i)));
       return static_cast<float>(dt + std::log(-std::expm1(-dt)));
     }
+    case Init::Kind::kLogOfColumn:
+      return static_cast<float>(
+          std::log(1.0 + static_cast<double>(i % static_cast<uint64_t>(init.a))));
   }
   return 0.0f;
 }

@@ -63,10 +63,11 @@ struct Init {
     kNormal,
     kUniform,
     kLogUniformOfUniform,
-    kDtBias
+    kDtBias,
+    kLogOfColumn
   } kind = Kind::kZeros;
   double a = 0;  // kNormal: std; kUniform: low; kLogUniformOfUniform: log of U(a, b); kDtBias: dt
-                 // in [a, b]
+                 // in [a, b]; kLogOfColumn: columns of the matrix
   double b = 0;
   static Init zeros() { return {}; }
   static Init ones() { return {Kind::kOnes, 0, 0}; }
@@ -75,6 +76,10 @@ struct Init {
   // A_log = log A with A ~ U(low, high)  (fla GDN, KDA)
   static Init log_of_uniform(double low, double high) {
     return {Kind::kLogUniformOfUniform, low, high};
+  }
+  // A_log = log(1), log(2), ... along each row of `columns` (Mamba's S4D-real)
+  static Init log_of_column(int64_t columns) {
+    return {Kind::kLogOfColumn, static_cast<double>(columns), 0};
   }
   // Inverse softplus of dt, dt log-uniform in [low, high]  (fla GDN, KDA; Mamba)
   static Init dt_bias(double low = 1e-3, double high = 0.1) { return {Kind::kDtBias, low, high}; }
