@@ -85,9 +85,9 @@ Parameter* conv_filter(ParamBuilder& params, const std::string& name, int64_t ch
 }
 
 Tensor conv_silu(const Context& ctx, const Tensor& x, Parameter* filter, const Batch& batch,
-                 std::span<const Tensor> windows) {
+                 std::span<const Tensor> windows, Parameter* bias) {
   if (filter == nullptr) return silu(ctx, x);
-  return short_conv(ctx, x, *filter, batch.seq_starts, true, windows);
+  return short_conv(ctx, x, *filter, batch.seq_starts, true, windows, bias);
 }
 
 QkvFront::QkvFront(ParamBuilder& params, const LayerEnv& env, const HeadSizes& sizes, int64_t taps,

@@ -53,9 +53,10 @@ class RecurrentMixer : public Layer {
 Parameter* conv_filter(ParamBuilder& params, const std::string& name, int64_t channels,
                        int64_t taps);
 
-// x [T, C] through its causal convolution and silu; silu alone when the filter is null.
+// x [T, C] through its causal convolution (plus bias [C] unless null) and silu; silu alone when the
+// filter is null.
 Tensor conv_silu(const Context& ctx, const Tensor& x, Parameter* filter, const Batch& batch,
-                 std::span<const Tensor> windows);
+                 std::span<const Tensor> windows, Parameter* bias = nullptr);
 
 // q_proj, k_proj, v_proj and, for taps > 0, {q,k,v}_conv1d: the front of the fla layers.
 class QkvFront {
