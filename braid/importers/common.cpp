@@ -376,6 +376,13 @@ void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
   model.settings.stack = compress(layers);
 }
 
+void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> layer) {
+  model.slots = 1;
+  std::vector<LayerSpec> layers;
+  for (int64_t i = 0; i < model.layers; ++i) layers.push_back(layer(i));
+  model.settings.stack = compress(layers);
+}
+
 std::vector<std::string> read_layer_types(ConfigReader& config, int64_t layers,
                                           std::initializer_list<const char*> known) {
   const std::vector<std::string> types = config.texts("layer_types");

@@ -113,6 +113,8 @@ LayerSpec mla_layer(int64_t heads, int64_t q_lora_rank, int64_t kv_lora_rank, in
 // The stack of m.layers layers, two sub-layers each.
 void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
                FunctionRef<LayerSpec(int64_t)> channel);
+// The same of layers that are one sub-layer, whatever its kind; sets m.slots.
+void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> layer);
 
 // layer_types, checked against `known`; empty when absent.
 std::vector<std::string> read_layer_types(ConfigReader& config, int64_t layers,

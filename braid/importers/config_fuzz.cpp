@@ -19,6 +19,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   const braid::ModelSettings& s = read.model.settings;
   BRAID_CHECK(braid::parse_settings(braid::print_settings(s)) == s);
-  BRAID_CHECK(braid::count_sublayers(s.stack) == 2 * read.model.layers);
+  BRAID_CHECK(braid::count_sublayers(s.stack) == read.model.slots * read.model.layers);
   return 0;
 }

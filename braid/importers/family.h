@@ -19,7 +19,8 @@ namespace braid {
 struct FamilyModel {
   ModelSettings settings;
   std::vector<TensorRow> table;
-  int64_t layers = 0;                // the family's, two sub-layers each
+  int64_t layers = 0;                // the family's
+  int64_t slots = 2;                 // sub-layers of a layer: mixer and channel, or one of either
   bool tie_given = true;             // false: tied when the checkpoint has no head
   bool spare_layers = false;         // layers from `layers` on are multi-token prediction, not used
   std::vector<std::string> skipped;  // patterns of other tensors that play no part ('*', '#')

@@ -129,6 +129,7 @@ TensorMap export_map(const FamilyModel& model, const ParameterSet& parameters) {
   TensorNames names;
   names.prefix = model.prefix;
   names.layers = model.layers_name;
+  names.slots = model.slots;
   if (model.prefix == "language_model.model.") names.head = "language_model.";
   return map_tensors(model.table, parameters, names);
 }

@@ -72,6 +72,7 @@ std::vector<int64_t> wanted_shape(const TensorMap::Entry& entry, const SourceTen
 TensorNames names_in(const TensorSource& source, const FamilyModel& model) {
   TensorNames names;
   names.layers = model.layers_name;
+  names.slots = model.slots;
   for (const char* prefix : kPrefixes) {
     for (const TensorRow& row : model.table) {
       if (row.parameter != "embed_tokens.weight") continue;

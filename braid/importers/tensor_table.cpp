@@ -16,14 +16,14 @@ struct Place {
   int64_t layer = -1;
 };
 
-Place place_of(const std::string& parameter) {
+Place place_of(const std::string& parameter, int64_t slots) {
   constexpr std::string_view kLayers = "layers.";
   if (!parameter.starts_with(kLayers)) return {parameter, -1};
   const size_t dot = parameter.find('.', kLayers.size());
   const std::optional<int64_t> slot =
       parse_int(std::string_view(parameter).substr(kLayers.size(), dot - kLayers.size()));
   BRAID_CHECK(dot != std::string::npos && slot);
-  return {(*slot % 2 == 0 ? "mixer." : "channel.") + parameter.substr(dot + 1), *slot / 2};
+  return {(*slot % slots == 0 ? "mixer." : "channel.") + parameter.substr(dot + 1), *slot / slots};
 }
 
 // The text that '*' stands for when `path` fits `pattern`.
@@ -162,7 +162,7 @@ void add_whole(Builder& b, const TensorRow& row, const std::string& name, Tensor
 }
 
 TensorMap::Use use_of(Builder& b, std::span<const TensorRow> table, const Parameter& p) {
-  const Place place = place_of(p.name);
+  const Place place = place_of(p.name, b.names.slots);
   for (const TensorRow& row : table) {
     const std::optional<std::string> star = fit(place.path, row.parameter);
     if (!star) continue;

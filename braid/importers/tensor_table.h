@@ -48,8 +48,9 @@ Transform expert_pairs();  // "experts.{e}.gate_proj.weight" and "experts.{e}.up
 
 // `parameter` and `tensor` may hold {i} (the family's layer), {e} (an expert) and one '*' that
 // stands for the same text in both. In parameters "mixer." and "channel." are the two slots of
-// layer {i}: layers.2i. and layers.2i+1.; such a row's tensor stands below "{P}layers.{i}." unless
-// it begins with '{'. {P} is the checkpoint's prefix ("model."), {H} the head's.
+// layer {i}: layers.2i. and layers.2i+1.; where a layer is one slot (TensorNames::slots) it is
+// "mixer.". Such a row's tensor stands below "{P}layers.{i}." unless it begins with '{'. {P} is the
+// checkpoint's prefix ("model."), {H} the head's.
 struct TensorRow {
   std::string parameter;
   std::string tensor;
@@ -88,6 +89,7 @@ struct TensorNames {
   std::string prefix = "model.";   // {P}
   std::string head = "";           // {H}
   std::string layers = "layers.";  // between {P} and the layer's number
+  int64_t slots = 2;               // sub-layers of a layer
 };
 
 // The map of a model's parameters. Throws InternalError for a parameter without a row: a family
