@@ -21,9 +21,11 @@ struct MambaConfig {
   int64_t inner = 0;    // inner channels; 0: by expand
   int64_t dt_rank = 0;  // 0: width / 16, rounded up
   bool conv_bias = true;
-  bool bias = false;   // of in_proj and out_proj
-  bool norms = false;  // RMSNorms of dt, B and C (Jamba)
-  std::string as;      // publishes the scan's output
+  bool bias = false;       // of in_proj and out_proj
+  bool norms = false;      // RMSNorms of dt, B and C (Jamba)
+  bool norm_gains = true;  // false: without gains (Falcon-Mamba)
+  double norm_eps = 0;     // 0: the model's
+  std::string as;          // publishes the scan's output
   void visit(OptionVisitor& v) {
     v.field("state", state, int64_t{16});
     v.field("conv", conv, int64_t{4});
@@ -33,6 +35,8 @@ struct MambaConfig {
     v.field("conv_bias", conv_bias, true);
     v.field("bias", bias, false);
     v.field("norms", norms, false);
+    v.field("norm_gains", norm_gains, true);
+    v.field("norm_eps", norm_eps, 0.0);
     v.field("as", as, std::string());
   }
 };
@@ -51,6 +55,14 @@ MambaShape resolve(const MambaConfig& c, const LayerEnv& env) {
     throw Error(ErrorKind::kUsage,
                 format("mamba: inner={} and dt_rank={} must not be negative", c.inner, c.dt_rank));
   }
+  if (!(c.norm_eps >= 0)) {
+    throw Error(ErrorKind::kUsage, format("mamba: norm_eps={} is negative", c.norm_eps));
+  }
+  if (!c.norms && (!c.norm_gains || c.norm_eps != 0)) {
+    throw Error(ErrorKind::kUsage,
+                format("mamba: norm_gains={} and norm_eps={} say nothing with norms=false",
+                       c.norm_gains, c.norm_eps));
+  }
   MambaShape s;
   s.width = env.width;
   s.inner = c.inner > 0 ? c.inner : c.expand * env.width;
@@ -60,7 +72,8 @@ MambaShape resolve(const MambaConfig& c, const LayerEnv& env) {
   s.conv_bias = c.conv > 0 && c.conv_bias;
   s.bias = c.bias;
   s.norms = c.norms;
-  s.norm_eps = env.norm_eps;
+  s.norm_gains = c.norm_gains;
+  s.norm_eps = c.norm_eps > 0 ? c.norm_eps : env.norm_eps;
   return s;
 }
 
@@ -77,7 +90,7 @@ class Mamba final : public RecurrentMixer {
     if (s.conv_bias) conv_bias_ = &params.vector("conv1d.bias", {s.inner}, Init::zeros());
     x_proj_ = &params.gate_matrix("x_proj.weight", s.dt_rank + 2 * s.states, s.inner, env.init_std);
     x_proj_->row_splits = {s.dt_rank, s.states, s.states};
-    if (s.norms) {
+    if (s.norms && s.norm_gains) {
       dt_norm_ = &params.vector("dt_layernorm.weight", {s.dt_rank}, Init::ones());
       b_norm_ = &params.vector("b_layernorm.weight", {s.states}, Init::ones());
       c_norm_ = &params.vector("c_layernorm.weight", {s.states}, Init::ones());
@@ -128,7 +141,9 @@ class Mamba final : public RecurrentMixer {
 
  private:
   Tensor normed(const Context& ctx, const Tensor& x, Parameter* gain) const {
-    return gain == nullptr ? x : rms_norm(ctx, x, *gain, shape_.norm_eps);
+    if (!shape_.norms) return x;
+    return gain == nullptr ? rms_norm(ctx, x, shape_.norm_eps)
+                           : rms_norm(ctx, x, *gain, shape_.norm_eps);
   }
 
   MambaConfig config_;

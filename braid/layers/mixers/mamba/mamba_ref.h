@@ -9,7 +9,8 @@ namespace braid {
 struct MambaShape {
   int64_t width = 0, inner = 0, states = 0, dt_rank = 0;
   bool conv = true, conv_bias = true, bias = false;
-  bool norms = false;  // Jamba's, of dt, B and C
+  bool norms = false;      // Jamba's, of dt, B and C
+  bool norm_gains = true;  // false: Falcon-Mamba's, without gains
   double norm_eps = 1e-6;
 };
 
@@ -29,9 +30,13 @@ std::vector<T> mamba_ref(const MambaShape& s, const Params& p, std::span<const T
   std::vector<T> dt = ref::columns(dbc, r + 2 * n, 0, r), b = ref::columns(dbc, r + 2 * n, r, n),
                  c = ref::columns(dbc, r + 2 * n, r + n, n);
   if (s.norms) {
-    dt = ref::rms_norm(dt, p["dt_layernorm.weight"], s.norm_eps);
-    b = ref::rms_norm(b, p["b_layernorm.weight"], s.norm_eps);
-    c = ref::rms_norm(c, p["c_layernorm.weight"], s.norm_eps);
+    const auto normed = [&](const std::vector<T>& v, const char* gains, int64_t size) {
+      return ref::rms_norm(
+          v, s.norm_gains ? p[gains] : std::vector<T>(static_cast<size_t>(size), T(1)), s.norm_eps);
+    };
+    dt = normed(dt, "dt_layernorm.weight", r);
+    b = normed(b, "b_layernorm.weight", n);
+    c = normed(c, "c_layernorm.weight", n);
   }
   const std::vector<T> raw = ref::linear<T>(dt, p["dt_proj.weight"], r);
   std::vector<T> h(static_cast<size_t>(d * n), T(0));
