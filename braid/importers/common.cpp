@@ -366,6 +366,32 @@ LayerSpec mla_layer(int64_t heads, int64_t q_lora_rank, int64_t kv_lora_rank, in
   return o.layer("mla");
 }
 
+LayerSpec mamba_layer(const MambaSettings& m, int64_t width) {
+  OptionList o;
+  o.add("state", m.state, 16);
+  o.add("conv", m.conv, 4);
+  if (m.inner % width == 0) {
+    o.add("expand", m.inner / width, 2);
+  } else {
+    o.add("inner", m.inner, 0);
+  }
+  o.add("dt_rank", m.dt_rank, (width + 15) / 16);
+  o.add("conv_bias", m.conv_bias, true);
+  o.add("bias", m.bias, false);
+  o.add("norms", m.norms, false);
+  o.add("norm_gains", m.norm_gains, true);
+  o.add("norm_eps", m.norm_eps, 0.0);
+  return o.layer("mamba");
+}
+
+int64_t read_dt_rank(ConfigReader& config, const char* key, int64_t width) {
+  const Json* given = config.find(key);
+  const bool automatic = given == nullptr || (given->is_string() && given->as_string() == "auto");
+  const int64_t rank = automatic ? (width + 15) / 16 : config.integer(key, std::nullopt);
+  if (rank < 1) config.fail(format("{} is 0", key));
+  return rank;
+}
+
 void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
                FunctionRef<LayerSpec(int64_t)> channel) {
   std::vector<LayerSpec> layers;

@@ -110,6 +110,17 @@ LayerSpec mla_layer(int64_t heads, int64_t q_lora_rank, int64_t kv_lora_rank, in
                     int64_t rope, int64_t value, const RopeSettings& positions, bool interleaved,
                     bool bias);
 
+// Mamba's selective state space, under the names of its option list.
+struct MambaSettings {
+  int64_t inner = 0, state = 16, conv = 4, dt_rank = 0;
+  bool conv_bias = true, bias = false;
+  bool norms = false, norm_gains = true;  // of dt, B and C
+  double norm_eps = 0;                    // of those, 0: the model's
+};
+LayerSpec mamba_layer(const MambaSettings& mamba, int64_t width);
+// A rank that is a number or "auto": width / 16, rounded up.
+int64_t read_dt_rank(ConfigReader& config, const char* key, int64_t width);
+
 // The stack of m.layers layers, two sub-layers each.
 void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
                FunctionRef<LayerSpec(int64_t)> channel);

@@ -121,6 +121,10 @@ ConfigReader::ConfigReader(Json root, std::string source)
   const Json* type = config_->find("model_type");
   if (type == nullptr || type->is_null()) type = root_.find("model_type");
   if (type != nullptr && type->is_string()) model_type_ = type->as_string();
+  if (const Json* ssm = root_.find("ssm_cfg"); model_type_.empty() && ssm && ssm->is_object()) {
+    const Json* layer = ssm->find("layer");
+    model_type_ = layer != nullptr && layer->is_string() ? layer->as_string() : "Mamba1";
+  }
 }
 
 void ConfigReader::fail(const std::string& what) const {

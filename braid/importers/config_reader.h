@@ -19,7 +19,8 @@ class ConfigReader {
   using Keys = std::initializer_list<const char*>;  // synonyms, the first one found counts
 
   // `source` names the file in errors. Where there is a `text_config`, its keys are the language
-  // model's and the outer ones describe other towers.
+  // model's and the outer ones describe other towers. The configurations of state-spaces/mamba have
+  // no model_type; it is then ssm_cfg.layer, "Mamba1" or "Mamba2".
   ConfigReader(Json root, std::string source);
 
   const std::string& source() const { return source_; }

@@ -144,15 +144,18 @@ std::string error_of(const Context& ctx, const std::string& folder) {
   return "";
 }
 
+const TinyConfig& tiny(const std::string& name) {
+  for (const TinyConfig& c : tiny_configs()) {
+    if (name == c.name) return c;
+  }
+  throw Error(ErrorKind::kInternal, "no tiny config is " + name);
+}
+
 TEST_CASE(
     "missing, unknown and misshapen tensors are errors that name them; known ones are notes") {
   const Context ctx;
   const ScratchFolder scratch("families-strict");
-  const TinyConfig* glm = nullptr;
-  for (const TinyConfig& c : tiny_configs()) {
-    if (std::string(c.name) == "glm4_moe") glm = &c;
-  }
-  const std::string folder = make_checkpoint(ctx, scratch, *glm, "F32");
+  const std::string folder = make_checkpoint(ctx, scratch, tiny("glm4_moe"), "F32");
   const std::string name = "model.layers.1.mlp.experts.3.up_proj.weight";
   const auto make = [&](const char* to, const std::string& drop, const std::string& add,
                         bool wrong) { return broken(ctx, folder, scratch / to, drop, add, wrong); };
@@ -167,6 +170,17 @@ TEST_CASE(
     const std::string to = make(file_name(std::string("k/") + known).c_str(), "", known, false);
     CHECK(error_of(ctx, to) == "");
     CHECK(load_model(ctx, to).notes.size() == 1);
+  }
+}
+
+TEST_CASE("Mamba's embedding goes by either of its names under either config.json") {
+  const Context ctx;
+  const ScratchFolder scratch("families-mamba");
+  for (const auto& [written, read] : {std::pair{"mamba_own", "mamba"}, {"mamba", "mamba_own"}}) {
+    const std::string folder = make_checkpoint(ctx, scratch, tiny(written), "F32");
+    const std::vector<float> want = logits_of(ctx, *load_model(ctx, folder).model, {16});
+    write_file(join_path(folder, "config.json"), tiny(read).json);
+    CHECK(logits_of(ctx, *load_model(ctx, folder).model, {16}) == want);
   }
 }
 
@@ -203,6 +217,16 @@ TEST_CASE("config.json is read strictly, in both spellings") {
   CHECK(
       says(config_error(start + R"(, "quantization_config": {"quant_method": "gptq"}})"), "gptq"));
   CHECK(says(config_error(R"({"model_type": "rwkv9"})"), "rwkv9"));
+  CHECK(config_error(R"({"d_model": 32, "ssm_cfg": {}})") == "");
+  CHECK(says(config_error(R"({"d_model": 32, "ssm_cfg": {"layer": "Mamba9"}})"), "Mamba9"));
+  CHECK(says(config_error(R"({"d_model": 32, "ssm_cfg": {"d_stat": 8}})"), "d_stat = 8"));
+  CHECK(
+      says(config_error(R"({"d_model": 32, "ssm_cfg": {}, "attn_layer_idx": [1]})"), "attn_layer"));
+  CHECK(says(config_error(R"({"model_type": "Mamba1"})"), "ssm_cfg"));
+  CHECK(says(config_error(R"({"model_type": "mamba", "hidden_size": 32, "d_model": 48})"),
+             "hidden_size is 32 but d_model is 48"));
+  CHECK(says(config_error(R"({"model_type": "jamba", "attn_layer_offset": 8})"),
+             "attn_layer_offset = 8"));
   CHECK(says(config_error("{}"), "model_type"));
   CHECK(says(config_error("[]"), "not an object"));
   const auto settings = [](const std::string& json) {
@@ -240,6 +264,10 @@ TEST_CASE("stacks are written as a person would") {
     CHECK(parse_stack(print_stack(s.stack)) == s.stack);
   }
   CHECK(text(R"({"model_type": "llama"})") == "32 x (gqa, swiglu{ffn=11008})");
+  CHECK(text(R"({"model_type": "mamba", "num_hidden_layers": 24})") == "24 x mamba");
+  CHECK(
+      text(R"({"model_type": "jamba"})")
+          .starts_with("4 x (2 x (mamba{norms=true}, swiglu{ffn=14336}, mamba{norms=true}, moe{"));
   const std::string next =
       text(R"({"model_type": "qwen3_next", "num_experts": 8, "num_experts_per_tok": 2})");
   CHECK(next.starts_with("12 x (3 x (gdn{"));

@@ -21,8 +21,8 @@ constexpr size_t kConfigBytes = size_t{16} << 20;
 constexpr size_t kListed = 8;
 
 // Where checkpoints keep the text model; the first is what is written.
-constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.", "",
-                                     "transformer."};
+constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.",
+                                     "",       "transformer.",          "backbone."};
 constexpr const char* kHeads[] = {"", "language_model.", "model."};
 
 // Other towers and buffers that say nothing.
@@ -69,7 +69,8 @@ std::vector<int64_t> wanted_shape(const TensorMap::Entry& entry, const SourceTen
   return shape;
 }
 
-TensorNames names_in(const TensorSource& source, const FamilyModel& model) {
+// Also settles how the checkpoint spells its embedding where the family knows several rows for it.
+TensorNames names_in(const TensorSource& source, FamilyModel& model) {
   TensorNames names;
   names.layers = model.layers_name;
   names.slots = model.slots;
@@ -79,6 +80,10 @@ TensorNames names_in(const TensorSource& source, const FamilyModel& model) {
       const std::string tail = row.tensor.substr(row.tensor.find('}') + 1);
       if (source.find(prefix + tail) == nullptr) continue;
       names.prefix = prefix;
+      const std::string spelt = row.tensor;
+      std::erase_if(model.table, [&](const TensorRow& r) {
+        return r.parameter == "embed_tokens.weight" && r.tensor != spelt;
+      });
       for (const char* head : kHeads) {
         if (source.find(std::string(head) + "lm_head.weight") != nullptr) {
           names.head = head;

@@ -91,5 +91,22 @@ TEST_CASE("DeepSeek V3 keeps 70,272 bytes a token and has 671 billion parameters
   CHECK(deepseek.parameters() == 671026419200);
 }
 
+TEST_CASE("Mamba 130M and 2.8B have as many parameters as their makers count, in both forms") {
+  const Published small("mamba_130m"), large("mamba_2_8b");
+  CHECK(small.parameters() == 129135360);
+  CHECK(large.parameters() == 2768345600);
+  CHECK(large.kv_bytes() == 0);
+  // h [5120, 16] and three inputs of the convolution, f32, in 64 layers.
+  CHECK(large.model->state_bytes(1 << 20) == 64 * 5120 * (16 + 3) * 4);
+}
+
+TEST_CASE("Falcon-Mamba has 7.27, Jamba 51.6 billion parameters") {
+  CHECK(Published("falcon_mamba_7b").parameters() == doctest::Approx(7.27e9).epsilon(0.001));
+  const Published jamba("jamba_v0_1");
+  CHECK(jamba.parameters() == doctest::Approx(51.6e9).epsilon(0.001));
+  CHECK(jamba.count("gqa") == 4);
+  CHECK(jamba.count("moe") == 16);
+}
+
 }  // namespace
 }  // namespace braid::testing

@@ -140,7 +140,27 @@ inline const std::vector<TinyConfig>& tiny_configs() {
         "tie_word_embeddings": false})"},
       {"gpt2", R"({"model_type": "gpt2", "vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4,
         "n_positions": 40, "n_ctx": 40, "n_inner": null, "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-05, "resid_pdrop": 0.1})"}};
+        "layer_norm_epsilon": 1e-05, "resid_pdrop": 0.1})"},
+      {"mamba", R"({"model_type": "mamba", "vocab_size": 64, "hidden_size": 32, "d_model": 32,
+        "intermediate_size": 64, "d_inner": 64, "num_hidden_layers": 2, "n_layer": 2,
+        "state_size": 8, "conv_kernel": 4, "expand": 2, "time_step_rank": 3, "rms_norm": true,
+        "fused_add_norm": true, "residual_in_fp32": true, "ssm_cfg": {}, "use_bias": false,
+        "use_conv_bias": true, "layer_norm_epsilon": 1e-05, "hidden_act": "silu"})"},
+      {"mamba_own", R"({"d_model": 32, "n_layer": 2, "vocab_size": 61,
+        "ssm_cfg": {"d_state": 8, "dt_rank": 3}, "rms_norm": true, "residual_in_fp32": true,
+        "fused_add_norm": true, "pad_vocab_size_multiple": 8})"},
+      {"falcon_mamba", R"({"model_type": "falcon_mamba", "vocab_size": 64, "hidden_size": 32,
+        "intermediate_size": 48, "expand": 16, "num_hidden_layers": 2, "state_size": 6,
+        "conv_kernel": 4, "time_step_rank": "auto", "mixer_rms_eps": 1e-06, "use_bias": true,
+        "tie_word_embeddings": false})"},
+      {"jamba", R"({"model_type": "jamba", "vocab_size": 64, "hidden_size": 32,
+        "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "attn_layer_period": 4, "attn_layer_offset": 2,
+        "expert_layer_period": 2, "expert_layer_offset": 1, "num_experts": 4,
+        "num_experts_per_tok": 2, "mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2,
+        "mamba_dt_rank": "auto", "mamba_conv_bias": true, "mamba_proj_bias": false,
+        "sliding_window": null, "num_logits_to_keep": 1, "use_mamba_kernels": true,
+        "tie_word_embeddings": false})"}};
   return all;
 }
 
