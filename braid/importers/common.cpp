@@ -253,8 +253,8 @@ void read_model(ConfigReader& config, const ModelDefaults& d, FamilyModel& model
   s.vocab = config.integer("vocab_size", d.vocab);
   if (s.width < 1) config.fail("hidden_size is 0");
   if (s.vocab < 2) config.fail(format("vocab_size is {}; at least 2", s.vocab));
-  s.norm_eps = config.real("rms_norm_eps", d.eps);
-  if (!(s.norm_eps > 0)) config.fail(format("rms_norm_eps is {}, not positive", s.norm_eps));
+  s.norm_eps = config.real(d.eps_key, d.eps);
+  if (!(s.norm_eps > 0)) config.fail(format("{} is {}, not positive", d.eps_key, s.norm_eps));
   model.tie_given = config.has("tie_word_embeddings");
   s.tie_embeddings = config.boolean("tie_word_embeddings", d.tied);
   model.layers = config.integer("num_hidden_layers", d.layers, kMostLayers);

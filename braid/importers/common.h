@@ -64,12 +64,13 @@ struct HeadDefaults {
 void read_heads(ConfigReader& config, const HeadDefaults& defaults, FamilyModel& model,
                 GqaSettings& gqa);
 
-// hidden_size, vocab_size, rms_norm_eps, tie_word_embeddings, num_hidden_layers,
+// hidden_size, vocab_size, rms_norm_eps (or another key), tie_word_embeddings, num_hidden_layers,
 // max_position_embeddings.
 struct ModelDefaults {
   int64_t width = 4096, layers = 32, vocab = 32000, max_positions = 2048;
   double eps = 1e-6;
   bool tied = false;
+  const char* eps_key = "rms_norm_eps";
 };
 void read_model(ConfigReader& config, const ModelDefaults& defaults, FamilyModel& model);
 

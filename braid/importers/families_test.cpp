@@ -268,6 +268,9 @@ TEST_CASE("stacks are written as a person would") {
   CHECK(
       text(R"({"model_type": "jamba"})")
           .starts_with("4 x (2 x (mamba{norms=true}, swiglu{ffn=14336}, mamba{norms=true}, moe{"));
+  CHECK(text(R"({"model_type": "lfm2", "num_hidden_layers": 3, "full_attn_idxs": [2]})") ==
+        "2 x (shortconv, swiglu{ffn=8192}), "
+        "gqa{kv_heads=8,rope_theta=1e+06,qk_norm=head}, swiglu{ffn=8192}");
   const std::string next =
       text(R"({"model_type": "qwen3_next", "num_experts": 8, "num_experts_per_tok": 2})");
   CHECK(next.starts_with("12 x (3 x (gdn{"));

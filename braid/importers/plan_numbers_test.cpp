@@ -108,5 +108,12 @@ TEST_CASE("Falcon-Mamba has 7.27, Jamba 51.6 billion parameters") {
   CHECK(jamba.count("moe") == 16);
 }
 
+TEST_CASE("LFM2 350M has 354,483,968 parameters and keeps 12 KiB a token") {
+  const Published lfm2("lfm2_350m");
+  CHECK(lfm2.parameters() == 354483968);
+  CHECK(lfm2.count("shortconv") == 10);
+  CHECK(lfm2.kv_bytes() == 6 * 2 * 8 * 64 * 2);
+}
+
 }  // namespace
 }  // namespace braid::testing

@@ -160,7 +160,21 @@ inline const std::vector<TinyConfig>& tiny_configs() {
         "num_experts_per_tok": 2, "mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2,
         "mamba_dt_rank": "auto", "mamba_conv_bias": true, "mamba_proj_bias": false,
         "sliding_window": null, "num_logits_to_keep": 1, "use_mamba_kernels": true,
-        "tie_word_embeddings": false})"}};
+        "tie_word_embeddings": false})"},
+      {"lfm2", R"({"model_type": "lfm2", "vocab_size": 64, "hidden_size": 32,
+        "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "norm_eps": 1e-05, "conv_L_cache": 3, "conv_bias": true,
+        "block_auto_adjust_ff_dim": false, "layer_types": ["conv", "conv", "full_attention"],
+        "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"},
+        "tie_word_embeddings": true})"},
+      {"lfm2_old", R"({"model_type": "lfm2", "vocab_size": 64, "hidden_size": 32, "block_dim": 32,
+        "conv_dim": 32, "conv_dim_out": 32, "block_ff_dim": 50, "block_auto_adjust_ff_dim": true,
+        "block_ffn_dim_multiplier": 1.1, "block_multiple_of": 16, "block_mlp_init_scale": 1.0,
+        "block_out_init_scale": 1.0, "block_use_swiglu": true, "block_use_xavier_init": true,
+        "conv_use_xavier_init": true, "block_norm_eps": 1e-05, "use_pos_enc": true,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_heads": 4,
+        "num_key_value_heads": 2, "full_attn_idxs": [1], "conv_L_cache": 4, "theta": 500000.0,
+        "tie_embedding": false})"}};
   return all;
 }
 
