@@ -6,14 +6,13 @@
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/gqa/gqa_ref.h"
 #include "braid/layers/mixers/heads.h"
-#include "braid/ops/attention.h"
+#include "braid/layers/mixers/kv_cache.h"
 #include "braid/ops/bias.h"
 #include "braid/ops/elementwise.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/norm.h"
 #include "braid/ops/rope.h"
 #include "braid/ops/view.h"
-#include "braid/state/kv_state.h"
 
 namespace braid {
 namespace {
@@ -100,8 +99,7 @@ void resolve_norm(const GqaConfig& c, GqaShape& s) {
 // The shape of a reader: heads and what may be seen are those of the published keys and values.
 void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
   const LinkShape& link = find_link(env.links, "gqa", c.of, "kv");
-  const int64_t kv_heads = link.sizes[0], head_dim = link.sizes[1], window = link.sizes[2],
-                chunk = link.sizes[3];
+  const auto [kv_heads, head_dim, window, chunk] = KvShape::of_link(link);
   if (c.kv_heads != 0 && c.kv_heads != kv_heads)
     usage(format("kv_heads={}, but {} has {}", c.kv_heads, c.of, kv_heads));
   if (s.head_dim != head_dim)
@@ -117,6 +115,8 @@ void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
   s.chunk = chunk;
   s.reads = true;
 }
+
+KvShape kv_shape(const GqaShape& s) { return {s.kv_heads, s.head_dim, s.window, s.chunk}; }
 
 GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   const HeadSizes sizes = resolve_heads("gqa", {c.heads, c.head_dim, 0, 0}, env);
@@ -150,7 +150,7 @@ GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   s.eps = env.norm_eps;
   if (!c.of.empty()) take_link(c, env, s);
   if (!c.as.empty() && env.links != nullptr) {
-    env.links->declare(c.as, {"kv", {s.kv_heads, s.head_dim, s.window, s.chunk}});
+    env.links->declare(c.as, kv_shape(s).link());
   }
   return s;
 }
@@ -208,17 +208,12 @@ class Gqa final : public Layer {
     }
     Tensor o;
     if (shape_.reads) {
-      o = attend(ctx, q, batch, batch.links->get(config_.of));
+      o = attend_kv(ctx, attention_config(), q, batch, batch.links->get(config_.of), sinks_);
     } else {
-      LinkValue kv;
-      if (states.empty()) {
-        kv.tensors = keys_and_values(ctx, in, rotation, table);
-      } else {
-        append(ctx, keys_and_values(ctx, in, rotation, table), batch, states);
-        kv.states.assign(states.begin(), states.end());
-      }
-      o = attend(ctx, q, batch, kv);
-      publish_or_forget(batch, std::move(kv));
+      const std::vector<Tensor> own = keys_and_values(ctx, in, rotation, table);
+      LinkValue kv = kept_kv(ctx, own[0], own[1], batch, states);
+      o = attend_kv(ctx, attention_config(), q, batch, kv, sinks_);
+      publish_kv(batch, config_.as, std::move(kv));
     }
     if (shape_.gate) o = sigmoid_mul(ctx, reshape(ctx, o, {tokens * heads, d}), gate);
     return biased(ctx, linear(ctx, reshape(ctx, o, {tokens, heads * d}), o_), o_bias_);
@@ -226,18 +221,10 @@ class Gqa final : public Layer {
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
-    if (shape_.reads) return nullptr;
-    if (shape_.window > 0 || shape_.chunk > 0)
-      return std::make_unique<RingKv>(ctx, shape_.kv_heads, shape_.head_dim, shape_.window,
-                                      shape_.chunk, options.kv);
-    return std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim, options.kv);
+    return shape_.reads ? nullptr : kv_shape(shape_).make_state(ctx, options);
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    if (shape_.reads) return 0;
-    return shape_.window > 0 || shape_.chunk > 0
-               ? RingKv::bytes_at(shape_.kv_heads, shape_.head_dim, shape_.window, shape_.chunk,
-                                  tokens, options.kv)
-               : GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens, options.kv);
+    return shape_.reads ? 0 : kv_shape(shape_).state_bytes(tokens, options);
   }
   Options options() const override { return write_options(config_); }
 
@@ -271,9 +258,6 @@ class Gqa final : public Layer {
             shape_.chunk,
             static_cast<float>(shape_.softcap)};
   }
-  static Tensor biased(const Context& ctx, const Tensor& y, Parameter* bias) {
-    return bias == nullptr ? y : add_bias(ctx, y, *bias);
-  }
   Tensor norm(const Context& ctx, const Tensor& x, Parameter& gain) const {
     return rms_norm(ctx, x, gain, shape_.eps, shape_.one_plus);
   }
@@ -294,42 +278,6 @@ class Gqa final : public Layer {
     if (shape_.qk_norm == QkNorm::kHead) k = norm(ctx, k, *k_norm_);
     if (shape_.rotary > 0) k = rope(ctx, rotation, k, table);
     return {k, reshape(ctx, biased(ctx, projected[2], v_bias_), by_head)};
-  }
-
-  void append(const Context& ctx, const std::vector<Tensor>& kv, const Batch& batch,
-              States states) const {
-    const int64_t row = shape_.kv_heads * shape_.head_dim;
-    for (size_t s = 0; s < states.size(); ++s) {
-      auto* state = dynamic_cast<KvState*>(states[s]);
-      BRAID_CHECK(state != nullptr && state->length() == batch.offsets[s]);
-      const int64_t begin = batch.seq_starts[s];
-      state->append(ctx, kv[0].data() + begin * row, row, kv[1].data() + begin * row, row,
-                    batch.length(static_cast<int64_t>(s)));
-    }
-  }
-
-  // Over kept keys and values where there are states, else over those of this call.
-  Tensor attend(const Context& ctx, const Tensor& q, const Batch& batch,
-                const LinkValue& kv) const {
-    if (kv.states.empty()) {
-      return attention(ctx, attention_config(), q, kv.tensors[0], kv.tensors[1], batch.seq_starts,
-                       sinks_);
-    }
-    std::vector<KvView> views;
-    for (const LayerState* state : kv.states) {
-      views.push_back(static_cast<const KvState*>(state)->view());
-    }
-    return attention_cached(ctx, attention_config(), q, batch.seq_starts, views, sinks_);
-  }
-
-  // Readers come later in this forward: only then may a ring drop what no later token sees.
-  void publish_or_forget(const Batch& batch, LinkValue kv) const {
-    const auto forget = [kept = kv.states] {
-      for (LayerState* state : kept) static_cast<KvState*>(state)->forget();
-    };
-    if (config_.as.empty() || batch.links == nullptr) return forget();
-    batch.links->put(config_.as, std::move(kv));
-    batch.links->at_end(forget);
   }
 
   GqaConfig config_;

@@ -1,0 +1,61 @@
+#include "braid/layers/mixers/kv_cache.h"
+
+#include <utility>
+#include <vector>
+
+#include "braid/state/kv_state.h"
+
+namespace braid {
+
+std::unique_ptr<LayerState> KvShape::make_state(const Context& ctx,
+                                                const StateOptions& options) const {
+  if (window > 0 || chunk > 0)
+    return std::make_unique<RingKv>(ctx, heads, head_dim, window, chunk, options.kv);
+  return std::make_unique<GrowingKv>(ctx, heads, head_dim, options.kv);
+}
+
+size_t KvShape::state_bytes(int64_t tokens, const StateOptions& options) const {
+  return window > 0 || chunk > 0
+             ? RingKv::bytes_at(heads, head_dim, window, chunk, tokens, options.kv)
+             : GrowingKv::bytes_at(heads, head_dim, tokens, options.kv);
+}
+
+LinkValue kept_kv(const Context& ctx, const Tensor& k, const Tensor& v, const Batch& batch,
+                  States states) {
+  LinkValue kv;
+  if (states.empty()) {
+    kv.tensors = {k, v};
+    return kv;
+  }
+  const int64_t row = k.size(1) * k.size(2);
+  for (size_t s = 0; s < states.size(); ++s) {
+    auto* state = dynamic_cast<KvState*>(states[s]);
+    BRAID_CHECK(state != nullptr && state->length() == batch.offsets[s]);
+    const int64_t begin = batch.seq_starts[s];
+    state->append(ctx, k.data() + begin * row, row, v.data() + begin * row, row,
+                  batch.length(static_cast<int64_t>(s)));
+  }
+  kv.states.assign(states.begin(), states.end());
+  return kv;
+}
+
+Tensor attend_kv(const Context& ctx, const AttentionConfig& config, const Tensor& q,
+                 const Batch& batch, const LinkValue& kv, Parameter* sinks) {
+  if (kv.states.empty())
+    return attention(ctx, config, q, kv.tensors[0], kv.tensors[1], batch.seq_starts, sinks);
+  std::vector<KvView> views;
+  for (const LayerState* state : kv.states)
+    views.push_back(static_cast<const KvState*>(state)->view());
+  return attention_cached(ctx, config, q, batch.seq_starts, views, sinks);
+}
+
+void publish_kv(const Batch& batch, const std::string& as, LinkValue kv) {
+  const auto forget = [kept = kv.states] {
+    for (LayerState* state : kept) static_cast<KvState*>(state)->forget();
+  };
+  if (as.empty() || batch.links == nullptr) return forget();
+  batch.links->put(as, std::move(kv));
+  batch.links->at_end(forget);
+}
+
+}  // namespace braid
