@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "braid/ops/rows.h"
 #include "braid/state/kv_state.h"
 
 namespace braid {
@@ -27,12 +28,12 @@ LinkValue kept_kv(const Context& ctx, const Tensor& k, const Tensor& v, const Ba
     kv.tensors = {k, v};
     return kv;
   }
-  const int64_t row = k.size(1) * k.size(2);
+  const int64_t ld_k = rows_of(k).stride, ld_v = rows_of(v).stride;
   for (size_t s = 0; s < states.size(); ++s) {
     auto* state = dynamic_cast<KvState*>(states[s]);
     BRAID_CHECK(state != nullptr && state->length() == batch.offsets[s]);
     const int64_t begin = batch.seq_starts[s];
-    state->append(ctx, k.data() + begin * row, row, v.data() + begin * row, row,
+    state->append(ctx, k.data() + begin * ld_k, ld_k, v.data() + begin * ld_v, ld_v,
                   batch.length(static_cast<int64_t>(s)));
   }
   kv.states.assign(states.begin(), states.end());

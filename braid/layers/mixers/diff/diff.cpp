@@ -1,0 +1,204 @@
+#include <cmath>
+#include <utility>
+
+#include "braid/base/format.h"
+#include "braid/layers/mixer.h"
+#include "braid/layers/mixers/diff/diff_ref.h"
+#include "braid/layers/mixers/diff/difference.h"
+#include "braid/layers/mixers/heads.h"
+#include "braid/layers/mixers/kv_cache.h"
+#include "braid/ops/bias.h"
+#include "braid/ops/elementwise.h"
+#include "braid/ops/linear.h"
+#include "braid/ops/norm.h"
+#include "braid/ops/rope.h"
+#include "braid/ops/view.h"
+
+namespace braid {
+namespace {
+
+struct DiffConfig {
+  int64_t heads = 0;     // counted singly, even; 0: as many as share the width
+  int64_t kv_heads = 0;  // counted singly, even; 0: heads
+  int64_t head_dim = 0;  // of a single head; 0: the model's, or width / heads
+  bool rope = true;
+  double rope_theta = 10000;
+  bool interleaved = false;
+  int64_t window = 0;
+  std::string bias = "none";  // none, qkv, qkvo
+  double lambda_init = 0;     // 0: 0.8 - 0.6 exp(-0.3 layer)
+  std::string as, of;
+  void visit(OptionVisitor& v) {
+    v.field("heads", heads, int64_t{0});
+    v.field("kv_heads", kv_heads, int64_t{0});
+    v.field("head_dim", head_dim, int64_t{0});
+    v.field("rope", rope, true);
+    v.field("rope_theta", rope_theta, 10000.0);
+    v.field("interleaved", interleaved, false);
+    v.field("window", window, int64_t{0});
+    v.field("bias", bias, std::string("none"));
+    v.field("lambda_init", lambda_init, 0.0);
+    v.field("as", as, std::string());
+    v.field("of", of, std::string());
+  }
+};
+
+[[noreturn]] void usage(std::string message) {
+  throw Error(ErrorKind::kUsage, "diff: " + std::move(message));
+}
+
+// Pairs of heads of keys and values as the cache and other layers see them: heads of twice the
+// channels.
+KvShape kv_shape(const DiffShape& s) { return {s.kv_heads / 2, 2 * s.head_dim, s.window, 0}; }
+
+void take_link(const DiffConfig& c, const LayerEnv& env, DiffShape& s) {
+  const KvShape kv = KvShape::of_link(find_link(env.links, "diff", c.of, "kv"));
+  if (c.kv_heads != 0 && c.kv_heads != 2 * kv.heads)
+    usage(format("kv_heads={}, but {} has {} pairs", c.kv_heads, c.of, kv.heads));
+  if (2 * s.head_dim != kv.head_dim)
+    usage(format("pairs of heads of {} channels, but those of {} have {} together", s.head_dim,
+                 c.of, kv.head_dim));
+  if (s.heads % (2 * kv.heads) != 0)
+    usage(format("heads={} is not a multiple of the {} pairs of {}", s.heads, kv.heads, c.of));
+  if (kv.chunk != 0) usage(format("{} has chunk={}, which diff does not know", c.of, kv.chunk));
+  if (c.window > kv.window && kv.window > 0)
+    usage(format("window={} is wider than {}, the window of {}", c.window, kv.window, c.of));
+  s.kv_heads = 2 * kv.heads;
+  if (c.window == 0) s.window = kv.window;
+  s.reads = true;
+}
+
+DiffShape resolve(const DiffConfig& c, const LayerEnv& env) {
+  const HeadSizes sizes = resolve_heads("diff", {c.heads, c.head_dim, 0, 0}, env);
+  DiffShape s;
+  s.width = env.width;
+  s.heads = sizes.heads;
+  s.head_dim = sizes.key_dim;
+  s.kv_heads = c.kv_heads == 0 || !c.of.empty() ? s.heads : c.kv_heads;
+  if (s.heads % 2 != 0 || s.kv_heads < 2 || s.kv_heads % 2 != 0)
+    usage(format("heads={} and kv_heads={} come in pairs; they must be even", s.heads, s.kv_heads));
+  if (s.heads % s.kv_heads != 0)
+    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
+  s.rope = c.rope;
+  s.theta = c.rope_theta;
+  s.interleaved = c.interleaved;
+  if (!c.rope && (c.rope_theta != 10000 || c.interleaved))
+    usage("rope_theta and interleaved say how positions turn, but rope=false; leave them out");
+  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
+  if (c.rope && s.head_dim % 2 != 0)
+    usage(format("head_dim={} is odd; rope turns channels in pairs", s.head_dim));
+  if (c.window < 0) usage(format("window={} is negative; 0 is no window", c.window));
+  s.window = c.window;
+  if (c.bias != "none" && c.bias != "qkv" && c.bias != "qkvo")
+    usage(format("bias={} is none of none, qkv, qkvo", c.bias));
+  s.qkv_bias = c.bias != "none";
+  s.o_bias = c.bias == "qkvo";
+  if (!(c.lambda_init >= 0 && c.lambda_init < 1))
+    usage(format("lambda_init={} is not in [0, 1); 0 is by depth", c.lambda_init));
+  // A layer of the published models is a mixer and a channel.
+  const double depth = static_cast<double>(env.layer_index / 2);
+  s.lambda_init = c.lambda_init > 0 ? c.lambda_init : 0.8 - 0.6 * std::exp(-0.3 * depth);
+  if (!c.of.empty()) take_link(c, env, s);
+  if (!c.as.empty() && env.links != nullptr) env.links->declare(c.as, kv_shape(s).link());
+  return s;
+}
+
+class Diff final : public Layer {
+ public:
+  Diff(DiffConfig config, const DiffShape& s, const LayerEnv& env, ParamBuilder& params)
+      : config_(std::move(config)),
+        shape_(s),
+        o_(params.matrix("o_proj.weight", env.width, s.heads * s.head_dim, env.out_init_std)),
+        subln_(params.vector("subln.weight", {2 * s.head_dim}, Init::ones())) {
+    for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
+      if (s.reads && !inputs_.empty()) break;
+      const int64_t rows = (inputs_.empty() ? s.heads : s.kv_heads) * s.head_dim;
+      const std::string own = name;
+      inputs_.push_back(&params.matrix(own + ".weight", rows, env.width, env.init_std));
+      biases_.push_back(s.qkv_bias ? &params.vector(own + ".bias", {rows}, Init::zeros())
+                                   : nullptr);
+    }
+    if (s.o_bias) o_bias_ = &params.vector("o_proj.bias", {env.width}, Init::zeros());
+    const auto vector = [&](const char* name) {
+      return &params.vector(name, {s.head_dim}, Init::normal(0.1));
+    };
+    lambda_ = {vector("lambda_q1"), vector("lambda_k1"), vector("lambda_q2"), vector("lambda_k2"),
+               s.lambda_init};
+  }
+
+  Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {
+    const int64_t tokens = x.size(0), d = shape_.head_dim;
+    const std::vector<Tensor> in = linear_many(ctx, x, inputs_);
+    const RopeConfig rotation{shape_.theta, d, shape_.interleaved, 0, {}};
+    Tensor table;
+    if (shape_.rope) table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
+    const auto turned = [&](size_t i, int64_t heads) {
+      const Tensor y = reshape(ctx, biased(ctx, in[i], biases_[i]), {tokens, heads, d});
+      return shape_.rope ? rope(ctx, rotation, y, table) : y;
+    };
+    const Tensor q = spread_pairs(ctx, turned(0, shape_.heads));
+    Tensor o;
+    if (shape_.reads) {
+      o = attend_kv(ctx, attention_config(), q, batch, batch.links->get(config_.of));
+    } else {
+      const Shape pairs = {tokens, shape_.kv_heads / 2, 2 * d};
+      const Tensor k = reshape(ctx, turned(1, shape_.kv_heads), pairs);
+      const Tensor v = reshape(ctx, biased(ctx, in[2], biases_[2]), pairs);
+      LinkValue kv = kept_kv(ctx, k, v, batch, states);
+      o = attend_kv(ctx, attention_config(), q, batch, kv);
+      publish_kv(batch, config_.as, std::move(kv));
+    }
+    o = rms_norm(ctx, pair_difference(ctx, o, lambda_), subln_, kSublnEps);
+    o = scale(ctx, o, static_cast<float>(1 - shape_.lambda_init));
+    return biased(ctx, linear(ctx, reshape(ctx, o, {tokens, shape_.heads * d}), o_), o_bias_);
+  }
+
+  std::unique_ptr<LayerState> make_state(const Context& ctx,
+                                         const StateOptions& options) const override {
+    return shape_.reads ? nullptr : kv_shape(shape_).make_state(ctx, options);
+  }
+  size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
+    return shape_.reads ? 0 : kv_shape(shape_).state_bytes(tokens, options);
+  }
+  Options options() const override { return write_options(config_); }
+
+  std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
+                                int64_t) const override {
+    const DiffRef<double, ReferenceParams> ref(shape_, params);
+    std::vector<std::vector<double>> kv;
+    kv = shape_.reads ? params.links->get(config_.of) : ref.keys_and_values(x);
+    std::vector<double> y = ref(x, kv[0], kv[1]);
+    if (!config_.as.empty() && params.links != nullptr)
+      params.links->put(config_.as, std::move(kv));
+    return y;
+  }
+
+ private:
+  AttentionConfig attention_config() const {
+    AttentionConfig c;
+    c.heads = shape_.heads;
+    c.kv_heads = shape_.kv_heads / 2;
+    c.head_dim = 2 * shape_.head_dim;
+    c.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
+    c.window = shape_.window;
+    return c;
+  }
+
+  DiffConfig config_;
+  DiffShape shape_;
+  Parameter &o_, &subln_;
+  std::vector<Parameter*> inputs_, biases_;  // of q, k, v; of q alone for a reader
+  Parameter* o_bias_ = nullptr;
+  Lambda lambda_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_diff(const Options& options, const LayerEnv& env,
+                                 ParamBuilder& params) {
+  auto config = read_options<DiffConfig>("diff", options);
+  const DiffShape shape = resolve(config, env);
+  return std::make_unique<Diff>(std::move(config), shape, env, params);
+}
+
+}  // namespace braid
