@@ -1,7 +1,6 @@
 #include "braid/ops/selective_scan.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "braid/base/format.h"
@@ -33,20 +32,16 @@ Sizes check(const SelectiveScanInputs& in, const SelectiveScanParams& p,
   return n;
 }
 
-// [N, D]: -exp(A_log) log2(e).
-Tensor rates(const Context& ctx, const Tensor& a_log) {
-  const int64_t channels = a_log.size(0), states = a_log.size(1);
-  Tensor a2 = Tensor::empty(ctx, {states, channels});
-  const float* from = a_log.data();
-  float* to = a2.data();
-  parallel_for(ctx, channels, kScanBlock, [&](int64_t begin, int64_t end) {
-    for (int64_t d = begin; d < end; ++d) {
-      for (int64_t n = 0; n < states; ++n) {
-        to[n * channels + d] = static_cast<float>(-std::exp(double{from[d * states + n]}) * kLog2E);
-      }
-    }
-  });
-  return a2;
+// Room for -exp(A_log) log2(e) as [blocks, N, kScanBlock]. With D between its rows, those of a
+// vector of channels would fall into one set of the cache where D is a multiple of 1024.
+Tensor rates_like(const Context& ctx, const Sizes& n) {
+  return Tensor::empty(ctx, {(n.channels + kScanBlock - 1) / kScanBlock, n.states, kScanBlock});
+}
+
+// Fills the block's part.
+void fill_rates(const Sizes& n, const Parameter& a_log, int64_t channel, const Tensor& a2) {
+  const int64_t at = channel * n.states, width = std::min(kScanBlock, n.channels - channel);
+  selective_scan_rates(a_log.value.data() + at, width, n.states, a2.data() + at, kScanBlock);
 }
 
 int64_t chunks_of(int64_t tokens) { return (tokens + kScanChunk - 1) / kScanChunk; }
@@ -66,8 +61,8 @@ ScanOperands operands(const SelectiveScanInputs& in, const SelectiveScanParams& 
   s.ldb = b.stride;
   s.c = in.c.data() + first * c.stride;
   s.ldc = c.stride;
-  s.a2 = a2.data() + channel;
-  s.ld_a = x.cols;
+  s.a2 = a2.data() + channel * s.states;
+  s.ld_a = kScanBlock;
   s.skip = p.skip->value.data() + channel;
   s.bias = p.dt_bias->value.data() + channel;
   return s;
@@ -91,7 +86,7 @@ Tensor selective_scan_forward(const Context& ctx, const SelectiveScanInputs& in,
   const Sizes n = check(in, params, seq_starts);
   BRAID_CHECK(states.empty() || std::ssize(states) == n.sequences);
   Tensor y = Tensor::empty(ctx, {n.tokens, n.channels});
-  const Tensor a2 = rates(ctx, params.a_log->value);
+  const Tensor a2 = rates_like(ctx, n);
   const Tensor fresh = states.empty() ? Tensor::empty(ctx, {n.states, n.channels}) : Tensor();
   if (kept != nullptr) {
     int64_t chunks = 0;
@@ -103,6 +98,7 @@ Tensor selective_scan_forward(const Context& ctx, const SelectiveScanInputs& in,
   ctx.count_product(6.0 * static_cast<double>(n.tokens * n.channels * n.states));
   for_blocks(ctx, n.channels, [&](int64_t block) {
     const int64_t channel = block * kScanBlock, width = std::min(kScanBlock, n.channels - channel);
+    fill_rates(n, *params.a_log, channel, a2);
     int64_t chunk = 0;
     for (int64_t s = 0; s < n.sequences; ++s) {
       const int64_t first = seq_starts[s], tokens = seq_starts[s + 1] - first;
@@ -126,7 +122,7 @@ SelectiveScanGrads selective_scan_backward(const Context& ctx, const SelectiveSc
   const Sizes n = check(in, params, seq_starts);
   BRAID_CHECK(d_out.contiguous() && d_out.shape() == (Shape{n.tokens, n.channels}));
   const int64_t blocks = (n.channels + kScanBlock - 1) / kScanBlock;
-  const Tensor a2 = rates(ctx, params.a_log->value);
+  const Tensor a2 = rates_like(ctx, n);
   SelectiveScanGrads g;
   g.x = Tensor::empty(ctx, {n.tokens, n.channels});
   g.raw = Tensor::empty(ctx, {n.tokens, n.channels});
@@ -137,10 +133,11 @@ SelectiveScanGrads selective_scan_backward(const Context& ctx, const SelectiveSc
   const Tensor dc = Tensor::empty(ctx, {blocks, n.tokens, n.states});
   const Tensor da = Tensor::zeros(ctx, {n.states, n.channels});
   const Tensor dskip = Tensor::zeros(ctx, {n.channels}), dbias = Tensor::zeros(ctx, {n.channels});
-  const Tensor scratch = Tensor::empty(ctx, {blocks, selective_scan_scratch(n.states)});
+  const Tensor scratch = Tensor::empty(ctx, {blocks, selective_scan_scratch()});
   ctx.count_product(18.0 * static_cast<double>(n.tokens * n.channels * n.states));
   for_blocks(ctx, n.channels, [&](int64_t block) {
     const int64_t channel = block * kScanBlock, width = std::min(kScanBlock, n.channels - channel);
+    fill_rates(n, *params.a_log, channel, a2);
     int64_t chunk = 0;
     for (int64_t s = 0; s < n.sequences; ++s) {
       const int64_t first = seq_starts[s], tokens = seq_starts[s + 1] - first;
@@ -181,10 +178,12 @@ SelectiveScanGrads selective_scan_backward(const Context& ctx, const SelectiveSc
     }
   });
   // dA_log = dA A; A is a2 / log2(e).
-  parallel_for(ctx, n.channels, kScanBlock, [&](int64_t begin, int64_t end) {
-    for (int64_t d = begin; d < end; ++d) {
+  for_blocks(ctx, n.channels, [&](int64_t block) {
+    const int64_t first = block * kScanBlock;
+    const float* rates = a2.data() + first * n.states;
+    for (int64_t d = first; d < std::min(first + kScanBlock, n.channels); ++d) {
       for (int64_t i = 0; params.a_log->grad.defined() && i < n.states; ++i) {
-        const double a = a2.data()[i * n.channels + d] / kLog2E;
+        const double a = rates[i * kScanBlock + d - first] / kLog2E;
         params.a_log->grad.data()[d * n.states + i] +=
             static_cast<float>(da.data()[i * n.channels + d] * a);
       }

@@ -33,6 +33,10 @@ struct ScanOperands {
   const float* bias = nullptr;  // dt_bias, [D]
 };
 
+// a2 [N, channels], row stride ld_a: -exp(A_log) log2(e) of a_log [channels, N], dense.
+void selective_scan_rates(const float* a_log, int64_t channels, int64_t states, float* a2,
+                          int64_t ld_a);
+
 // h [N, D], row stride ld_h: the state before in, after out. y [tokens, D]. kept (may be null): the
 // state before every kScanChunk tokens, [chunks, N, D] with row stride ld_kept.
 void selective_scan_f32(const ScanOperands& s, float* h, int64_t ld_h, float* y, int64_t ldy,
@@ -52,7 +56,7 @@ struct ScanGradients {
   float* dbias = nullptr;  // [D]
 };
 
-int64_t selective_scan_scratch(int64_t states);  // floats, 64-byte aligned
+int64_t selective_scan_scratch();  // floats, 64-byte aligned
 
 // kept: as the forward pass left it. carry [N, D], row stride ld_carry: the gradient of the state
 // after the sequence in, before it out.

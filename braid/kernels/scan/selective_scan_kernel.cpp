@@ -1,5 +1,6 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "braid/kernels/scan/selective_scan_kernel.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -38,174 +39,263 @@ template <int kN>
 HWY_INLINE V advance(V dt, V dx, const float* a2, int64_t ld_a, const Lane& lane, const float* b,
                      const float* c, V* h) {
   const D d;
-  V y0 = hn::Zero(d), y1 = hn::Zero(d);
-  for (int n = 0; n < kN; n += 2) {
-    const V e0 = exp2_fast(d, hn::Mul(dt, lane.load(a2 + n * ld_a)));
-    const V e1 = exp2_fast(d, hn::Mul(dt, lane.load(a2 + (n + 1) * ld_a)));
-    h[n] = hn::MulAdd(e0, h[n], hn::Mul(dx, hn::Set(d, b[n])));
-    h[n + 1] = hn::MulAdd(e1, h[n + 1], hn::Mul(dx, hn::Set(d, b[n + 1])));
-    y0 = hn::MulAdd(h[n], hn::Set(d, c[n]), y0);
-    y1 = hn::MulAdd(h[n + 1], hn::Set(d, c[n + 1]), y1);
+  V y[2] = {hn::Zero(d), hn::Zero(d)};
+  for (int n = 0; n < kN; ++n) {
+    const V e = exp2_fast(d, hn::Mul(dt, lane.load(a2 + n * ld_a)));
+    h[n] = hn::MulAdd(e, h[n], hn::Mul(dx, hn::Set(d, b[n])));
+    y[n % 2] = hn::MulAdd(h[n], hn::Set(d, c[n]), y[n % 2]);
   }
-  return hn::Add(y0, y1);
+  return hn::Add(y[0], y[1]);
 }
 
-// States [first, first + kN) of one vector of channels over all tokens; y is stored by the first
-// group of states and added to by the others.
+// A chunk of tokens of one vector of channels: dt and dt x.
+struct Steps {
+  HWY_ALIGN float dt[kScanChunk * kLanes];
+  HWY_ALIGN float dx[kScanChunk * kLanes];
+  Steps(const ScanOperands& s, const Lane& lane, int64_t begin, int64_t end) {
+    const D d;
+    const V bias = lane.load(s.bias);
+    for (int64_t t = begin; t < end; ++t) {
+      const V step = softplus(d, hn::Add(lane.load(s.raw + t * s.ld_raw), bias));
+      hn::Store(step, d, dt + (t - begin) * kLanes);
+      hn::Store(hn::Mul(step, lane.load(s.x + t * s.ldx)), d, dx + (t - begin) * kLanes);
+    }
+  }
+};
+
+// States [first, first + kN) of one vector of channels over tokens [begin, end); y is stored by the
+// first group of states and added to by the others.
 template <int kN>
-void scan_lane(const ScanOperands& s, const Lane& lane, int64_t first, float* h, int64_t ld_h,
-               float* y, int64_t ldy, float* kept, int64_t ld_kept) {
+void scan_group(const ScanOperands& s, const Lane& lane, int64_t begin, int64_t end,
+                const Steps& steps, int64_t first, float* h, int64_t ld_h, float* y, int64_t ldy) {
   const D d;
   V state[kN];
   for (int n = 0; n < kN; ++n) state[n] = lane.load(h + (first + n) * ld_h);
   const float* a2 = s.a2 + first * s.ld_a;
-  const V bias = lane.load(s.bias), skip = lane.load(s.skip);
-  for (int64_t t = 0; t < s.tokens; ++t) {
-    if (kept != nullptr && t % kScanChunk == 0) {
-      float* to = kept + (t / kScanChunk * s.states + first) * ld_kept;
-      for (int n = 0; n < kN; ++n) lane.store(state[n], to + n * ld_kept);
-    }
-    const V dt = softplus(d, hn::Add(lane.load(s.raw + t * s.ld_raw), bias));
-    const V x = lane.load(s.x + t * s.ldx);
-    const V sum = advance<kN>(dt, hn::Mul(dt, x), a2, s.ld_a, lane, s.b + t * s.ldb + first,
-                              s.c + t * s.ldc + first, state);
+  const V skip = lane.load(s.skip);
+  for (int64_t t = begin; t < end; ++t) {
+    const V sum = advance<kN>(hn::Load(d, steps.dt + (t - begin) * kLanes),
+                              hn::Load(d, steps.dx + (t - begin) * kLanes), a2, s.ld_a, lane,
+                              s.b + t * s.ldb + first, s.c + t * s.ldc + first, state);
     float* row = y + t * ldy;
-    lane.store(hn::Add(sum, first == 0 ? hn::Mul(skip, x) : lane.load(row)), row);
+    const V before = first == 0 ? hn::Mul(skip, lane.load(s.x + t * s.ldx)) : lane.load(row);
+    lane.store(hn::Add(sum, before), row);
   }
   for (int n = 0; n < kN; ++n) lane.store(state[n], h + (first + n) * ld_h);
 }
 
-// An odd last state.
-void scan_last(const ScanOperands& s, const Lane& lane, int64_t n, float* h, int64_t ld_h, float* y,
-               int64_t ldy, float* kept, int64_t ld_kept) {
-  const D d;
-  V state = lane.load(h + n * ld_h);
-  const V a2 = lane.load(s.a2 + n * s.ld_a), bias = lane.load(s.bias), skip = lane.load(s.skip);
-  for (int64_t t = 0; t < s.tokens; ++t) {
-    if (kept != nullptr && t % kScanChunk == 0)
-      lane.store(state, kept + (t / kScanChunk * s.states + n) * ld_kept);
-    const V dt = softplus(d, hn::Add(lane.load(s.raw + t * s.ld_raw), bias));
-    const V x = lane.load(s.x + t * s.ldx);
-    state = hn::MulAdd(exp2_fast(d, hn::Mul(dt, a2)), state,
-                       hn::Mul(hn::Mul(dt, x), hn::Set(d, s.b[t * s.ldb + n])));
-    float* row = y + t * ldy;
-    const V before = n == 0 ? hn::Mul(skip, x) : lane.load(row);
-    lane.store(hn::MulAdd(state, hn::Set(d, s.c[t * s.ldc + n]), before), row);
+// Rows of the next chunk lie a whole row of channels apart, where no prefetcher looks for them.
+void prefetch_chunk(const ScanOperands& s, const Lane& lane, int64_t begin, float* y, int64_t ldy) {
+  const int64_t end = std::min(begin + kScanChunk, s.tokens);
+  for (int64_t t = begin; t < end; ++t) {
+    hwy::Prefetch(s.raw + t * s.ld_raw + lane.at);
+    hwy::Prefetch(s.x + t * s.ldx + lane.at);
+    hwy::Prefetch(y + t * ldy + lane.at);
   }
-  lane.store(state, h + n * ld_h);
 }
 
+// Chunk by chunk through all channels of the block, so that the rows of a chunk are read while they
+// are near.
 void forward(const ScanOperands& s, float* h, int64_t ld_h, float* y, int64_t ldy, float* kept,
              int64_t ld_kept) {
-  for (int64_t at = 0; at < s.channels; at += kLanes) {
-    const Lane lane = lane_at(at, s.channels);
-    int64_t n = 0;
-    for (; n + 16 <= s.states; n += 16) scan_lane<16>(s, lane, n, h, ld_h, y, ldy, kept, ld_kept);
-    for (; n + 2 <= s.states; n += 2) scan_lane<2>(s, lane, n, h, ld_h, y, ldy, kept, ld_kept);
-    if (n < s.states) scan_last(s, lane, n, h, ld_h, y, ldy, kept, ld_kept);
+  for (int64_t n = 0; n < s.states; ++n) {
+    for (int64_t at = 0; at < s.channels; at += kLanes) hwy::Prefetch(h + n * ld_h + at);
+  }
+  for (int64_t begin = 0; begin < s.tokens; begin += kScanChunk) {
+    const int64_t end = std::min(begin + kScanChunk, s.tokens);
+    float* keep = kept == nullptr ? nullptr : kept + begin / kScanChunk * s.states * ld_kept;
+    for (int64_t n = 0; keep != nullptr && n < s.states; ++n)
+      std::copy_n(h + n * ld_h, s.channels, keep + n * ld_kept);
+    for (int64_t at = 0; at < s.channels; at += kLanes) {
+      const Lane lane = lane_at(at, s.channels);
+      const Steps steps(s, lane, begin, end);
+      prefetch_chunk(s, lane, end, y, ldy);
+      int64_t n = 0;
+      for (; n + 16 <= s.states; n += 16)
+        scan_group<16>(s, lane, begin, end, steps, n, h, ld_h, y, ldy);
+      for (; n + 4 <= s.states; n += 4)
+        scan_group<4>(s, lane, begin, end, steps, n, h, ld_h, y, ldy);
+      for (; n < s.states; ++n) scan_group<1>(s, lane, begin, end, steps, n, h, ld_h, y, ldy);
+    }
   }
 }
 
-// Scratch of one call: of one vector of channels the states and decays of a chunk, and per chunk
-// the gradients of B and C as vectors, summed over the block's channels before lanes are added up.
-struct Chunk {
-  float* h;      // [kScanChunk + 1, N, lanes]
-  float* decay;  // [kScanChunk, N, lanes]
-  float* db;     // [kScanChunk, N, lanes]
-  float* dc;     // [kScanChunk, N, lanes]
-  explicit Chunk(float* scratch, int64_t states) {
-    const int64_t row = states * kLanes;
-    h = scratch;
-    decay = h + (kScanChunk + 1) * row;
-    db = decay + kScanChunk * row;
-    dc = db + kScanChunk * row;
+// States that the backward pass takes at a time; more would not fit the registers.
+constexpr int kGroup = 4;
+
+// Scratch of one call. Tiles [vectors of the block, kScanChunk, lanes] are of all channels of a
+// chunk; the others [kScanChunk, kGroup, lanes] of one group of states: of one vector of channels
+// the states before every token and the decays, of the whole block the gradients of B and C, whose
+// lanes are added up at the end.
+struct Tiles {
+  float *dt, *x, *up, *slope, *through_a, *through_b;
+  float *before, *decay, *db, *dc;
+  explicit Tiles(float* scratch) {
+    for (float** tile : {&dt, &x, &up, &slope, &through_a, &through_b}) {
+      *tile = scratch;
+      scratch += kTile;
+    }
+    for (float** part : {&before, &decay, &db, &dc}) {
+      *part = scratch;
+      scratch += kPart;
+    }
   }
-  static int64_t floats(int64_t states) { return (4 * kScanChunk + 1) * states * kLanes; }
+  static constexpr int64_t kTile = kScanChunk * kScanBlock;
+  static constexpr int64_t kPart = kScanChunk * kGroup * kLanes;
+  static constexpr int64_t kFloats = 6 * kTile + 4 * kPart;
 };
 
-// States and decays of tokens [begin, end) from the kept state.
-void recompute(const ScanOperands& s, const Lane& lane, int64_t begin, int64_t end,
-               const float* kept, int64_t ld_kept, const Chunk& k) {
+// What all states of a chunk's tokens share.
+void fill_tiles(const ScanOperands& s, int64_t begin, int64_t end, const float* dy, int64_t ld_dy,
+                const Tiles& k) {
   const D d;
-  const int64_t row = s.states * kLanes;
-  const V bias = lane.load(s.bias);
-  for (int64_t n = 0; n < s.states; ++n)
-    hn::Store(lane.load(kept + n * ld_kept), d, k.h + n * kLanes);
-  for (int64_t t = begin; t < end; ++t) {
-    const V dt = softplus(d, hn::Add(lane.load(s.raw + t * s.ld_raw), bias));
-    const V dx = hn::Mul(dt, lane.load(s.x + t * s.ldx));
-    const float* b = s.b + t * s.ldb;
-    const float* before = k.h + (t - begin) * row;
-    float* decay = k.decay + (t - begin) * row;
-    for (int64_t n = 0; n < s.states; ++n) {
-      const V e = exp2_fast(d, hn::Mul(dt, lane.load(s.a2 + n * s.ld_a)));
-      hn::Store(e, d, decay + n * kLanes);
-      hn::Store(hn::MulAdd(e, hn::Load(d, before + n * kLanes), hn::Mul(dx, hn::Set(d, b[n]))), d,
-                k.h + (t - begin + 1) * row + n * kLanes);
+  for (int64_t at = 0; at < s.channels; at += kLanes) {
+    const Lane lane = lane_at(at, s.channels);
+    const V bias = lane.load(s.bias), one = hn::Set(d, 1.0f);
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t to = at * kScanChunk + (t - begin) * kLanes;
+      const V z = hn::Add(lane.load(s.raw + t * s.ld_raw), bias), e = exp_neg_abs(d, z);
+      hn::Store(hn::Add(hn::Max(z, hn::Zero(d)), log1p_unit(d, e)), d, k.dt + to);
+      const V top = hn::IfThenElse(hn::Lt(z, hn::Zero(d)), e, one);
+      hn::Store(hn::Div(top, hn::Add(one, e)), d, k.slope + to);
+      hn::Store(lane.load(s.x + t * s.ldx), d, k.x + to);
+      hn::Store(lane.load(dy + t * ld_dy), d, k.up + to);
     }
   }
 }
 
-// One vector of channels of tokens [begin, end), backwards. carry: the state's gradient.
-void backward_lane(const ScanOperands& s, const Lane& lane, int64_t begin, int64_t end,
-                   const float* dy, int64_t ld_dy, float* carry, int64_t ld_carry, const Chunk& k,
+// States [first, first + kN) of one vector of channels over `tokens` tokens from `begin` on:
+// forward from the kept state, then back. carry: the gradient of the states.
+template <int kN>
+void backward_group(const ScanOperands& s, const Lane& lane, int64_t begin, int64_t tokens,
+                    int64_t first, const float* kept, int64_t ld_kept, float* carry,
+                    int64_t ld_carry, const Tiles& k, const ScanGradients& to) {
+  const D d;
+  const int64_t tile = lane.at * kScanChunk;
+  V h[kN], a2[kN], g[kN], da[kN];
+  for (int n = 0; n < kN; ++n) {
+    h[n] = lane.load(kept + (first + n) * ld_kept);
+    a2[n] = lane.load(s.a2 + (first + n) * s.ld_a);
+    g[n] = lane.load(carry + (first + n) * ld_carry);
+    da[n] = lane.load(to.da + (first + n) * to.ld_a);
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    const V dt = hn::Load(d, k.dt + tile + t * kLanes);
+    const V dx = hn::Mul(dt, hn::Load(d, k.x + tile + t * kLanes));
+    const float* b = s.b + (begin + t) * s.ldb + first;
+    for (int n = 0; n < kN; ++n) {
+      const int64_t i = (t * kGroup + n) * kLanes;
+      const V e = exp2_fast(d, hn::Mul(dt, a2[n]));
+      hn::Store(h[n], d, k.before + i);
+      hn::Store(e, d, k.decay + i);
+      h[n] = hn::MulAdd(e, h[n], hn::Mul(dx, hn::Set(d, b[n])));
+    }
+  }
+  for (int64_t t = tokens; t-- > 0;) {
+    const int64_t row = tile + t * kLanes;
+    const V dt = hn::Load(d, k.dt + row), up = hn::Load(d, k.up + row);
+    const V dx = hn::Mul(dt, hn::Load(d, k.x + row));
+    const float* b = s.b + (begin + t) * s.ldb + first;
+    const float* c = s.c + (begin + t) * s.ldc + first;
+    V through_a = first == 0 ? hn::Zero(d) : hn::Load(d, k.through_a + row);  // of dt by the decay
+    V through_b = first == 0 ? hn::Zero(d) : hn::Load(d, k.through_b + row);  // of dt x
+    for (int n = 0; n < kN; ++n) {
+      const int64_t i = (t * kGroup + n) * kLanes;
+      g[n] = hn::MulAdd(up, hn::Set(d, c[n]), g[n]);
+      hn::Store(hn::MulAdd(up, h[n], hn::Load(d, k.dc + i)), d, k.dc + i);
+      hn::Store(hn::MulAdd(g[n], dx, hn::Load(d, k.db + i)), d, k.db + i);
+      through_b = hn::MulAdd(g[n], hn::Set(d, b[n]), through_b);
+      g[n] = hn::Mul(g[n], hn::Load(d, k.decay + i));  // now of the state before
+      h[n] = hn::Load(d, k.before + i);
+      const V by_decay = hn::Mul(g[n], h[n]);
+      through_a = hn::MulAdd(by_decay, a2[n], through_a);
+      da[n] = hn::MulAdd(by_decay, dt, da[n]);
+    }
+    hn::Store(through_a, d, k.through_a + row);
+    hn::Store(through_b, d, k.through_b + row);
+  }
+  for (int n = 0; n < kN; ++n) {
+    lane.store(g[n], carry + (first + n) * ld_carry);
+    lane.store(da[n], to.da + (first + n) * to.ld_a);
+  }
+}
+
+// The gradients of the inputs by channel, from what the states have gathered.
+void finish_tokens(const ScanOperands& s, int64_t begin, int64_t end, const Tiles& k,
                    const ScanGradients& to) {
   const D d;
-  const int64_t row = s.states * kLanes;
-  const V bias = lane.load(s.bias), skip = lane.load(s.skip), ln2 = hn::Set(d, 0.693147180559945f);
-  V dskip = lane.load(to.dskip), dbias = lane.load(to.dbias);
-  for (int64_t t = end; t-- > begin;) {
-    const V z = hn::Add(lane.load(s.raw + t * s.ld_raw), bias), dt = softplus(d, z);
-    const V x = lane.load(s.x + t * s.ldx), xdt = hn::Mul(x, dt);
-    const V up = lane.load(dy + t * ld_dy);
-    const float *b = s.b + t * s.ldb, *c = s.c + t * s.ldc;
-    const float *before = k.h + (t - begin) * row, *after = before + row;
-    const float* decay = k.decay + (t - begin) * row;
-    float *db = k.db + (t - begin) * row, *dc = k.dc + (t - begin) * row;
-    V through_a = hn::Zero(d), through_b = hn::Zero(d);  // of dt by the decay, of dt x
-    for (int64_t n = 0; n < s.states; ++n) {
-      const int64_t i = n * kLanes;
-      const V a2 = lane.load(s.a2 + n * s.ld_a), e = hn::Load(d, decay + i);
-      V g = hn::MulAdd(up, hn::Set(d, c[n]), lane.load(carry + n * ld_carry));
-      hn::Store(hn::MulAdd(up, hn::Load(d, after + i), hn::Load(d, dc + i)), d, dc + i);
-      hn::Store(hn::MulAdd(g, xdt, hn::Load(d, db + i)), d, db + i);
-      through_b = hn::MulAdd(g, hn::Set(d, b[n]), through_b);
-      g = hn::Mul(g, e);  // now the gradient of the state before
-      const V by_decay = hn::Mul(g, hn::Load(d, before + i));
-      through_a = hn::MulAdd(by_decay, a2, through_a);
-      float* da = to.da + n * to.ld_a;
-      lane.store(hn::MulAdd(by_decay, dt, lane.load(da)), da);
-      lane.store(g, carry + n * ld_carry);
+  const V ln2 = hn::Set(d, 0.693147180559945f);
+  for (int64_t at = 0; at < s.channels; at += kLanes) {
+    const Lane lane = lane_at(at, s.channels);
+    const V skip = lane.load(s.skip);
+    V dskip = lane.load(to.dskip), dbias = lane.load(to.dbias);
+    for (int64_t t = end; t-- > begin;) {
+      const int64_t row = at * kScanChunk + (t - begin) * kLanes;
+      const V x = hn::Load(d, k.x + row), up = hn::Load(d, k.up + row);
+      const V through_b = hn::Load(d, k.through_b + row);
+      const V ddt = hn::MulAdd(x, through_b, hn::Mul(hn::Load(d, k.through_a + row), ln2));
+      const V draw = hn::Mul(ddt, hn::Load(d, k.slope + row));
+      lane.store(draw, to.draw + t * to.ld_draw);
+      const V dx = hn::MulAdd(hn::Load(d, k.dt + row), through_b, hn::Mul(skip, up));
+      lane.store(dx, to.dx + t * to.ld_dx);
+      dbias = hn::Add(dbias, draw);
+      dskip = hn::MulAdd(up, x, dskip);
     }
-    const V ddt = hn::MulAdd(x, through_b, hn::Mul(through_a, ln2));
-    const V draw = hn::Mul(ddt, sigmoid(d, z));
-    lane.store(draw, to.draw + t * to.ld_draw);
-    lane.store(hn::MulAdd(dt, through_b, hn::Mul(skip, up)), to.dx + t * to.ld_dx);
-    dbias = hn::Add(dbias, draw);
-    dskip = hn::MulAdd(up, x, dskip);
+    lane.store(dskip, to.dskip);
+    lane.store(dbias, to.dbias);
   }
-  lane.store(dskip, to.dskip);
-  lane.store(dbias, to.dbias);
+}
+
+// States [first, first + kN) of all channels of a chunk, and the block's part of dB and dC.
+template <int kN>
+void backward_states(const ScanOperands& s, int64_t begin, int64_t end, int64_t first,
+                     const float* kept, int64_t ld_kept, float* carry, int64_t ld_carry,
+                     const Tiles& k, const ScanGradients& to) {
+  const D d;
+  std::memset(k.db, 0, 2 * Tiles::kPart * sizeof(float));  // dc follows
+  for (int64_t at = 0; at < s.channels; at += kLanes) {
+    backward_group<kN>(s, lane_at(at, s.channels), begin, end - begin, first, kept, ld_kept, carry,
+                       ld_carry, k, to);
+  }
+  for (int64_t t = begin; t < end; ++t) {
+    for (int n = 0; n < kN; ++n) {
+      const int64_t i = ((t - begin) * kGroup + n) * kLanes;
+      to.db[t * s.states + first + n] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, k.db + i)));
+      to.dc[t * s.states + first + n] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, k.dc + i)));
+    }
+  }
 }
 
 void backward(const ScanOperands& s, const float* kept, int64_t ld_kept, const float* dy,
               int64_t ld_dy, float* carry, int64_t ld_carry, const ScanGradients& to,
               float* scratch) {
-  const D d;
-  const Chunk k(scratch, s.states);
+  const Tiles k(scratch);
   const int64_t chunks = (s.tokens + kScanChunk - 1) / kScanChunk;
   for (int64_t chunk = chunks; chunk-- > 0;) {
     const int64_t begin = chunk * kScanChunk, end = std::min(begin + kScanChunk, s.tokens);
-    const size_t sums = static_cast<size_t>(2 * kScanChunk * s.states * kLanes);
-    std::memset(k.db, 0, sums * sizeof(float));  // dc follows
-    for (int64_t at = 0; at < s.channels; at += kLanes) {
-      const Lane lane = lane_at(at, s.channels);
-      recompute(s, lane, begin, end, kept + chunk * s.states * ld_kept, ld_kept, k);
-      backward_lane(s, lane, begin, end, dy, ld_dy, carry, ld_carry, k, to);
+    const float* from = kept + chunk * s.states * ld_kept;
+    fill_tiles(s, begin, end, dy, ld_dy, k);
+    int64_t n = 0;
+    for (; n + kGroup <= s.states; n += kGroup)
+      backward_states<kGroup>(s, begin, end, n, from, ld_kept, carry, ld_carry, k, to);
+    for (; n < s.states; ++n)
+      backward_states<1>(s, begin, end, n, from, ld_kept, carry, ld_carry, k, to);
+    finish_tokens(s, begin, end, k, to);
+  }
+}
+
+void rates(const float* a_log, int64_t channels, int64_t states, float* a2, int64_t ld_a) {
+  const D d;
+  const V scale = hn::Set(d, -1.44269504f);
+  HWY_ALIGN float rows[kLanes * kMaxScanState];
+  for (int64_t at = 0; at < channels; at += kLanes) {
+    const int64_t width = std::min(kLanes, channels - at), count = width * states;
+    for (int64_t i = 0; i < count; i += kLanes) {
+      const Lane lane = lane_at(i, count);
+      hn::Store(hn::Mul(scale, hn::Exp(d, lane.load(a_log + at * states))), d, rows + i);
     }
-    for (int64_t i = 0; i < (end - begin) * s.states; ++i) {
-      to.db[begin * s.states + i] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, k.db + i * kLanes)));
-      to.dc[begin * s.states + i] = hn::GetLane(hn::SumOfLanes(d, hn::Load(d, k.dc + i * kLanes)));
+    for (int64_t n = 0; n < states; ++n) {
+      for (int64_t i = 0; i < width; ++i) a2[n * ld_a + at + i] = rows[i * states + n];
     }
   }
 }
@@ -232,7 +322,7 @@ void arithmetic(int64_t tokens, int64_t channels, int64_t states, float* sink) {
   *sink = hn::GetLane(hn::SumOfLanes(d, y));
 }
 
-int64_t scratch_floats(int64_t states) { return Chunk::floats(states); }
+int64_t scratch_floats() { return Tiles::kFloats; }
 
 }  // namespace
 }  // namespace braid::HWY_NAMESPACE
@@ -245,14 +335,18 @@ HWY_EXPORT(forward);
 HWY_EXPORT(backward);
 HWY_EXPORT(arithmetic);
 HWY_EXPORT(scratch_floats);
+HWY_EXPORT(rates);
 
 void selective_scan_f32(const ScanOperands& s, float* h, int64_t ld_h, float* y, int64_t ldy,
                         float* kept, int64_t ld_kept) {
   HWY_DYNAMIC_DISPATCH(forward)(s, h, ld_h, y, ldy, kept, ld_kept);
 }
 
-int64_t selective_scan_scratch(int64_t states) {
-  return HWY_DYNAMIC_DISPATCH(scratch_floats)(states);
+int64_t selective_scan_scratch() { return HWY_DYNAMIC_DISPATCH(scratch_floats)(); }
+
+void selective_scan_rates(const float* a_log, int64_t channels, int64_t states, float* a2,
+                          int64_t ld_a) {
+  HWY_DYNAMIC_DISPATCH(rates)(a_log, channels, states, a2, ld_a);
 }
 
 void selective_scan_backward_f32(const ScanOperands& s, const float* kept, int64_t ld_kept,
