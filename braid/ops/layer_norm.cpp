@@ -18,20 +18,25 @@ int64_t forward_grain(const Rows& r) {
 int64_t backward_grain(const Rows& r) { return std::max(forward_grain(r), (r.rows + 63) / 64); }
 
 struct Kept {
-  Tensor mean, rstd;  // [T]
+  Tensor mean, rstd;  // [G, T]
 };
+
+int64_t groups_of(const Tensor& x) { return x.rank() == 3 ? x.size(1) : 1; }
 
 Tensor backward(const Context& ctx, const Tensor& x, Parameter& w, Parameter& b, const Kept& kept,
                 const Tensor& dy) {
   const Rows r = rows_of(x);
+  const int64_t groups = groups_of(x), n = r.cols / groups, grain = backward_grain(r);
   Tensor dx = Tensor::empty(ctx, x.shape());
-  const int64_t grain = backward_grain(r);
   const ColumnSums dw(ctx, r.rows, grain, r.cols), db(ctx, r.rows, grain, r.cols);
   parallel_for(ctx, r.rows, grain, [&](int64_t begin, int64_t end) {
-    layer_norm_backward_f32(x.data() + begin * r.stride, r.stride, w.value.data(),
-                            kept.mean.data() + begin, kept.rstd.data() + begin,
-                            dy.data() + begin * r.cols, r.cols, end - begin, r.cols,
-                            dx.data() + begin * r.cols, r.cols, dw.range(begin), db.range(begin));
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t at = begin * r.cols + g * n, row = g * r.rows + begin;
+      layer_norm_backward_f32(x.data() + begin * r.stride + g * n, r.stride, w.value.data() + g * n,
+                              kept.mean.data() + row, kept.rstd.data() + row, dy.data() + at,
+                              r.cols, end - begin, n, dx.data() + at, r.cols,
+                              dw.range(begin) + g * n, db.range(begin) + g * n);
+    }
   });
   if (w.grad.defined()) dw.add_to(ctx, w.grad);
   if (b.grad.defined()) db.add_to(ctx, b.grad);
@@ -42,13 +47,18 @@ Tensor backward(const Context& ctx, const Tensor& x, Parameter& w, Parameter& b,
 
 Tensor layer_norm(const Context& ctx, const Tensor& x, Parameter& w, Parameter& b, double eps) {
   const Rows r = rows_of(x);
-  BRAID_CHECK(x.rank() == 2 && w.value.count() == r.cols && b.value.count() == r.cols);
+  const int64_t groups = groups_of(x), n = r.cols / groups;
+  BRAID_CHECK(x.rank() <= 3 && w.value.count() == r.cols && b.value.count() == r.cols);
   Tensor y = Tensor::empty(ctx, x.shape());
-  const Kept kept{Tensor::empty(ctx, {r.rows}), Tensor::empty(ctx, {r.rows})};
+  const Kept kept{Tensor::empty(ctx, {groups, r.rows}), Tensor::empty(ctx, {groups, r.rows})};
   parallel_for(ctx, r.rows, forward_grain(r), [&](int64_t begin, int64_t end) {
-    layer_norm_f32(x.data() + begin * r.stride, r.stride, w.value.data(), b.value.data(),
-                   static_cast<float>(eps), end - begin, r.cols, y.data() + begin * r.cols, r.cols,
-                   kept.mean.data() + begin, kept.rstd.data() + begin);
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t row = g * r.rows + begin;
+      layer_norm_f32(x.data() + begin * r.stride + g * n, r.stride, w.value.data() + g * n,
+                     b.value.data() + g * n, static_cast<float>(eps), end - begin, n,
+                     y.data() + begin * r.cols + g * n, r.cols, kept.mean.data() + row,
+                     kept.rstd.data() + row);
+    }
   });
   if (Tape* tape = recording(ctx, {&x}, w.grad.defined() || b.grad.defined())) {
     tape->record(y, [x, &w, &b, kept](Tape& t, const Tensor& dy) {

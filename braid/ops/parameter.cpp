@@ -35,6 +35,8 @@ float draw(const Init& init, const Rng& rng, uint64_t i) {
     case Init::Kind::kLogOfColumn:
       return static_cast<float>(
           std::log(1.0 + static_cast<double>(i % static_cast<uint64_t>(init.a))));
+    case Init::Kind::kValues:
+      return init.list->at(i);
   }
   return 0.0f;
 }

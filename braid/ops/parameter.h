@@ -2,6 +2,7 @@
 // Trained tensors and how a layer asks for them.
 
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -64,25 +65,32 @@ struct Init {
     kUniform,
     kLogUniformOfUniform,
     kDtBias,
-    kLogOfColumn
+    kLogOfColumn,
+    kValues
   } kind = Kind::kZeros;
   double a = 0;  // kNormal: std; kUniform: low; kLogUniformOfUniform: log of U(a, b); kDtBias: dt
                  // in [a, b]; kLogOfColumn: columns of the matrix
   double b = 0;
+  std::shared_ptr<const std::vector<float>> list = nullptr;  // kValues: one per element
   static Init zeros() { return {}; }
-  static Init ones() { return {Kind::kOnes, 0, 0}; }
-  static Init normal(double std) { return {Kind::kNormal, std, 0}; }
-  static Init uniform(double low, double high) { return {Kind::kUniform, low, high}; }
+  static Init ones() { return {Kind::kOnes, 0, 0, nullptr}; }
+  static Init normal(double std) { return {Kind::kNormal, std, 0, nullptr}; }
+  static Init uniform(double low, double high) { return {Kind::kUniform, low, high, nullptr}; }
   // A_log = log A with A ~ U(low, high)  (fla GDN, KDA)
   static Init log_of_uniform(double low, double high) {
-    return {Kind::kLogUniformOfUniform, low, high};
+    return {Kind::kLogUniformOfUniform, low, high, nullptr};
   }
   // A_log = log(1), log(2), ... along each row of `columns` (Mamba's S4D-real)
   static Init log_of_column(int64_t columns) {
-    return {Kind::kLogOfColumn, static_cast<double>(columns), 0};
+    return {Kind::kLogOfColumn, static_cast<double>(columns), 0, nullptr};
+  }
+  static Init values(std::vector<float> list) {
+    return {Kind::kValues, 0, 0, std::make_shared<const std::vector<float>>(std::move(list))};
   }
   // Inverse softplus of dt, dt log-uniform in [low, high]  (fla GDN, KDA; Mamba)
-  static Init dt_bias(double low = 1e-3, double high = 0.1) { return {Kind::kDtBias, low, high}; }
+  static Init dt_bias(double low = 1e-3, double high = 0.1) {
+    return {Kind::kDtBias, low, high, nullptr};
+  }
 };
 
 // All parameters of a model in the order they were made. Addresses are stable.

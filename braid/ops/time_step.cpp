@@ -89,48 +89,4 @@ TimeSteps time_steps(const Context& ctx, const Tensor& raw, Parameter& a_log, Pa
   return out;
 }
 
-Tensor add_skip(const Context& ctx, const Tensor& y, const Tensor& x, Parameter& skip) {
-  const Rows n = rows_of(x);
-  const int64_t fold = n.cols / skip.value.count(), grain = grain_of(n);
-  BRAID_CHECK(y.contiguous() && y.shape() == x.shape() && skip.value.count() * fold == n.cols);
-  Tensor out = Tensor::empty(ctx, y.shape());
-  parallel_for(ctx, n.rows, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t g = 0; g < n.cols; g += fold) {
-        const float by = skip.value.data()[g / fold];
-        const float *from = x.data() + i * n.stride + g, *add = y.data() + i * n.cols + g;
-        float* to = out.data() + i * n.cols + g;
-        for (int64_t c = 0; c < fold; ++c) to[c] = add[c] + by * from[c];
-      }
-    }
-  });
-  if (Tape* tape = recording(ctx, {&y, &x}, skip.grad.defined())) {
-    tape->record(out, [y, x, &skip, n, fold, grain](Tape& t, const Tensor& dy) {
-      const Context& c = t.context();
-      Tensor dx = Tensor::empty(c, x.shape());
-      const ColumnSums sums(c, n.rows, grain, skip.value.count());
-      parallel_for(c, n.rows, grain, [&](int64_t begin, int64_t end) {
-        float* into = sums.range(begin);
-        for (int64_t i = begin; i < end; ++i) {
-          for (int64_t g = 0; g < n.cols; g += fold) {
-            const float by = skip.value.data()[g / fold];
-            const float *from = x.data() + i * n.stride + g, *up = dy.data() + i * n.cols + g;
-            float* to = dx.data() + i * n.cols + g;
-            float dot = 0;
-            for (int64_t k = 0; k < fold; ++k) {
-              to[k] = by * up[k];
-              dot += up[k] * from[k];
-            }
-            into[g / fold] += dot;
-          }
-        }
-      });
-      if (skip.grad.defined()) sums.add_to(c, skip.grad);
-      t.add(x, std::move(dx));
-      t.add(y, dy);
-    });
-  }
-  return out;
-}
-
 }  // namespace braid

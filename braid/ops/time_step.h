@@ -1,5 +1,5 @@
 #pragma once
-// Step sizes of Mamba-2's and Mamba-3's heads, and the input's own way past their recurrence.
+// Step sizes of Mamba-2's and Mamba-3's heads.
 
 #include "braid/ops/parameter.h"
 #include "braid/ops/tape.h"
@@ -14,9 +14,5 @@ struct TimeSteps {
 };
 TimeSteps time_steps(const Context& ctx, const Tensor& raw, Parameter& a_log, Parameter& dt_bias,
                      double low, double high);
-
-// y + D x per head or per channel: y [T, H, P] contiguous, x [T, H, P] with strided rows, D [H] or
-// [H * P].
-Tensor add_skip(const Context& ctx, const Tensor& y, const Tensor& x, Parameter& skip);
 
 }  // namespace braid

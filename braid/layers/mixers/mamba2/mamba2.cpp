@@ -5,6 +5,7 @@
 
 #include "braid/base/format.h"
 #include "braid/layers/mixers/recurrent_mixer.h"
+#include "braid/ops/add_scaled.h"
 #include "braid/ops/bias.h"
 #include "braid/ops/elementwise.h"
 #include "braid/ops/linear.h"
@@ -138,7 +139,7 @@ class Mamba2 final : public RecurrentMixer {
     r.beta = steps.dt;
     Tensor y = recurrence(ctx, mamba2_recurrence(), r, batch.seq_starts, kept.matrices());
     kept.advance(batch);
-    y = reshape(ctx, add_skip(ctx, y, r.v, *skip_), {x.size(0), inner});
+    y = reshape(ctx, add_scaled(ctx, y, r.v, *skip_), {x.size(0), inner});
     if (!config_.as.empty() && batch.links != nullptr) batch.links->put(config_.as, {{y}, {}});
     return biased(ctx, linear(ctx, gate_and_norm(ctx, in[0], y), *out_proj_), out_bias_);
   }
