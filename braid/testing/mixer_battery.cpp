@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "braid/base/format.h"
+#include "braid/layers/channel.h"
 #include "braid/layers/mixer.h"
 #include "braid/ops/tape.h"
 #include "braid/testing/memory_file.h"
@@ -33,6 +34,7 @@ struct Subject {
 
   Subject(const Context& ctx, const std::string& mixer, const MixerBattery& b) {
     const LayerType* type = find_mixer(mixer);
+    if (type == nullptr) type = find_channel(mixer);  // those with a state
     if (type == nullptr) throw Error(ErrorKind::kUsage, format("no mixer {}", mixer));
     LayerEnv env;
     env.width = b.width;
