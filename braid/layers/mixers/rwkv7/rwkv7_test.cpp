@@ -1,0 +1,24 @@
+#include <doctest/doctest.h>
+
+#include "braid/testing/mixer_battery.h"
+#include "braid/testing/stack_battery.h"
+
+namespace braid {
+
+TEST_CASE("rwkv7") {
+  for (const char* options : {"head_dim=8,decay_rank=4,a_rank=3,v_rank=2,g_rank=5",
+                              "head_dim=12,decay_rank=1,g_rank=2"}) {
+    for (const std::string& failure : testing::check_mixer("rwkv7", {.options = options})) {
+      FAIL_CHECK(failure);
+    }
+  }
+}
+
+TEST_CASE("rwkv7: later layers mix in the first one's values") {
+  const std::string layer = "rwkv7{head_dim=8,decay_rank=4,a_rank=3,v_rank=2,g_rank=5}";
+  for (const std::string& failure : testing::check_stack(layer + ", cmix, " + layer)) {
+    FAIL_CHECK(failure);
+  }
+}
+
+}  // namespace braid
