@@ -39,6 +39,10 @@ struct GoldenSub {
   std::string path;  // "backbone.layers.0.mixer."
   // Names of the file that are not those of the parameter: parameter -> file.
   std::map<std::string, std::string> renamed = {};
+  // Where a tensor is laid out otherwise than the parameter: the parameter's values, or gradients
+  // for prefix "grad.", from the file; undefined = as it stands there.
+  std::function<Tensor(const GoldenLayer& file, const std::string& prefix, const std::string& own)>
+      stored = nullptr;
 };
 
 class GoldenBlock {
@@ -61,6 +65,15 @@ class GoldenBlock {
       for (Parameter& p : params_) {
         if (!p.name.starts_with(sub.path) || in_file_.contains(p.name)) continue;
         const std::string own = p.name.substr(sub.path.size());
+        if (sub.stored) {
+          const Tensor value = sub.stored(file_, sub.path, own);
+          if (value.defined()) {
+            copy_into(p, value);
+            in_file_[p.name] = "";
+            other_grads_[p.name] = sub.stored(file_, "grad." + sub.path, own);
+            continue;
+          }
+        }
         const auto renamed = sub.renamed.find(own);
         fill(p, renamed == sub.renamed.end() ? p.name : sub.path + renamed->second);
       }
@@ -93,7 +106,8 @@ class GoldenBlock {
           gradient_tolerance);
     for (const Parameter& p : params_) {
       const std::string& name = in_file_.at(p.name);
-      check("grad." + name, p.grad, flat(file_.tensor("grad." + name), p.grad), gradient_tolerance);
+      const Tensor want = name.empty() ? other_grads_.at(p.name) : file_.tensor("grad." + name);
+      check("grad of " + p.name, p.grad, flat(want, p.grad), gradient_tolerance);
     }
   }
 
@@ -150,10 +164,13 @@ class GoldenBlock {
     REQUIRE(stored.count() == like.count());
     return stored.reshape(like.shape());
   }
-  void fill(Parameter& p, const std::string& name) {
-    const Tensor from = file_.tensor(name);
+  static void copy_into(Parameter& p, const Tensor& from) {
+    INFO(p.name);
     REQUIRE(from.count() == p.value.count());
     std::copy_n(from.data(), from.count(), p.value.data());
+  }
+  void fill(Parameter& p, const std::string& name) {
+    copy_into(p, file_.tensor(name));
     in_file_[p.name] = name;
     used_.insert(name);
   }
@@ -210,7 +227,8 @@ class GoldenBlock {
   ParameterSet params_;
   std::vector<Norm> norms_;  // of the input, then of each sub-layer
   std::vector<std::unique_ptr<Layer>> layers_;
-  std::map<std::string, std::string> in_file_;  // parameter -> tensor
+  std::map<std::string, std::string> in_file_;  // parameter -> tensor; "" = laid out otherwise
+  std::map<std::string, Tensor> other_grads_;   // of those
   std::set<std::string> used_;
 };
 
