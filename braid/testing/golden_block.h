@@ -69,6 +69,7 @@ class GoldenBlock {
           const Tensor value = sub.stored(file_, sub.path, own);
           if (value.defined()) {
             copy_into(p, value);
+            apart_ += value.count();
             in_file_[p.name] = "";
             other_grads_[p.name] = sub.stored(file_, "grad." + sub.path, own);
             continue;
@@ -79,12 +80,13 @@ class GoldenBlock {
       }
       ++env_.layer_index;
     }
+    // Weights that no parameter took by name are those that `stored` took apart.
+    int64_t left = 0;
     for (const SafetensorsEntry& e : file_.file().entries()) {
-      const bool weight = e.name.find(".weight") != std::string::npos && e.name.find("grad.") != 0;
-      if (!weight) continue;
-      INFO("no parameter for ", e.name);
-      CHECK(used_.contains(e.name));
+      if (!is_weight(e.name) || used_.contains(e.name)) continue;
+      left += file_.tensor(e.name).count();
     }
+    CHECK(left == apart_);
   }
 
   const Context& ctx() const { return file_.ctx(); }
@@ -160,6 +162,12 @@ class GoldenBlock {
     Parameter *weight = nullptr, *bias = nullptr;
   };
 
+  static bool is_weight(const std::string& name) {
+    for (const char* other : {"in.", "out.", "up.", "grad.", "aux.", "state.", "state_next."}) {
+      if (name.starts_with(other)) return false;
+    }
+    return true;
+  }
   static Tensor flat(const Tensor& stored, const Tensor& like) {
     REQUIRE(stored.count() == like.count());
     return stored.reshape(like.shape());
@@ -228,6 +236,7 @@ class GoldenBlock {
   std::vector<Norm> norms_;  // of the input, then of each sub-layer
   std::vector<std::unique_ptr<Layer>> layers_;
   std::map<std::string, std::string> in_file_;  // parameter -> tensor; "" = laid out otherwise
+  int64_t apart_ = 0;                           // values of those
   std::map<std::string, Tensor> other_grads_;   // of those
   std::set<std::string> used_;
 };

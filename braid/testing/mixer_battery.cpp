@@ -79,6 +79,7 @@ class Battery {
     packed_gradients_are_sums();
     dry_runs_count_the_same();
     options_are_canonical();
+    gates_stay_f32();
     return std::move(failures_);
   }
 
@@ -363,6 +364,16 @@ class Battery {
     }
     expect(peak[0] == peak[1], format("a step takes {} bytes, {} dry", peak[0], peak[1]));
     expect(flops[0] == flops[1], format("a step counts {} FLOPs, {} dry", flops[0], flops[1]));
+  }
+
+  void gates_stay_f32() {
+    std::string names;
+    for (const Parameter& p : subject_.params) {
+      if (p.role == ParamRole::kMatrix && p.keep_f32) names += p.name + " ";
+      if (p.role == ParamRole::kVector) expect(p.keep_f32, p.name + " is not kept in f32");
+    }
+    expect(names == b_.f32_matrices,
+           format("matrices kept in f32 are '{}', not '{}'", names, b_.f32_matrices));
   }
 
   void options_are_canonical() {

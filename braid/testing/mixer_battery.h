@@ -13,6 +13,9 @@ namespace braid::testing {
 
 struct MixerBattery {
   std::string options;  // as in a stack expression: "heads=2,conv=0"
+  // Matrices that stay f32 whatever type weights are loaded in, each followed by a blank: those of
+  // decays, write strengths and low-rank gates (DESIGN section 5.7).
+  std::string f32_matrices = "";
   int64_t width = 24;
   int64_t heads = 3;
   int64_t head_dim = 8;

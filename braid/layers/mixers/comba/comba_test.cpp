@@ -7,7 +7,8 @@ namespace braid {
 TEST_CASE("comba") {
   for (const char* options :
        {"", "conv=0,neg_eigval=true", "heads=2,head_dim=6,v_heads=4,value_dim=10"}) {
-    for (const std::string& failure : testing::check_mixer("comba", {.options = options})) {
+    for (const std::string& failure : testing::check_mixer(
+             "comba", {.options = options, .f32_matrices = "a_proj.weight b_proj.weight "})) {
       FAIL_CHECK(failure);
     }
   }

@@ -104,9 +104,14 @@ class Mamba2 final : public RecurrentMixer {
         config_(std::move(config)),
         shape_(s) {
     const int64_t inner = s.sizes.values(), bc = s.sizes.keys(), heads = s.sizes.value_heads;
-    in_proj_ = &params.matrix("in_proj.weight", 2 * inner + 2 * bc + heads, s.width, env.init_std);
-    in_proj_->row_splits = {inner, inner, bc, bc, heads};
-    if (s.bias) in_bias_ = &params.vector("in_proj.bias", {in_proj_->value.size(0)}, Init::zeros());
+    in_proj_ = &params.matrix("in_proj.weight", 2 * inner + 2 * bc, s.width, env.init_std);
+    in_proj_->row_splits = {inner, inner, bc, bc};
+    // Published files have these rows below the others; as what makes decays they stay f32.
+    dt_proj_ = &params.gate_matrix("in_proj_dt.weight", heads, s.width, env.init_std);
+    if (s.bias) {
+      in_bias_ = &params.vector("in_proj.bias", {2 * inner + 2 * bc}, Init::zeros());
+      dt_in_bias_ = &params.vector("in_proj_dt.bias", {heads}, Init::zeros());
+    }
     conv_ = conv_filter(params, "conv1d.weight", inner + 2 * bc, config_.conv);
     if (s.conv_bias) conv_bias_ = &params.vector("conv1d.bias", {inner + 2 * bc}, Init::zeros());
     dt_bias_ = &params.vector("dt_bias", {heads}, Init::dt_bias());
@@ -124,13 +129,13 @@ class Mamba2 final : public RecurrentMixer {
     const HeadSizes& n = sizes();
     const int64_t inner = n.values(), bc = n.keys();
     const RecurrentStates kept(memory(), states);
+    const std::vector<Tensor> projected = linear_many(ctx, x, {{in_proj_, dt_proj_}});
     const std::vector<Tensor> in =
-        split_columns(ctx, biased(ctx, linear(ctx, x, *in_proj_), in_bias_),
-                      {inner, inner + 2 * bc, n.value_heads});
+        split_columns(ctx, biased(ctx, projected[0], in_bias_), {inner, inner + 2 * bc});
     const std::vector<Tensor> xbc = split_columns(
         ctx, conv_silu(ctx, in[1], conv_, batch, kept.windows(0), conv_bias_), {inner, bc, bc});
-    const TimeSteps steps =
-        time_steps(ctx, in[2], *a_log_, *dt_bias_, shape_.dt_min, shape_.dt_max);
+    const TimeSteps steps = time_steps(ctx, biased(ctx, projected[1], dt_in_bias_), *a_log_,
+                                       *dt_bias_, shape_.dt_min, shape_.dt_max);
     RecurrenceInputs r;
     r.v = as_heads(ctx, xbc[0], n.value_heads);
     r.k = as_heads(ctx, xbc[1], n.heads);
@@ -168,7 +173,8 @@ class Mamba2 final : public RecurrentMixer {
 
   Mamba2Config config_;
   Mamba2Shape shape_;
-  Parameter *in_proj_ = nullptr, *in_bias_ = nullptr, *conv_ = nullptr, *conv_bias_ = nullptr;
+  Parameter *in_proj_ = nullptr, *in_bias_ = nullptr, *dt_proj_ = nullptr, *dt_in_bias_ = nullptr;
+  Parameter *conv_ = nullptr, *conv_bias_ = nullptr;
   Parameter *dt_bias_ = nullptr, *a_log_ = nullptr, *skip_ = nullptr, *norm_ = nullptr;
   Parameter *out_proj_ = nullptr, *out_bias_ = nullptr;
 };

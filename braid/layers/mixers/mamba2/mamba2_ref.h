@@ -31,9 +31,11 @@ std::vector<T> mamba2_ref(const Mamba2Shape& s, const Params& p, std::span<const
                           std::vector<T>* memory = nullptr) {
   using std::exp;
   const int64_t inner = s.sizes.values(), bc = s.sizes.keys(), heads = s.sizes.value_heads;
-  const int64_t channels = inner + 2 * bc, all = inner + channels + heads;
+  const int64_t channels = inner + 2 * bc, all = inner + channels;
   std::vector<T> in = ref::linear<T>(x, p["in_proj.weight"], s.width);
   if (s.bias) in = ref::add_bias(in, p["in_proj.bias"]);
+  std::vector<T> raw = ref::linear<T>(x, p["in_proj_dt.weight"], s.width);
+  if (s.bias) raw = ref::add_bias(raw, p["in_proj_dt.bias"]);
   std::vector<T> xbc = ref::columns(in, all, inner, channels);
   if (s.conv) xbc = ref::conv(xbc, p["conv1d.weight"], channels);
   if (s.conv && s.conv_bias) xbc = ref::add_bias(xbc, p["conv1d.bias"]);
@@ -42,7 +44,7 @@ std::vector<T> mamba2_ref(const Mamba2Shape& s, const Params& p, std::span<const
   r.v = ref::columns(xbc, channels, 0, inner);
   r.k = ref::columns(xbc, channels, inner, bc);
   r.q = ref::columns(xbc, channels, inner + bc, bc);
-  r.beta = ref::add_bias(ref::columns(in, all, inner + channels, heads), p["dt_bias"]);
+  r.beta = ref::add_bias(raw, p["dt_bias"]);
   for (size_t i = 0; i < r.beta.size(); ++i) {
     T& dt = r.beta[i];
     dt = ref::softplus(dt);

@@ -8,7 +8,11 @@ namespace braid {
 TEST_CASE("rwkv7") {
   for (const char* options : {"head_dim=8,decay_rank=4,a_rank=3,v_rank=2,g_rank=5",
                               "head_dim=12,decay_rank=1,g_rank=2"}) {
-    for (const std::string& failure : testing::check_mixer("rwkv7", {.options = options})) {
+    for (const std::string& failure : testing::check_mixer(
+             "rwkv7",
+             {.options = options,
+             .f32_matrices = "w_lora.lora.0.weight w_lora.lora.2.weight a_lora.lora.0.weight "
+                             "a_lora.lora.2.weight g_lora.lora.0.weight g_lora.lora.2.weight "})) {
       FAIL_CHECK(failure);
     }
   }
