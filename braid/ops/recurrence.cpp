@@ -20,6 +20,11 @@ namespace {
 using Decay = RecurrenceConfig::Decay;
 using Erase = RecurrenceConfig::Erase;
 
+// Micro-steps of a token as the kernel takes them.
+int64_t kernel_steps(const RecurrenceConfig& c) {
+  return c.erase == Erase::kPair ? 2 : c.micro_steps;
+}
+
 struct Sizes {
   int64_t tokens, micro_steps, heads, value_heads, key_dim, value_dim, sequences;
   int64_t group() const { return value_heads / heads; }
@@ -51,12 +56,15 @@ Sizes check_all(const RecurrenceConfig& c, const RecurrenceInputs& in,
     if (!t->defined() || t->rank() != 3) bad(t == &in.q ? "q" : "v", *t, "three dimensions");
   }
   Sizes s{in.q.size(0),
-          c.micro_steps,
+          kernel_steps(c),
           in.q.size(1),
           in.v.size(1),
           in.q.size(2),
           in.v.size(2),
           static_cast<int64_t>(seq_starts.size()) - 1};
+  if (c.erase == Erase::kPair && (c.micro_steps != 1 || in.beta.defined() || in.w.defined())) {
+    throw Error(ErrorKind::kUsage, "recurrence: a pair takes one micro-step a token and no gates");
+  }
   if (c.micro_steps < 1 || s.heads < 1 || s.value_heads % s.heads != 0) {
     throw Error(ErrorKind::kUsage, format("recurrence: {} value heads must be a multiple of {} key "
                                           "heads; {} micro-steps must be >= 1",
@@ -67,7 +75,7 @@ Sizes check_all(const RecurrenceConfig& c, const RecurrenceInputs& in,
     throw Error(ErrorKind::kUsage,
                 format("recurrence: sequence starts must rise from 0 to {}", s.tokens));
   }
-  const int64_t steps = s.tokens * s.micro_steps, h = s.heads, hv = s.value_heads, kd = s.key_dim;
+  const int64_t steps = s.tokens * c.micro_steps, h = s.heads, hv = s.value_heads, kd = s.key_dim;
   check("q", in.q, s.tokens, h, h, kd);
   check("k", in.k, steps, h, h, kd);
   check("v", in.v, steps, hv, hv, s.value_dim);
@@ -81,7 +89,8 @@ Sizes check_all(const RecurrenceConfig& c, const RecurrenceInputs& in,
   if (c.erase == Erase::kBeta || c.erase == Erase::kKey || in.beta.defined())
     check("beta", in.beta, steps, hv, h, 0);
   if (c.erase == Erase::kVector) check("b", in.b, steps, hv, h, kd);
-  if (c.erase == Erase::kKey) check("p", in.p, steps, h, h, kd);
+  if (c.erase == Erase::kKey || c.erase == Erase::kPair) check("p", in.p, steps, h, h, kd);
+  if (c.erase == Erase::kPair) check("b", in.b, steps, h, h, kd);
   if (in.w.defined()) check("w", in.w, steps, hv, hv, s.value_dim);
   return s;
 }
@@ -120,14 +129,34 @@ DeltaErase kernel_erase(Erase e) {
     case Erase::kVector:
       return DeltaErase::kVector;
     case Erase::kKey:
+    case Erase::kPair:
       return DeltaErase::kKey;
   }
   return DeltaErase::kNone;
 }
 
+// Even rows from one array, odd ones from the other.
+template <typename T>
+DeltaRows<T> in_pairs(const DeltaRows<T>& even, const DeltaRows<T>& odd) {
+  return {even.data, even.stride, true, odd.data, odd.stride};
+}
+
+// A token of a pair: erase (key b, read by p, nothing written), then write (k, v). beta is the sign
+// of p and the gate of v. nothing: zeros for a row.
+void take_pairs(const RecurrenceInputs& in, int64_t begin, int64_t j, int64_t hv,
+                const float* nothing, DeltaHead<float>& h) {
+  static constexpr float kErase = -1.0f, kWrite = 1.0f;
+  const auto of = [&](const Tensor& t) { return rows<const float>(t, begin, j, hv); };
+  const DeltaRows<const float> zeros{nothing, 0};
+  h.k = in_pairs(of(in.b), of(in.k));
+  h.p = in_pairs(of(in.p), zeros);
+  h.v = in_pairs(zeros, of(in.v));
+  h.beta = in_pairs(DeltaRows<const float>{&kErase, 0}, DeltaRows<const float>{&kWrite, 0});
+}
+
 // Value head j of the tokens [begin, end).
 DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, const Sizes& s,
-                         int64_t begin, int64_t end, int64_t j) {
+                         int64_t begin, int64_t end, int64_t j, const Tensor& nothing) {
   DeltaHead<float> h;
   const int64_t step = begin * s.micro_steps, hv = s.value_heads;
   h.tokens = end - begin;
@@ -138,14 +167,24 @@ DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, 
   h.erase = kernel_erase(c.erase);
   h.scale = c.scale;
   h.q = rows<const float>(in.q, begin, j, hv);
+  if (c.decay != Decay::kNone) h.g = rows<const float>(in.g, begin, j, hv);
+  if (c.erase == Erase::kPair) {
+    take_pairs(in, begin, j, hv, nothing.data(), h);
+    return h;
+  }
   h.k = rows<const float>(in.k, step, j, hv);
   h.v = rows<const float>(in.v, step, j, hv);
-  if (c.decay != Decay::kNone) h.g = rows<const float>(in.g, begin, j, hv);
   h.beta = rows<const float>(in.beta, step, j, hv);
   if (c.erase == Erase::kVector) h.b = rows<const float>(in.b, step, j, hv);
   h.w = rows<const float>(in.w, step, j, hv);
   if (c.erase == Erase::kKey) h.p = rows<const float>(in.p, step, j, hv);
   return h;
+}
+
+// What a pair's rows without content read; undefined for the other forms.
+Tensor nothing_of(const Context& ctx, const RecurrenceConfig& c, const Sizes& s) {
+  if (c.erase != Erase::kPair) return {};
+  return Tensor::zeros(ctx, {std::max(s.key_dim, s.value_dim)});
 }
 
 DeltaChunkPlan plan_of(const RecurrenceConfig& c, int64_t key_dim, int64_t value_dim) {
@@ -189,8 +228,8 @@ Tensor grad_like(const Context& ctx, const Tensor& t, const Sizes& s) {
 
 double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t value_heads,
                                 int64_t key_dim, int64_t value_dim, bool saved) {
-  const int64_t steps = tokens * config.micro_steps;
-  const double each = chunked(tokens, config.micro_steps, saved)
+  const int64_t steps = tokens * kernel_steps(config);
+  const double each = chunked(tokens, kernel_steps(config), saved)
                           ? plan_of(config, key_dim, value_dim).forward_flops(steps)
                           : static_cast<double>(steps) *
                                 delta_step_flops(key_dim, value_dim, kernel_erase(config.erase));
@@ -200,7 +239,7 @@ double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, 
 double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens,
                                  int64_t value_heads, int64_t key_dim, int64_t value_dim) {
   return static_cast<double>(value_heads) *
-         plan_of(config, key_dim, value_dim).backward_flops(tokens * config.micro_steps);
+         plan_of(config, key_dim, value_dim).backward_flops(tokens * kernel_steps(config));
 }
 
 Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
@@ -230,6 +269,7 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
                                                s.value_heads, s.key_dim, s.value_dim,
                                                saved != nullptr));
   }
+  const Tensor nothing = nothing_of(ctx, config, s);
   const int64_t needed =
       std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
   const auto run = [&](int64_t task) {
@@ -237,7 +277,7 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
     float* memory = scratch(needed + s.state());
     float* state = states.empty() ? memory + needed : states[seq] + j * s.state();
     if (states.empty()) std::fill_n(state, s.state(), 0.0f);
-    const DeltaHead<float> head = head_of(config, in, s, begin, seq_starts[seq + 1], j);
+    const DeltaHead<float> head = head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing);
     const DeltaRows<float> to = rows<float>(out, begin, j, s.value_heads);
     if (!in_chunks(seq)) {
       delta_step(head, state, to, memory);
@@ -282,6 +322,8 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
   const bool per_head = config.decay == Decay::kPerHead;
   const Tensor g_parts = per_head ? Tensor::zeros(ctx, {s.sequences, in.g.size(0)}) : Tensor();
   const int64_t group = s.group(), hv = s.value_heads;
+  const Tensor nothing = nothing_of(ctx, config, s);
+  const bool pairs = config.erase == Erase::kPair;
   // One task per key head: its value heads add into the same gradients of q and k.
   parallel_for(ctx, s.sequences * s.heads, 1, [&](int64_t task, int64_t) {
     const int64_t seq = task / s.heads, begin = seq_starts[seq], step = begin * s.micro_steps;
@@ -294,18 +336,24 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
       }
       DeltaHeadGrads<float> to;
       to.q = rows<float>(grads.q, begin, j, hv);
-      to.k = rows<float>(grads.k, step, j, hv);
-      to.v = rows<float>(grads.v, step, j, hv);
+      to.k = rows<float>(grads.k, pairs ? begin : step, j, hv);
+      to.v = rows<float>(grads.v, pairs ? begin : step, j, hv);
       if (per_head) {
         to.g = rows<float>(g_parts.select(0, seq), 0, j, hv);
       } else {
         to.g = rows<float>(grads.g, begin, j, hv);
       }
       to.beta = rows<float>(grads.beta, step, j, hv);
-      to.b = rows<float>(grads.b, step, j, hv);
+      to.b = rows<float>(grads.b, pairs ? begin : step, j, hv);
       to.w = rows<float>(grads.w, step, j, hv);
-      to.p = rows<float>(grads.p, step, j, hv);
-      plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j),
+      to.p = rows<float>(grads.p, pairs ? begin : step, j, hv);
+      if (pairs) {
+        to.k = in_pairs(to.b, to.k);
+        to.v = in_pairs(DeltaRows<float>{}, to.v);
+        to.p = in_pairs(to.p, DeltaRows<float>{});
+        to.b = {};
+      }
+      plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing),
                     {rows<const float>(saved.states, chunks[seq], j, hv),
                      rows<const float>(saved.written, step, j, hv)},
                     rows<const float>(d_out, begin, j, hv), carry, to, group > 1,

@@ -14,6 +14,9 @@
 //   gdn2          kVector   kVector  g b w                         K^-1/2
 //   comba         kScalar   kKey     g beta p                      K^-1/2
 //   deltaproduct  kScalar   kBeta    g beta, micro_steps = n       K^-1/2
+//   mamba2        kScalar   kNone    g beta (the step sizes)       1
+//   rwkv7         kVector   kPair    g b p                         1
+//   rwkv6: ops/wkv.h
 
 #include <cstdint>
 #include <span>
@@ -26,8 +29,10 @@ namespace braid {
 struct RecurrenceConfig {
   enum class Decay { kNone, kPerHead, kScalar, kVector };
   // The erase key r: none (no delta rule), beta k, b (.) k, or beta p. kKey reads the state before
-  // the decay.
-  enum class Erase { kNone, kBeta, kVector, kKey };
+  // the decay. kPair (diagonal plus rank one, arXiv 2503.14456) has a direction b of its own:
+  //   S = Diag(exp(g)) S + b (S^T p)^T + k v^T,
+  // which the kernel takes as two micro-steps, one that erases and one that writes.
+  enum class Erase { kNone, kBeta, kVector, kKey, kPair };
   Decay decay = Decay::kNone;
   Erase erase = Erase::kNone;
   int64_t micro_steps =
@@ -45,9 +50,9 @@ struct RecurrenceInputs {
   Tensor v;     // [T * n, HV, V]
   Tensor g;     // natural-log decay, <= 0. kPerHead: [HV], kScalar: [T, HV], kVector: [T, HV, K]
   Tensor beta;  // [T * n, HV]. Also the write gate when w is absent; neither: the write gate is 1
-  Tensor b;     // [T * n, HV, K], kVector only
+  Tensor b;     // [T * n, HV, K] kVector, [T, H, K] kPair
   Tensor w;     // [T * n, HV, V]
-  Tensor p;     // [T * n, H, K], kKey only
+  Tensor p;     // [T * n, H, K], kKey and kPair
 };
 
 // What the backward pass needs beside the inputs.

@@ -142,41 +142,4 @@ Tensor without_last_rows(const Context& ctx, const Tensor& x, std::span<const in
   return y;
 }
 
-Tensor in_turn(const Context& ctx, const Tensor& a, const Tensor& b) {
-  const Tensor& like = a.defined() ? a : b;
-  BRAID_CHECK(like.defined() && (!a.defined() || !b.defined() || a.shape() == b.shape()));
-  const int64_t rows = like.size(0);
-  Tensor y = Tensor::empty(ctx, with_rows(like, 2 * rows));
-  for (const int64_t part : {0, 1}) {
-    const Tensor& x = part == 0 ? a : b;
-    if (x.defined()) {
-      scatter_rows(ctx, x, y, [&](int64_t i) { return 2 * i + part; });
-      continue;
-    }
-    const int64_t cols = y.count() / y.size(0);
-    parallel_for(ctx, rows, grain_of(cols), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        std::fill_n(y.data() + (2 * i + part) * cols, cols, 0.0f);
-      }
-    });
-  }
-  if (Tape* tape = recording(ctx, {&a, &b})) {
-    tape->record(y, [a, b, rows](Tape& t, const Tensor& dy) {
-      const int64_t cols = dy.count() / dy.size(0);
-      for (const int64_t part : {0, 1}) {
-        const Tensor& x = part == 0 ? a : b;
-        if (!t.wants(x)) continue;
-        Tensor dx = Tensor::empty(t.context(), x.shape());
-        parallel_for(t.context(), rows, grain_of(cols), [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) {
-            std::copy_n(dy.data() + (2 * i + part) * cols, cols, dx.data() + i * cols);
-          }
-        });
-        t.add(x, std::move(dx));
-      }
-    });
-  }
-  return y;
-}
-
 }  // namespace braid

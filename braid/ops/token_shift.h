@@ -20,8 +20,4 @@ Tensor with_zero_rows(const Context& ctx, const Tensor& x, std::span<const int64
 // The inverse of at_end: leaves out every sequence's last row; seq_starts are those of the result.
 Tensor without_last_rows(const Context& ctx, const Tensor& x, std::span<const int64_t> seq_starts);
 
-// Rows of two operands in turn: a0, b0, a1, b1, ... [T, ...] each -> [2 T, ...]; either may be
-// undefined, for zeros.
-Tensor in_turn(const Context& ctx, const Tensor& a, const Tensor& b);
-
 }  // namespace braid

@@ -14,18 +14,6 @@ namespace {
 using Decay = RecurrenceConfig::Decay;
 using Erase = RecurrenceConfig::Erase;
 
-// [2 T, H]: -1 on erasing steps, whose key reads -a = beta a; 1, the write gate, on writing ones.
-Tensor signs(const Context& ctx, int64_t tokens, int64_t heads) {
-  Tensor beta = Tensor::empty(ctx, {2 * tokens, heads});
-  parallel_for(ctx, tokens, 1 << 10, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      std::fill_n(beta.data() + 2 * t * heads, heads, -1.0f);
-      std::fill_n(beta.data() + (2 * t + 1) * heads, heads, 1.0f);
-    }
-  });
-  return beta;
-}
-
 struct HeadRows {
   int64_t tokens, heads, k, v;
   int64_t grain() const {
@@ -35,26 +23,6 @@ struct HeadRows {
 };
 
 }  // namespace
-
-RecurrenceConfig dplr_recurrence() {
-  return {.decay = Decay::kVector, .erase = Erase::kKey, .micro_steps = 2};
-}
-
-RecurrenceInputs dplr_operands(const Context& ctx, const DplrInputs& in) {
-  RecurrenceInputs two;
-  two.q = in.r;
-  two.g = in.g;
-  two.k = in_turn(ctx, in.b, in.k);
-  two.p = in_turn(ctx, in.a, {});
-  two.v = in_turn(ctx, {}, in.v);
-  two.beta = signs(ctx, in.r.size(0), in.r.size(1));
-  return two;
-}
-
-Tensor dplr(const Context& ctx, const DplrInputs& in, std::span<const int64_t> seq_starts,
-            std::span<float* const> states) {
-  return recurrence(ctx, dplr_recurrence(), dplr_operands(ctx, in), seq_starts, states);
-}
 
 RecurrenceConfig pre_read_recurrence() { return {.decay = Decay::kVector, .erase = Erase::kNone}; }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The recurrences of RWKV-6 (arXiv 2404.05892) and RWKV-7 (2503.14456) on the one kernel family of
-// ops/recurrence.h, and what both add to its output.
+// The recurrence of RWKV-6 (arXiv 2404.05892) on the one kernel family of ops/recurrence.h, and
+// what it and RWKV-7 (2503.14456) add to their output.
 
 #include <span>
 #include <vector>
@@ -10,21 +10,6 @@
 #include "braid/ops/tape.h"
 
 namespace braid {
-
-// Diagonal plus rank one (RWKV-7; DPLR):
-//   S = Diag(exp(g_t)) S + b_t (S^T a_t)^T + k_t v_t^T,   o_t = S^T r_t,
-// where the read by a sees the state before its decay. As the unified recurrence it is two
-// micro-steps a token: one that erases (key b, erase key -a read before the decay, no value) and
-// one that writes (k, v). r, g, k, a, b [T, H, K], v [T, H, V]; states [H, K, V] as in
-// recurrence().
-struct DplrInputs {
-  Tensor r, g, k, v, a, b;
-};
-Tensor dplr(const Context& ctx, const DplrInputs& in, std::span<const int64_t> seq_starts,
-            std::span<float* const> states = {});
-// The recurrence that dplr() runs.
-RecurrenceConfig dplr_recurrence();
-RecurrenceInputs dplr_operands(const Context& ctx, const DplrInputs& in);
 
 // Read before the write (RWKV-6):
 //   o_t = S^T r_t,   then S = Diag(exp(g_t)) S + k_t v_t^T.

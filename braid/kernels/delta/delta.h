@@ -18,13 +18,21 @@ enum class DeltaDecay { kNone, kScalar, kVector };
 // BEFORE this token's decay (Comba): u_t uses S in place of S~.
 enum class DeltaErase { kNone, kBeta, kVector, kKey };
 
-// Rows of one operand, one per token (or micro-step), `stride` elements apart; null = absent.
+// Rows of one operand, one per token (or micro-step), `stride` elements apart; null = absent. In
+// pairs, even and odd micro-steps have an array each, either of them null where there is nothing.
 template <typename T>
 struct DeltaRows {
   T* data = nullptr;
   int64_t stride = 0;
-  T* operator[](int64_t t) const { return data + t * stride; }
-  explicit operator bool() const { return data != nullptr; }
+  bool pairs = false;
+  T* odd = nullptr;
+  int64_t odd_stride = 0;
+  T* operator[](int64_t t) const {
+    if (!pairs) return data + t * stride;
+    T* const from = t % 2 == 0 ? data : odd;
+    return from == nullptr ? nullptr : from + t / 2 * (t % 2 == 0 ? stride : odd_stride);
+  }
+  explicit operator bool() const { return data != nullptr || odd != nullptr; }
 };
 
 // The operands of one value head. n = micro_steps. The write gate is w if present, else beta if

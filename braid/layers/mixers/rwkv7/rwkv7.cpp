@@ -98,17 +98,19 @@ class Rwkv7 final : public RecurrentMixer {
     const Tensor eta = sigmoid(ctx, lora(ctx, a_, linear(ctx, mixed(x_a_), *a_.down)));
     const Tensor g = lora(ctx, g_, sigmoid(ctx, linear(ctx, mixed(x_g_), *g_.down)));
     const Rwkv7Keys keys = rwkv7_keys(ctx, k, eta, heads, *k_k_, *k_a_);
-    DplrInputs in;
-    in.r = as_heads(ctx, r, heads);
+    RecurrenceInputs in;
+    in.q = as_heads(ctx, r, heads);
     in.g = as_heads(ctx, beta_gate(ctx, w, kStrongestDecay), heads);
     in.k = keys.write;
     in.v = as_heads(ctx, v, heads);
-    in.a = keys.minus_kappa;
+    in.p = keys.minus_kappa;
     in.b = keys.erase;
-    Tensor o = dplr(ctx, in, batch.seq_starts, kept.matrices());
+    const RecurrenceConfig config{.decay = RecurrenceConfig::Decay::kVector,
+                                  .erase = RecurrenceConfig::Erase::kPair};
+    Tensor o = recurrence(ctx, config, in, batch.seq_starts, kept.matrices());
     kept.advance(batch);
     o = layer_norm(ctx, o, *norm_, *norm_bias_, shape_.norm_eps);
-    o = add_bonus(ctx, o, in.r, in.k, in.v, *r_k_);
+    o = add_bonus(ctx, o, in.q, in.k, in.v, *r_k_);
     return linear(ctx, mul(ctx, reshape(ctx, o, {tokens, shape_.width}), g), *o_);
   }
 
