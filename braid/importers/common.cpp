@@ -384,6 +384,28 @@ LayerSpec mamba_layer(const MambaSettings& m, int64_t width) {
   return o.layer("mamba");
 }
 
+LayerSpec mamba2_layer(const Mamba2Settings& m, int64_t width) {
+  OptionList o;
+  o.add("state", m.state, 128);
+  o.add("head_dim", m.head_dim, 64);
+  const int64_t inner = m.heads * m.head_dim;
+  if (inner % width == 0) {
+    o.add("expand", inner / width, 2);
+  } else {
+    o.add("heads", m.heads, 0);
+  }
+  o.add("groups", m.groups, 1);
+  o.add("conv", m.conv, 4);
+  o.add("conv_bias", m.conv_bias, true);
+  o.add("bias", m.bias, false);
+  o.add("norm", m.norm, "gated");
+  o.add("norm_groups", m.norm_groups, m.groups == 1 ? 1 : 0);
+  o.add("norm_eps", m.norm_eps, 0.0);
+  o.add("dt_min", m.dt_min, 0.0);
+  o.add("dt_max", m.dt_max, 0.0);
+  return o.layer("mamba2");
+}
+
 int64_t read_dt_rank(ConfigReader& config, const char* key, int64_t width) {
   const Json* given = config.find(key);
   const bool automatic = given == nullptr || (given->is_string() && given->as_string() == "auto");

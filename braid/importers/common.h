@@ -122,6 +122,17 @@ LayerSpec mamba_layer(const MambaSettings& mamba, int64_t width);
 // A rank that is a number or "auto": width / 16, rounded up.
 int64_t read_dt_rank(ConfigReader& config, const char* key, int64_t width);
 
+// Mamba-2 under the names of its option list.
+struct Mamba2Settings {
+  int64_t heads = 0, head_dim = 64, state = 128, groups = 1, conv = 4;
+  bool conv_bias = true, bias = false;
+  std::string norm = "gated";
+  int64_t norm_groups = 0;        // 0: groups
+  double norm_eps = 0;            // 0: the model's
+  double dt_min = 0, dt_max = 0;  // dt_max 0: no limit
+};
+LayerSpec mamba2_layer(const Mamba2Settings& mamba, int64_t width);
+
 // The stack of m.layers layers, two sub-layers each.
 void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
                FunctionRef<LayerSpec(int64_t)> channel);

@@ -227,6 +227,13 @@ TEST_CASE("config.json is read strictly, in both spellings") {
              "hidden_size is 32 but d_model is 48"));
   CHECK(says(config_error(R"({"model_type": "jamba", "attn_layer_offset": 8})"),
              "attn_layer_offset = 8"));
+  CHECK(says(config_error(R"({"model_type": "bamba", "mamba_d_head": 48})"),
+             "mamba_n_heads = 128 of mamba_d_head = 48"));
+  CHECK(says(config_error(R"({"model_type": "bamba", "partial_rotary_factor": 0.25})"), "0.25"));
+  CHECK(says(
+      config_error(R"({"model_type": "granitemoehybrid", "position_embedding_type": "alibi"})"),
+      "alibi"));
+  CHECK(says(config_error(R"({"model_type": "lfm2", "block_dim": 7})"), "block_dim is 7"));
   CHECK(says(config_error("{}"), "model_type"));
   CHECK(says(config_error("[]"), "not an object"));
   const auto settings = [](const std::string& json) {
@@ -271,6 +278,8 @@ TEST_CASE("stacks are written as a person would") {
   CHECK(text(R"({"model_type": "lfm2", "num_hidden_layers": 3, "full_attn_idxs": [2]})") ==
         "2 x (shortconv, swiglu{ffn=8192}), "
         "gqa{kv_heads=8,rope_theta=1e+06,qk_norm=head}, swiglu{ffn=8192}");
+  CHECK(text(R"({"model_type": "bamba", "num_hidden_layers": 2, "attn_layer_indices": [1]})") ==
+        "mamba2{state=256}, swiglu{ffn=14336}, gqa{kv_heads=8,rotary=0.5}, swiglu{ffn=14336}");
   const std::string next =
       text(R"({"model_type": "qwen3_next", "num_experts": 8, "num_experts_per_tok": 2})");
   CHECK(next.starts_with("12 x (3 x (gdn{"));

@@ -115,5 +115,14 @@ TEST_CASE("LFM2 350M has 354,483,968 parameters and keeps 12 KiB a token") {
   CHECK(lfm2.kv_bytes() == 6 * 2 * 8 * 64 * 2);
 }
 
+TEST_CASE("Bamba has 9.78, Granite 4.0 H Tiny 6.94 billion parameters") {
+  const Published bamba("bamba_9b"), granite("granite_4_h_tiny");
+  CHECK(bamba.parameters() == doctest::Approx(9.78e9).epsilon(0.001));
+  CHECK(bamba.count("gqa") == 3);
+  CHECK(granite.parameters() == doctest::Approx(6.94e9).epsilon(0.001));
+  CHECK(granite.count("mamba2") == 36);
+  CHECK(granite.kv_bytes() == 4 * 2 * 4 * 128 * 2);
+}
+
 }  // namespace
 }  // namespace braid::testing

@@ -174,7 +174,30 @@ inline const std::vector<TinyConfig>& tiny_configs() {
         "conv_use_xavier_init": true, "block_norm_eps": 1e-05, "use_pos_enc": true,
         "num_hidden_layers": 3, "num_attention_heads": 4, "num_heads": 4,
         "num_key_value_heads": 2, "full_attn_idxs": [1], "conv_L_cache": 4, "theta": 500000.0,
-        "tie_embedding": false})"}};
+        "tie_embedding": false})"},
+      {"bamba", R"({"model_type": "bamba", "vocab_size": 64, "hidden_size": 32,
+        "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "attn_layer_indices": [1], "attn_rotary_emb": 4,
+        "mamba_n_heads": 8, "mamba_d_head": "auto", "mamba_n_groups": 2, "mamba_d_state": 8,
+        "mamba_d_conv": 4, "mamba_expand": 2, "mamba_chunk_size": 256, "mamba_conv_bias": true,
+        "mamba_proj_bias": true, "num_logits_to_keep": 1, "z_loss_coefficient": 0.0,
+        "rope_scaling": null, "rope_theta": 10000.0, "tie_word_embeddings": false})"},
+      {"granitemoehybrid", R"({"model_type": "granitemoehybrid", "vocab_size": 64,
+        "hidden_size": 32, "intermediate_size": 12, "shared_intermediate_size": 20,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "num_local_experts": 4, "num_experts_per_tok": 2, "layer_types": ["mamba", "attention",
+        "mamba"], "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8,
+        "mamba_d_conv": 4, "mamba_expand": 2, "mamba_chunk_size": 256, "embedding_multiplier": 12,
+        "residual_multiplier": 0.22, "attention_multiplier": 0.125, "logits_scaling": 6,
+        "position_embedding_type": "nope", "rope_theta": 10000, "rope_scaling": null,
+        "init_method": "mup", "normalization_function": "rmsnorm", "tie_word_embeddings": true})"},
+      {"granitemoehybrid_dense", R"({"model_type": "granitemoehybrid", "vocab_size": 64,
+        "hidden_size": 32, "intermediate_size": 12, "shared_intermediate_size": 20,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_local_experts": 0,
+        "num_experts_per_tok": 0, "layer_types": ["mamba", "attention"], "mamba_n_heads": 4,
+        "mamba_d_state": 8, "residual_multiplier": 0.5, "attention_bias": true,
+        "position_embedding_type": "rope", "rope_parameters": {"rope_type": "default",
+        "rope_theta": 5000.0}, "tie_word_embeddings": false})"}};
   return all;
 }
 
