@@ -20,7 +20,7 @@ braid_module(train DEPS stack third_data)
 add_library(braid_third_report INTERFACE)
 target_link_libraries(braid_third_report INTERFACE ZLIB::ZLIB PkgConfig::LZMA)
 braid_module(report DEPS base third_report)
-braid_module(bench DEPS infer train)
+braid_module(bench DEPS infer train report)
 braid_module(testing DEPS stack)
 
 if(BRAID_FUZZ)

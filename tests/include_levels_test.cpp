@@ -42,11 +42,12 @@ const std::map<std::string, Names>& folder_table() {
     t["infer"] = with("stack", {"text"});
     t["train"] = with("stack", {"text", "kernels"});
     t["testing"] = with("infer", {"importers", "kernels"});
-    t["bench"] = with("train", {"infer"});
+    t["bench"] = with("train", {"infer", "report"});
     t["eval"] = with("infer", {"importers"});
     t["serve"] = with("infer", {"importers"});
     t["search"] = with("eval", {"train"});
-    t["cli"] = with("bench", {"report", "importers", "eval", "serve", "search"});
+    t["compare"] = with("bench", {});
+    t["cli"] = with("compare", {"importers", "eval", "serve", "search"});
     return t;
   }();
   return table;

@@ -1,9 +1,8 @@
 #include "braid/bench/decode_cost.h"
 
-#include <algorithm>
-
 #include "braid/base/clock.h"
 #include "braid/base/rng.h"
+#include "braid/base/stats.h"
 #include "braid/core/parallel.h"
 #include "braid/layers/mixer.h"
 
@@ -49,11 +48,15 @@ void replace_mixers(std::vector<StackItem>& items) {
 
 }  // namespace
 
+void fill_state(const Context& ctx, LayerState& state, int64_t context) {
+  SyntheticState source(ctx, context);
+  state.load(source, "");
+}
+
 SequenceState synthetic_sequence(const Context& ctx, const Model& model, int64_t context) {
   SequenceState seq = model.new_sequence(ctx);
-  SyntheticState source(ctx, context);
-  for (size_t i = 0; i < seq.layers.size(); ++i) {
-    if (seq.layers[i]) seq.layers[i]->load(source, "");
+  for (const std::unique_ptr<LayerState>& state : seq.layers) {
+    if (state) fill_state(ctx, *state, context);
   }
   seq.tokens.assign(static_cast<size_t>(context), 0);
   return seq;
@@ -79,8 +82,7 @@ std::vector<DecodeCost> measure_decode(const Context& ctx, Model& model,
       model.logits(ctx, model.hidden(ctx, {&token, 1}, batch, one));
       times.push_back(now_seconds() - begin);
     }
-    std::nth_element(times.begin(), times.begin() + std::ssize(times) / 2, times.end());
-    cost.ms = times[times.size() / 2] * 1e3;
+    cost.ms = median(times) * 1e3;
     costs.push_back(cost);
   }
   return costs;

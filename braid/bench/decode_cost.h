@@ -20,6 +20,9 @@ std::vector<DecodeCost> measure_decode(const Context& ctx, Model& model,
                                        std::span<const int64_t> contexts,
                                        double seconds_per_context = 0.5);
 
+// Makes a fresh state one of `context` tokens that holds random values.
+void fill_state(const Context& ctx, LayerState& state, int64_t context);
+
 // A sequence of `context` tokens whose states hold random values.
 SequenceState synthetic_sequence(const Context& ctx, const Model& model, int64_t context);
 

@@ -8,6 +8,7 @@
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/json.h"
+#include "braid/base/stats.h"
 #include "braid/core/parallel.h"
 
 namespace braid {
@@ -17,12 +18,6 @@ namespace {
 constexpr double kSampleSeconds = 5e-3;
 constexpr double kShotSeconds = 8e-3;  // of LimitProbe::measure
 constexpr double kLongRunSeconds = 2;
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 double seconds_of(FunctionRef<void()> run, int times) {
   const double start = now_seconds();

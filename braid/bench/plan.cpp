@@ -110,19 +110,6 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
   }
 }
 
-void predict_decode(Plan& plan) {
-  for (PlanContext& c : plan.contexts) {
-    // What does not grow with the context is recurrent: read and written back. The rest is only
-    // read.
-    const double recurrent = static_cast<double>(std::min(plan.recurrent_bytes, c.state_bytes));
-    const double read = static_cast<double>(plan.token_weight_bytes) +
-                        static_cast<double>(c.state_bytes) - recurrent;
-    const double memory =
-        read / (plan.limits.read_gbs * 1e9) + 2 * recurrent / (plan.limits.read_write_gbs * 1e9);
-    c.decode_seconds = std::max(memory, c.decode_flops / (plan.limits.peak_gflops * 1e9));
-  }
-}
-
 void plan_training(const ModelSettings& settings, const PlanOptions& options, Plan& plan) {
   Counters counters;
   const Context ctx = dry_context(&counters);
@@ -164,12 +151,23 @@ size_t training_bytes(const ModelSettings& settings, const PlanOptions& options)
   return plan.train_bytes;
 }
 
+double decode_seconds(const Plan& plan, const PlanContext& c, const MachineLimits& limits) {
+  // What does not grow with the context is recurrent: read and written back. The rest is only
+  // read.
+  const double recurrent = static_cast<double>(std::min(plan.recurrent_bytes, c.state_bytes));
+  const double read =
+      static_cast<double>(plan.token_weight_bytes) + static_cast<double>(c.state_bytes) - recurrent;
+  const double memory =
+      read / (limits.read_gbs * 1e9) + 2 * recurrent / (limits.read_write_gbs * 1e9);
+  return std::max(memory, c.decode_flops / (limits.peak_gflops * 1e9));
+}
+
 Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
                const MachineLimits& limits) {
   Plan plan;
   plan.limits = limits;
   plan_inference(settings, options, plan);
-  predict_decode(plan);
+  for (PlanContext& c : plan.contexts) c.decode_seconds = decode_seconds(plan, c, limits);
   plan_training(settings, options, plan);
   return plan;
 }

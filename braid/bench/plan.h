@@ -69,6 +69,9 @@ struct Plan {
 PlanOptions fitted(PlanOptions options, int64_t positions);
 Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
                const MachineLimits& limits);
+// The least time of one token at that context: its bytes at the memory's rates or its products at
+// the peak, whichever is longer.
+double decode_seconds(const Plan& plan, const PlanContext& c, const MachineLimits& limits);
 // Bytes of tensors that one training step holds at most: weights, gradients, optimizer state and
 // activations.
 size_t training_bytes(const ModelSettings& settings, const PlanOptions& options);

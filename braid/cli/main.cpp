@@ -40,6 +40,7 @@ void name_environment(CLI::App& app) {
     }
     o->envname(env);
   }
+  for (CLI::App* sub : app.get_subcommands({})) name_environment(*sub);
 }
 
 // The first word that no flag (or, before a command, no command) is called.
@@ -75,9 +76,13 @@ std::string conversion_message(const CLI::App& command, const std::string& text)
 // One line for what CLI11 did not understand, with the nearest thing that exists.
 std::string usage_message(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
   const CLI::App* command = &app;
-  for (const CLI::App* sub : app.get_subcommands()) command = sub;
+  std::string words;
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().back();
+    words += command->get_name() + " ";
+  }
   const bool in_command = command != &app;
-  const std::string help = format("braid {}--help", in_command ? command->get_name() + " " : "");
+  const std::string help = format("braid {}--help", words);
   std::vector<std::string> known;
   for (const CLI::Option* o : command->get_options()) {
     for (const std::string& l : o->get_lnames()) known.push_back("--" + l);

@@ -14,6 +14,10 @@ void ModelFlags::add(CLI::App& app) {
          "-m,--model", model,
          "model.toml, config.json, a folder that holds one, or a .gguf file; flags override it")
       ->group("Model");
+  add_settings(app);
+}
+
+void ModelFlags::add_settings(CLI::App& app) {
   app.add_option("--width", width, "Hidden size (default 256)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->group("Model");
@@ -57,6 +61,12 @@ void ModelFlags::add(CLI::App& app) {
 }
 
 bool ModelFlags::any() const { return !stack.empty() || !model.empty(); }
+
+ModelSettings ModelFlags::settings(const std::string& expression) const {
+  ModelFlags one = *this;
+  one.stack = expression;
+  return one.settings();
+}
 
 ModelSettings ModelFlags::settings() const {
   if (!any()) {

@@ -19,10 +19,12 @@ struct ModelFlags {
   std::optional<bool> tie_embeddings;
   std::optional<uint64_t> seed;
   void add(CLI::App& app);
+  void add_settings(CLI::App& app);  // without --stack and --model
   bool any() const;
   // Unresolved settings: the file, then the flags over it. Throws Error(kUsage) when neither
   // --stack nor --model is given.
   ModelSettings settings() const;
+  ModelSettings settings(const std::string& expression) const;  // of that stack
 };
 
 }  // namespace braid

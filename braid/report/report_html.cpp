@@ -2,61 +2,13 @@
 #include <cmath>
 
 #include "braid/base/format.h"
+#include "braid/report/page.h"
 #include "braid/report/report.h"
 #include "braid/report/svg.h"
 #include "braid/report/units.h"
 
 namespace braid {
 namespace {
-
-constexpr const char* kStyle = R"css(
-:root { color-scheme: light dark; --page: #fbfaf8; --card: #ffffff; --ink: #1d1c1a;
-  --muted: #6b6862; --rule: #e4e1db; --series-1: #1f6fd1; --series-2: #d9581c; }
-@media (prefers-color-scheme: dark) { :root { --page: #161614; --card: #1f1e1c; --ink: #eceae5;
-  --muted: #a19d95; --rule: #383632; --series-1: #5b9df0; --series-2: #f08a52; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-main { max-width: 1040px; margin: 0 auto; padding: 40px 20px 64px; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 12px; letter-spacing: -0.01em; }
-h2 { font-size: 19px; margin: 0 0 4px; }
-p { margin: 0 0 12px; max-width: 92ch; }
-.bars { max-width: 620px; }
-.scroll { margin-top: 18px; }
-p.lead { color: var(--muted); }
-section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
-  padding: 20px 22px; margin-top: 20px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr)); gap: 12px 28px; }
-h3 { font-size: 15px; margin: 14px 0 2px; }
-code, pre { font: 14px/1.5 ui-monospace, "DejaVu Sans Mono", "Liberation Mono", monospace; }
-code { overflow-wrap: anywhere; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; }
-pre b { color: var(--series-1); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 10px; text-align: right; border-bottom: 1px solid var(--rule);
-  white-space: nowrap; }
-th { font-weight: 600; font-size: 14px; color: var(--muted); }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
-tr:last-child td { border-bottom: 0; }
-.facts { display: flex; flex-wrap: wrap; gap: 6px 32px; margin: 0; }
-.facts div { display: flex; flex-direction: column; }
-.facts dt { color: var(--muted); font-size: 13px; }
-.facts dd { margin: 0; font-variant-numeric: tabular-nums; }
-svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--muted); font-size: 12px; }
-svg text.label { fill: var(--ink); font-size: 12.5px; }
-svg text.value { fill: var(--ink); font-size: 14px; font-weight: 600; }
-.grid { stroke: var(--rule); stroke-width: 1; }
-.axis { stroke: var(--muted); stroke-width: 1; }
-.level { stroke: var(--muted); stroke-width: 1.2; stroke-dasharray: 5 4; }
-.line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-.line.s1 { stroke: var(--series-1); } .line.s2 { stroke: var(--series-2); }
-.line.faint { stroke-width: 1.2; opacity: 0.75; }
-.mark { stroke: var(--card); stroke-width: 1.5; }
-.mark.s1 { fill: var(--series-1); } .mark.s2 { fill: var(--series-2); }
-.bar { fill: var(--muted); opacity: 0.45; } .bar.s1 { fill: var(--series-1); opacity: 1; }
-)css";
 
 constexpr size_t kPlottedPoints = 400;
 
@@ -77,22 +29,18 @@ std::vector<std::pair<double, double>> thinned(const std::vector<LossPoint>& poi
   return out;
 }
 
-std::string fact(std::string_view name, std::string_view value) {
-  return format("<div><dt>{}</dt><dd>{}</dd></div>\n", markup_text(name), markup_text(value));
-}
-
 std::string header(const RunReport& r) {
   std::string out = "<h1>A braid, trained and measured</h1>\n";
   out += format("<p><code>{}</code><br>with <code>{}</code> residuals</p>\n", markup_text(r.stack),
                 markup_text(r.residual));
   out += "<dl class=\"facts\">\n";
-  out += fact("Parameters", count_text(static_cast<double>(r.parameters)));
-  out += fact("Width", format("{}", r.width));
-  out += fact("Training", format("{} steps in {}", r.steps, duration_text(r.seconds)));
-  out += fact("Tokens", count_text(static_cast<double>(r.tokens)));
-  out += fact("Speed", format("{} tokens/s", count_text(r.tokens_per_second)));
+  out += html_fact("Parameters", count_text(static_cast<double>(r.parameters)));
+  out += html_fact("Width", format("{}", r.width));
+  out += html_fact("Training", format("{} steps in {}", r.steps, duration_text(r.seconds)));
+  out += html_fact("Tokens", count_text(static_cast<double>(r.tokens)));
+  out += html_fact("Speed", format("{} tokens/s", count_text(r.tokens_per_second)));
   if (r.share_of_peak > 0) {
-    out += fact("Share of f32 peak", format("{:.0f} %", r.share_of_peak * 100));
+    out += html_fact("Share of f32 peak", format("{:.0f} %", r.share_of_peak * 100));
   }
   return out + "</dl>\n";
 }
@@ -164,16 +112,8 @@ std::string loss_section(const RunReport& r) {
   return "<section>\n<h2>Loss</h2>\n" + svg_plot(plot) + "</section>\n";
 }
 
-// A power of two of bytes without decimals.
-std::string tick_text(double bytes) {
-  const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  int unit = 0;
-  for (; bytes >= 1024 && unit < 4; ++unit) bytes /= 1024;
-  return format("{:g} {}", bytes, units[unit]);
-}
-
-// Ticks at powers of four within the values: contexts and bytes are powers of two.
-std::vector<PlotTick> byte_ticks(const RunReport& r) {
+// Ticks within the values of all rows.
+std::vector<PlotTick> state_ticks(const RunReport& r) {
   double low = INFINITY, high = 0;
   for (const StackCost& c : r.costs) {
     for (const ContextCost& row : c.rows) {
@@ -181,15 +121,7 @@ std::vector<PlotTick> byte_ticks(const RunReport& r) {
       high = std::max(high, static_cast<double>(row.state_bytes));
     }
   }
-  std::vector<PlotTick> ticks;
-  if (!(low > 0) || !(high >= low)) return ticks;
-  double at = std::pow(4, std::floor(std::log2(low) / 2));
-  ticks.push_back({at, tick_text(at)});
-  while (at < high) {
-    at *= 4;
-    ticks.push_back({at, tick_text(at)});
-  }
-  return ticks;
+  return byte_ticks(low, high);
 }
 
 Plot cost_plot(const RunReport& r, bool bytes) {
@@ -200,7 +132,7 @@ Plot cost_plot(const RunReport& r, bool bytes) {
   plot.y.label = bytes ? "bytes of state" : "ms per token";
   plot.y.log = bytes;
   plot.y.from_zero = !bytes;
-  if (bytes) plot.y.ticks = byte_ticks(r);
+  if (bytes) plot.y.ticks = state_ticks(r);
   int colour = 1;
   for (const StackCost& c : r.costs) {
     PlotSeries s{.label = c.label, .colour = colour++, .markers = true, .points = {}, .notes = {}};
@@ -266,24 +198,19 @@ std::string sample_section(const RunReport& r) {
 
 std::string machine_section(const RunReport& r) {
   std::string out = "<section>\n<h2>Measured on</h2>\n<dl class=\"facts\">\n";
-  out += fact("Processor", r.machine);
-  if (r.peak_gflops > 0) out += fact("f32 product peak", format("{:.0f} GFLOP/s", r.peak_gflops));
-  if (r.read_gbs > 0) out += fact("Memory read", format("{:.1f} GB/s", r.read_gbs));
-  out += fact("Training text", bytes_text(static_cast<double>(r.train_bytes)));
+  out += html_fact("Processor", r.machine);
+  if (r.peak_gflops > 0)
+    out += html_fact("f32 product peak", format("{:.0f} GFLOP/s", r.peak_gflops));
+  if (r.read_gbs > 0) out += html_fact("Memory read", format("{:.1f} GB/s", r.read_gbs));
+  out += html_fact("Training text", bytes_text(static_cast<double>(r.train_bytes)));
   return out + "</dl>\n</section>\n";
 }
 
 }  // namespace
 
 std::string report_html(const RunReport& r) {
-  std::string out = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n";
-  out += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
-  out += "<title>braid report</title>\n<style>";
-  out += kStyle;
-  out += "</style>\n</head>\n<body>\n<main>\n";
-  out += header(r) + bits_section(r) + loss_section(r) + cost_section(r) + sample_section(r) +
-         machine_section(r);
-  return out + "</main>\n</body>\n</html>\n";
+  return html_page("braid report", header(r) + bits_section(r) + loss_section(r) + cost_section(r) +
+                                       sample_section(r) + machine_section(r));
 }
 
 }  // namespace braid

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "braid/base/format.h"
+#include "braid/report/units.h"
 
 namespace braid {
 namespace {
@@ -34,6 +35,7 @@ double round_step(double rough) {
 std::string number_text(double v) {
   if (std::abs(v) >= 1e6) return format("{:g}M", v / 1e6);
   if (std::abs(v) >= 1e4) return format("{:g}k", v / 1e3);
+  if (v != 0 && std::abs(v) < 1e-3) return format("{:g}", v);
   return format("{:g}", std::round(v * 1e6) / 1e6 + 0.0);
 }
 
@@ -46,11 +48,20 @@ std::vector<PlotTick> linear_ticks(double low, double high) {
   return ticks;
 }
 
+// Powers of ten, with 2 and 5 between them where there would be few; the first and the last hold
+// the values between them.
 std::vector<PlotTick> log_ticks(double low, double high) {
-  std::vector<PlotTick> ticks;
+  const bool few = std::log10(high / low) < 2.2;
+  std::vector<double> at;
   for (double p = std::floor(std::log10(low)); p <= std::ceil(std::log10(high)); ++p) {
-    ticks.push_back({std::pow(10, p), number_text(std::pow(10, p))});
+    for (const double m : {1.0, 2.0, 5.0}) {
+      if (m == 1 || few) at.push_back(m * std::pow(10, p));
+    }
   }
+  while (at.size() > 2 && at[1] <= low) at.erase(at.begin());
+  while (at.size() > 2 && at[at.size() - 2] >= high) at.pop_back();
+  std::vector<PlotTick> ticks;
+  for (const double v : at) ticks.push_back({v, number_text(v)});
   return ticks;
 }
 
@@ -86,6 +97,14 @@ Scale fit(PlotAxis& axis, std::vector<double> values) {
   return s;
 }
 
+// A power of two of bytes without decimals.
+std::string power_of_two_text(double bytes) {
+  const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  for (; bytes >= 1024 && unit < 4; ++unit) bytes /= 1024;
+  return format("{:g} {}", bytes, units[unit]);
+}
+
 std::string text_at(double x, double y, const char* anchor, const char* css,
                     std::string_view text) {
   return format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" class=\"{}\">{}</text>\n", x, y,
@@ -114,6 +133,20 @@ std::string axes(const Plot& plot, const PlotAxis& x_axis, const PlotAxis& y_axi
   return out;
 }
 
+int css_colour(int colour) { return (colour - 1) % kPlotColours + 1; }
+
+std::string series_band(const PlotSeries& s, const Scale& x, const Scale& y) {
+  std::string above, below;
+  for (const PlotRange& r : s.band) {
+    if (!std::isfinite(r.x) || !std::isfinite(r.low) || !std::isfinite(r.high)) continue;
+    if ((x.log && r.x <= 0) || (y.log && r.low <= 0)) continue;
+    above += format("{}{:.1f} {:.1f}", above.empty() ? "M" : " L", x(r.x), y(r.high));
+    below = format(" L{:.1f} {:.1f}", x(r.x), y(r.low)) + below;
+  }
+  if (above.empty()) return "";
+  return format("<path d=\"{}{} Z\" class=\"band s{}\"/>\n", above, below, css_colour(s.colour));
+}
+
 std::string series_path(const PlotSeries& s, const Scale& x, const Scale& y) {
   std::string path, marks;
   for (size_t i = 0; i < s.points.size(); ++i) {
@@ -126,11 +159,9 @@ std::string series_path(const PlotSeries& s, const Scale& x, const Scale& y) {
     const std::string note =
         i < s.notes.size() ? format("<title>{}</title>", markup_text(s.notes[i])) : "";
     marks += format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" class=\"mark s{}\">{}</circle>\n",
-                    x(px), y(py), s.colour, note);
+                    x(px), y(py), css_colour(s.colour), note);
   }
-  return format("<path d=\"{}\" class=\"line s{}{}\"/>\n", path, s.colour,
-                s.faint ? " faint" : "") +
-         marks;
+  return format("<path d=\"{}\" class=\"{}\"/>\n", path, line_class(s)) + marks;
 }
 
 // In one row above the plot, right-aligned, where the y axis's label does not reach.
@@ -142,8 +173,8 @@ std::string legend(const Plot& plot, const Scale& x) {
   double at = x.to - width + 12;
   std::string out;
   for (const PlotSeries& s : plot.series) {
-    out += format("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"10\" y2=\"10\" class=\"line s{}{}\"/>\n",
-                  at, at + kLegendSwatch, s.colour, s.faint ? " faint" : "");
+    out += format("<line x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"10\" y2=\"10\" class=\"{}\"/>\n", at,
+                  at + kLegendSwatch, line_class(s));
     out += text_at(at + kLegendSwatch + 6, 14, "start", "label", s.label);
     at += kLegendSwatch + 8 + kCharWidth * static_cast<double>(s.label.size()) + 12;
   }
@@ -158,6 +189,10 @@ std::string svg_plot(const Plot& plot) {
     for (const auto& [px, py] : s.points) {
       xs.push_back(px);
       ys.push_back(py);
+    }
+    for (const PlotRange& r : s.band) {
+      ys.push_back(r.low);
+      ys.push_back(r.high);
     }
   }
   for (const PlotLevel& l : plot.levels) ys.push_back(l.y);
@@ -177,9 +212,33 @@ std::string svg_plot(const Plot& plot) {
                x.from, x.to, y(l.y), y(l.y));
     out += text_at(x.to, y(l.y) - 5, "end", "tick", l.label);
   }
+  for (const PlotSeries& s : plot.series) out += series_band(s, x, y);
   for (const PlotSeries& s : plot.series) out += series_path(s, x, y);
-  if (plot.series.size() > 1) out += legend(plot, x);
+  if (plot.legend && plot.series.size() > 1) out += legend(plot, x);
   return out + "</svg>\n";
+}
+
+std::string line_class(const PlotSeries& s) {
+  return format("line s{}{}{}", css_colour(s.colour), s.faint ? " faint" : "",
+                s.colour > kPlotColours ? " dash" : "");
+}
+
+std::vector<PlotTick> byte_ticks(double low, double high) {
+  std::vector<PlotTick> ticks;
+  if (!(low > 0) || !(high >= low)) return ticks;
+  double at = std::pow(4, std::floor(std::log2(low) / 2));
+  ticks.push_back({at, power_of_two_text(at)});
+  while (at < high) {
+    at *= 4;
+    ticks.push_back({at, power_of_two_text(at)});
+  }
+  return ticks;
+}
+
+std::vector<PlotTick> length_ticks(std::span<const int64_t> lengths) {
+  std::vector<PlotTick> ticks;
+  for (const int64_t n : lengths) ticks.push_back({static_cast<double>(n), context_text(n)});
+  return ticks;
 }
 
 std::string markup_text(std::string_view text) {

@@ -1,4 +1,5 @@
 #include "braid/bench/harness.h"
+#include "braid/cli/bench_stack.h"
 #include "braid/cli/command.h"
 
 namespace braid {
@@ -9,7 +10,7 @@ std::function<int()> setup_bench(CLI::App& app) {
     BenchOptions options;
   };
   auto f = std::make_shared<Flags>();
-  app.add_option("suite", f->suites, "kernels, train or decode (default: all)");
+  app.add_option("suite", f->suites, "kernels, train, decode or infer (default: all)");
   app.add_flag("--json", f->options.json,
                "One JSON object a line: name, shape, ms, gflops or gbs, limit, share");
   app.add_option("--filter", f->options.filter, "Only benchmarks whose name contains this");
@@ -19,8 +20,14 @@ std::function<int()> setup_bench(CLI::App& app) {
   app.add_option("-t,--threads", f->options.threads, "Threads (0 = all cores)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024));
-  app.footer("Example: braid bench kernels --filter recurrence/kda");
-  return [f] { return run_bench(f->suites, f->options); };
+  CLI::App* stack =
+      app.add_subcommand("stack", "Cost of stack expressions against length, and where they cross");
+  const std::function<int()> stacks = setup_bench_stack(*stack);
+  app.footer(
+      "Example: braid bench kernels --filter recurrence/kda\n"
+      "Example: braid bench stack \"8 x (gdn, swiglu)\" \"8 x (gqa, swiglu)\" --html costs.html");
+  return
+      [f, stack, stacks] { return stack->parsed() ? stacks() : run_bench(f->suites, f->options); };
 }
 
 }  // namespace braid
