@@ -124,5 +124,14 @@ TEST_CASE("Bamba has 9.78, Granite 4.0 H Tiny 6.94 billion parameters") {
   CHECK(granite.kv_bytes() == 4 * 2 * 4 * 128 * 2);
 }
 
+TEST_CASE("Phi-4-mini-flash has 3.85 billion parameters and one layer of keys and values") {
+  const Published phi("phi4_mini_flash");
+  CHECK(phi.parameters() == doctest::Approx(3.85e9).epsilon(0.005));
+  CHECK(phi.kv_bytes() == 2 * 20 * 64 * 2);
+  CHECK(phi.count("mamba") == 9);
+  CHECK(phi.count("diff") == 16);
+  CHECK(phi.count("gmu") == 7);
+}
+
 }  // namespace
 }  // namespace braid::testing

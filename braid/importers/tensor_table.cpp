@@ -164,7 +164,8 @@ void add_whole(Builder& b, const TensorRow& row, const std::string& name, Tensor
 TensorMap::Use use_of(Builder& b, std::span<const TensorRow> table, const Parameter& p) {
   const Place place = place_of(p.name, b.names.slots);
   for (const TensorRow& row : table) {
-    const std::optional<std::string> star = fit(place.path, row.parameter);
+    std::optional<std::string> star = fit(place.path, row.parameter);
+    if (!star) star = fit(p.name, row.parameter);
     if (!star) continue;
     TensorMap::Use use;
     use.parameter = p.name;

@@ -49,8 +49,9 @@ Transform expert_pairs();  // "experts.{e}.gate_proj.weight" and "experts.{e}.up
 // `parameter` and `tensor` may hold {i} (the family's layer), {e} (an expert) and one '*' that
 // stands for the same text in both. In parameters "mixer." and "channel." are the two slots of
 // layer {i}: layers.2i. and layers.2i+1.; where a layer is one slot (TensorNames::slots) it is
-// "mixer.". Such a row's tensor stands below "{P}layers.{i}." unless it begins with '{'. {P} is the
-// checkpoint's prefix ("model."), {H} the head's.
+// "mixer."; a row of one layer alone names its parameter in full, "layers.6.gqa.q_proj.weight", and
+// stands before the rows of all. Such a row's tensor stands below "{P}layers.{i}." unless it begins
+// with '{'. {P} is the checkpoint's prefix ("model."), {H} the head's.
 struct TensorRow {
   std::string parameter;
   std::string tensor;
