@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "braid/kernels/attention/backward.h"
+#include "braid/kernels/attention/decays.h"
 #include "braid/kernels/attention/decode.h"
 #include "braid/kernels/attention/forward.h"
 #include "braid/kernels/attention/kv_convert.h"
@@ -77,10 +78,10 @@ struct PackedKv {
 };
 
 PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, const Tensor& v,
-              std::span<const int64_t> seq_starts) {
+              std::span<const int64_t> seq_starts, const Tensor& log_forget) {
   const Rows rk = rows_of(k), rv = rows_of(v);
   const TileList list(seq_starts, kKvTile);
-  const KvLayout layout{KvType::kF32, c.head_dim, c.values(), 1};
+  const KvLayout layout{KvType::kF32, c.head_dim, c.values(), 1, c.forgets ? c.heads : 0};
   const int64_t bytes = layout.page(c.kv_heads);
   PackedKv packed{Tensor::empty(ctx, {list.count(), bytes / 4}), {}, {}};
   std::byte* memory = packed.memory.data<std::byte>();
@@ -93,6 +94,17 @@ PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, con
       const KvRows rows{k.data() + row * rk.stride, rk.stride, v.data() + row * rv.stride,
                         rv.stride};
       pack_kv_rows(layout, c.kv_heads, rows, 0, 0, t.rows, tile);
+    }
+  });
+  // The sums of one head run through its sequence.
+  const int64_t sums = c.forgets ? sequences(seq_starts) * c.heads : 0;
+  parallel_for(ctx, sums, 1, [&](int64_t begin, int64_t) {
+    const int64_t s = begin / c.heads, head = begin % c.heads, ld = rows_of(log_forget).stride;
+    double sum = 0;
+    for (int64_t i = list.first(s), row = seq_starts[s]; row < seq_starts[s + 1]; ++i) {
+      auto* to = reinterpret_cast<double*>(memory + i * bytes + layout.decays(0, head));
+      sum = cumulate_decays(log_forget.data() + row * ld + head, ld, list[i].rows, sum, to);
+      row += list[i].rows;
     }
   });
   for (int64_t i = 0; i < list.count(); ++i) packed.pages.push_back(memory + i * bytes);
@@ -188,9 +200,12 @@ void sum_rows(const float* from, int64_t count, int64_t d, float* to) {
   }
 }
 
-AttentionConfig with_sinks(AttentionConfig c, const Parameter* sinks) {
+// The config with what depends on the operands.
+AttentionConfig with_operands(AttentionConfig c, const Parameter* sinks, bool forgets) {
   BRAID_CHECK(sinks == nullptr || sinks->value.count() == c.heads);
+  BRAID_CHECK(!forgets || (sinks == nullptr && c.softcap == 0));
   c.sinks = sinks == nullptr ? nullptr : sinks->value.data();
+  c.forgets = forgets;
   return c;
 }
 
@@ -234,18 +249,19 @@ double attention_flops(const AttentionConfig& c, int64_t past, int64_t tokens) {
 
 Tensor attention(const Context& ctx, const AttentionConfig& config, const Tensor& q,
                  const Tensor& k, const Tensor& v, std::span<const int64_t> seq_starts,
-                 Parameter* sinks) {
-  const AttentionConfig c = with_sinks(config, sinks);
+                 Parameter* sinks, const Tensor& log_forget) {
+  const AttentionConfig c = with_operands(config, sinks, log_forget.defined());
   const Heads heads = heads_of(q, c.heads, c.head_dim);
   check(c, heads.tokens, seq_starts);
   BRAID_CHECK(k.rank() == 3 && k.size(0) == heads.tokens && k.size(1) == c.kv_heads &&
               k.size(2) == c.head_dim);
   BRAID_CHECK(v.shape() == (Shape{heads.tokens, c.kv_heads, c.values()}));
-  Tape* tape = recording(ctx, {&q, &k, &v}, sinks != nullptr && sinks->grad.defined());
+  BRAID_CHECK(!c.forgets || log_forget.shape() == (Shape{heads.tokens, c.heads}));
+  Tape* tape = recording(ctx, {&q, &k, &v, &log_forget}, sinks != nullptr && sinks->grad.defined());
   Tensor out = Tensor::empty(ctx, {heads.tokens, c.heads, c.values()});
   Tensor lse = tape != nullptr ? Tensor::empty(ctx, {c.heads, heads.tokens}) : Tensor();
   {
-    const PackedKv kv = pack(ctx, c, k, v, seq_starts);
+    const PackedKv kv = pack(ctx, c, k, v, seq_starts, log_forget);
     forward_tiles(ctx, c, heads, seq_starts, kv.views, false, out.data(),
                   tape != nullptr ? lse.data() : nullptr);
   }
@@ -254,13 +270,14 @@ Tensor attention(const Context& ctx, const AttentionConfig& config, const Tensor
   }
   if (tape != nullptr) {
     std::vector<int64_t> starts(seq_starts.begin(), seq_starts.end());
-    tape->record(out, [c, q, k, v, out, lse, sinks, starts = std::move(starts)](
+    tape->record(out, [c, q, k, v, out, lse, sinks, log_forget, starts = std::move(starts)](
                           Tape& t, const Tensor& d_out) {
       AttentionGrads g =
-          attention_backward(t.context(), c, q, k, v, out, lse, d_out, starts, sinks);
+          attention_backward(t.context(), c, q, k, v, out, lse, d_out, starts, sinks, log_forget);
       t.add(q, g.q);
       t.add(k, g.k);
       t.add(v, g.v);
+      if (log_forget.defined()) t.add(log_forget, g.log_forget);
     });
   }
   return out;
@@ -269,7 +286,8 @@ Tensor attention(const Context& ctx, const AttentionConfig& config, const Tensor
 Tensor attention_cached(const Context& ctx, const AttentionConfig& config, const Tensor& q,
                         std::span<const int64_t> seq_starts, std::span<const KvView> past,
                         const Parameter* sinks) {
-  const AttentionConfig c = with_sinks(config, sinks);
+  const bool forgets = !past.empty() && past[0].layout.decay_heads > 0;
+  const AttentionConfig c = with_operands(config, sinks, forgets);
   const Heads heads = heads_of(q, c.heads, c.head_dim);
   check(c, heads.tokens, seq_starts);
   BRAID_CHECK(static_cast<int64_t>(past.size()) == sequences(seq_starts));
@@ -278,7 +296,7 @@ Tensor attention_cached(const Context& ctx, const AttentionConfig& config, const
   bool longer = false;
   for (int64_t s = 0; s < sequences(seq_starts); ++s) {
     const int64_t tokens = seq_starts[s + 1] - seq_starts[s];
-    BRAID_CHECK(past[s].length >= tokens);
+    BRAID_CHECK(past[s].length >= tokens && past[s].layout.decay_heads == (forgets ? c.heads : 0));
     longer = longer || tokens > kStepTokens;
     ctx.count_product(attention_flops(c, past[s].length - tokens, tokens));
   }
@@ -290,16 +308,19 @@ Tensor attention_cached(const Context& ctx, const AttentionConfig& config, const
 AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& config,
                                   const Tensor& q, const Tensor& k, const Tensor& v,
                                   const Tensor& out, const Tensor& lse, const Tensor& d_out,
-                                  std::span<const int64_t> seq_starts, Parameter* sinks) {
-  const AttentionConfig c = with_sinks(config, sinks);
+                                  std::span<const int64_t> seq_starts, Parameter* sinks,
+                                  const Tensor& log_forget) {
+  const AttentionConfig c = with_operands(config, sinks, log_forget.defined());
   const Heads heads = heads_of(q, c.heads, c.head_dim);
   const int64_t d = c.head_dim, dv = c.values(), tokens = heads.tokens;
   const bool grouped = c.group() > 1;
   AttentionGrads g{Tensor::empty(ctx, q.shape()), Tensor::empty(ctx, k.shape()),
-                   Tensor::empty(ctx, v.shape())};
+                   Tensor::empty(ctx, v.shape()),
+                   c.forgets ? Tensor::empty(ctx, log_forget.shape()) : Tensor()};
   // One share of dk and dv per query head, summed over the group afterwards.
   Tensor d_k = grouped ? Tensor::empty(ctx, {tokens, c.heads, d}) : g.k;
   Tensor d_v = grouped ? Tensor::empty(ctx, {tokens, c.heads, dv}) : g.v;
+  const Tensor gates = c.forgets ? packed(ctx, log_forget) : Tensor();
   Tensor d_sinks;
   if (sinks != nullptr) d_sinks = Tensor::empty(ctx, {sequences(seq_starts), c.heads});
   int64_t longest = 0;
@@ -334,7 +355,10 @@ AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& con
                             d_v.data() + at_v,
                             c.heads * dv,
                             sinks == nullptr ? 0 : c.sinks[head],
-                            sinks == nullptr ? nullptr : d_sinks.data() + begin};
+                            sinks == nullptr ? nullptr : d_sinks.data() + begin,
+                            c.forgets ? gates.data() + row * c.heads + head : nullptr,
+                            c.forgets ? g.log_forget.data() + row * c.heads + head : nullptr,
+                            c.heads};
       attention_backward_head(c, seq_starts[s + 1] - row, h, lease.data());
     });
   }

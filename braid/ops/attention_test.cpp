@@ -394,6 +394,91 @@ TEST_CASE("what is not finite does not read back as a number from a q8 cache") {
   }
 }
 
+// The same with forget gates: the difference to `reference` is in the scores and in one gradient.
+struct ForgetReference {
+  std::vector<double> out, dq, dk, dv, dlog;
+};
+
+ForgetReference forget_reference(const AttentionConfig& c, const Tensor& q, const Tensor& k,
+                                 const Tensor& v, const Tensor& log_f, const Tensor& up,
+                                 const std::vector<int64_t>& starts) {
+  const int64_t d = c.head_dim, nq = c.heads * d, nk = c.kv_heads * d;
+  const auto zeros = [](const Tensor& t) {
+    return std::vector<double>(static_cast<size_t>(t.count()));
+  };
+  ForgetReference r{zeros(q), zeros(q), zeros(k), zeros(v), zeros(log_f)};
+  for (size_t s = 0; s + 1 < starts.size(); ++s) {
+    for (int64_t t = starts[s]; t < starts[s + 1]; ++t) {
+      const int64_t first = c.window > 0 ? std::max(starts[s], t - c.window + 1) : starts[s];
+      for (int64_t h = 0; h < c.heads; ++h) {
+        const int64_t at = t * nq + h * d, kv = h / c.group() * d;
+        std::vector<double> p, dp;
+        double between = 0, most = -HUGE_VAL, total = 0, mean = 0;
+        for (int64_t j = t; j >= first; --j) {
+          double score = 0, g = 0;
+          for (int64_t i = 0; i < d; ++i) {
+            score += double{q.data()[at + i]} * k.data()[j * nk + kv + i];
+            g += double{up.data()[at + i]} * v.data()[j * nk + kv + i];
+          }
+          p.push_back(score * c.scale + between);
+          dp.push_back(g);
+          most = std::max(most, p.back());
+          between += log_f.data()[j * c.heads + h];
+        }
+        for (double& x : p) total += x = std::exp(x - most);
+        for (size_t n = 0; n < p.size(); ++n) mean += (p[n] /= total) * dp[n];
+        for (int64_t j = t; j >= first; --j) {
+          const double x = p[static_cast<size_t>(t - j)],
+                       ds = x * (dp[static_cast<size_t>(t - j)] - mean);
+          for (int64_t i = 0; i < d; ++i) {
+            r.out[at + i] += x * v.data()[j * nk + kv + i];
+            r.dv[j * nk + kv + i] += x * up.data()[at + i];
+            r.dq[at + i] += ds * c.scale * k.data()[j * nk + kv + i];
+            r.dk[j * nk + kv + i] += ds * c.scale * q.data()[at + i];
+          }
+          for (int64_t n = j + 1; n <= t; ++n) r.dlog[n * c.heads + h] += ds;
+        }
+      }
+    }
+  }
+  return r;
+}
+
+TEST_CASE("forget gates: weak, strong, and a long past that is forgotten altogether") {
+  struct Gates {
+    double rate;   // of -log f
+    bool settles;  // gates of the second half are 1
+  };
+  for (const Gates& gates : {Gates{0.02, false}, Gates{3, false}, Gates{1e4, true}}) {
+    for (const int64_t window : {0, 70}) {
+      CAPTURE(gates.rate);
+      CAPTURE(window);
+      const AttentionConfig c{4, 2, 24, 0.2f, window};
+      const std::vector<int64_t> starts{0, 1, 300, 365};
+      Context ctx;
+      Tape tape;
+      Tensor q = random(ctx, {365, 4, 24}, 1), k = random(ctx, {365, 2, 24}, 2),
+             v = random(ctx, {365, 2, 24}, 3), log_f = random(ctx, {365, 4}, 5);
+      const Tensor up = random(ctx, q.shape(), 4);
+      for (int64_t i = 0; i < log_f.count(); ++i) {
+        const bool open = gates.settles && i / 4 > 150;
+        log_f.data()[i] = open ? 0 : static_cast<float>(-gates.rate * std::abs(log_f.data()[i]));
+      }
+      for (Tensor* t : {&q, &k, &v, &log_f}) tape.watch(*t);
+      Context train = ctx;
+      train.tape = &tape;
+      const Tensor y = attention(train, c, q, k, v, starts, nullptr, log_f);
+      const ForgetReference r = forget_reference(c, q, k, v, log_f, up, starts);
+      CHECK(distance(y, r.out) < kForward);
+      tape.backward(ctx, y, up);
+      CHECK(distance(tape.grad(q), r.dq) < kGradient);
+      CHECK(distance(tape.grad(k), r.dk) < kGradient);
+      CHECK(distance(tape.grad(v), r.dv) < kGradient);
+      CHECK(distance(tape.grad(log_f), r.dlog) < kGradient);
+    }
+  }
+}
+
 TEST_CASE("queries may be a slice of a fused projection") {
   Context ctx;
   const AttentionConfig c{2, 1, 8, 0.3f, 0};

@@ -5,6 +5,7 @@
 
 #include "braid/base/format.h"
 #include "braid/core/parallel.h"
+#include "braid/kernels/attention/decays.h"
 #include "braid/kernels/attention/kv_convert.h"
 #include "braid/state/kv_rows.h"
 #include "braid/state/state_copy.h"
@@ -17,11 +18,11 @@ constexpr int64_t kGrowingTilesPerPage = 4;
 }  // namespace
 
 KvState::KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window,
-                 int64_t chunk, int64_t tiles_per_page, KvType type)
+                 int64_t chunk, int64_t tiles_per_page, KvType type, int64_t decay_heads)
     : kv_heads_(kv_heads),
       window_(window),
       chunk_(chunk),
-      layout_{type, head_dim, head_dim, tiles_per_page},
+      layout_{type, head_dim, head_dim, tiles_per_page, decay_heads},
       pages_(ctx.arena, tiles_per_page * kKvTile, layout_.page(kv_heads)) {
   BRAID_CHECK(kv_heads > 0 && head_dim > 0 && window >= 0 && chunk >= 0);
 }
@@ -31,7 +32,8 @@ int64_t KvState::first_seen() const {
 }
 
 void KvState::append(const Context& ctx, const float* k, int64_t ld_k, const float* v, int64_t ld_v,
-                     int64_t tokens) {
+                     int64_t tokens, const float* log_f, int64_t ld_f) {
+  BRAID_CHECK((log_f != nullptr) == (layout_.decay_heads > 0) || pages_.dry());
   if (tokens == 0) return;
   const int64_t begin = length_, first = begin / kKvTile, end = begin + tokens;
   pages_.own(begin, end);
@@ -48,22 +50,44 @@ void KvState::append(const Context& ctx, const float* k, int64_t ld_k, const flo
   } else if (!pages_.dry()) {
     pack(0, count);  // a decode step: waking threads would cost more
   }
+  if (layout_.decay_heads > 0) append_decays(ctx, log_f, ld_f, tokens);
   length_ = end;
+}
+
+double* KvState::decays(int64_t position, int64_t head) const {
+  std::byte* run = pages_.at(position) + layout_.decays(position / kKvTile, head);
+  return reinterpret_cast<double*>(run) + position % kKvTile;
+}
+
+void KvState::append_decays(const Context& ctx, const float* log_f, int64_t ld, int64_t tokens) {
+  // Before the first page there is nothing that a later token could still see.
+  const bool follows = length_ > 0 && (length_ - 1) / pages_.page_tokens() >= pages_.first();
+  parallel_for(ctx, layout_.decay_heads, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t head = begin; head < end; ++head) {
+      double sum = follows ? *decays(length_ - 1, head) : 0;
+      for (int64_t t = 0; t < tokens;) {
+        const int64_t some = std::min(tokens - t, kKvTile - (length_ + t) % kKvTile);
+        sum = cumulate_decays(log_f + t * ld + head, ld, some, sum, decays(length_ + t, head));
+        t += some;
+      }
+    }
+  });
 }
 
 void KvState::restore(const LayerState& other) {
   const auto* from = dynamic_cast<const KvState*>(&other);
   BRAID_CHECK(from != nullptr && from->kv_heads_ == kv_heads_ && from->layout_.d == layout_.d &&
               from->layout_.type == layout_.type && from->window_ == window_ &&
-              from->chunk_ == chunk_ && from->layout_.tiles_per_page == layout_.tiles_per_page);
+              from->chunk_ == chunk_ && from->layout_.tiles_per_page == layout_.tiles_per_page &&
+              from->layout_.decay_heads == layout_.decay_heads);
   pages_ = from->pages_;
   length_ = from->length_;
 }
 
-// Keys and values as they are stored, position by position: [rows, kv_heads, d], and in q8 their
-// scales [rows, kv_heads].
+// Keys and values as they are stored, position by position: [rows, kv_heads, d], in q8 their scales
+// [rows, kv_heads], and with forget gates their sums as two floats each, [rows, decay_heads, 2].
 struct KvState::Rows {
-  Tensor k, v, k_scales, v_scales;
+  Tensor k, v, k_scales, v_scales, decays;
 
   static Shape shape(const KvState& s, int64_t rows) { return {rows, s.kv_heads_, s.layout_.d}; }
 
@@ -74,6 +98,16 @@ struct KvState::Rows {
     for (int64_t p = 0; p < k.size(0); ++p) {
       const int64_t position = first + p, tile = position / kKvTile, row = position % kKvTile;
       std::byte* page = s.pages_.at(position);
+      for (int64_t h = 0; h < l.decay_heads; ++h) {
+        double& sum = *s.decays(position, h);
+        float* pair = decays.data() + (p * l.decay_heads + h) * 2;
+        if (out) {
+          pair[0] = static_cast<float>(sum);
+          pair[1] = static_cast<float>(sum - pair[0]);
+        } else {
+          sum = static_cast<double>(pair[0]) + pair[1];
+        }
+      }
       for (int64_t h = 0; h < s.kv_heads_; ++h) {
         std::byte *keys = page + l.keys(tile, h), *values = page + l.values(tile, h);
         const int64_t at = p * s.kv_heads_ + h;
@@ -104,11 +138,13 @@ void KvState::save(StateWriter& out, std::string_view prefix) const {
     r.k_scales = Tensor::empty(ctx, {rows, kv_heads_});
     r.v_scales = Tensor::empty(ctx, {rows, kv_heads_});
   }
+  if (layout_.decay_heads > 0) r.decays = Tensor::empty(ctx, {rows, layout_.decay_heads, 2});
   if (!pages_.dry()) r.exchange(*this, first, true);
   out.integer(state_name(prefix, "length"), length_);
   out.integer(state_name(prefix, "type"), static_cast<int64_t>(layout_.type));
   out.tensor(state_name(prefix, "k"), r.k);
   out.tensor(state_name(prefix, "v"), r.v);
+  if (r.decays.defined()) out.tensor(state_name(prefix, "decays"), r.decays);
   if (layout_.type != KvType::kQ8) return;
   out.tensor(state_name(prefix, "k_scales"), r.k_scales);
   out.tensor(state_name(prefix, "v_scales"), r.v_scales);
@@ -123,6 +159,8 @@ void KvState::load(StateReader& in, std::string_view prefix) {
   Rows r;
   r.k = in.tensor(state_name(prefix, "k"), shape, type);
   r.v = in.tensor(state_name(prefix, "v"), shape, type);
+  if (layout_.decay_heads > 0)
+    r.decays = in.tensor(state_name(prefix, "decays"), {rows, layout_.decay_heads, 2});
   if (layout_.type == KvType::kQ8) {
     r.k_scales = in.tensor(state_name(prefix, "k_scales"), {rows, kv_heads_});
     r.v_scales = in.tensor(state_name(prefix, "v_scales"), {rows, kv_heads_});
@@ -138,26 +176,29 @@ void KvState::reset() {
   length_ = 0;
 }
 
-GrowingKv::GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, KvType type)
-    : KvState(ctx, kv_heads, head_dim, 0, 0, kGrowingTilesPerPage, type) {}
+GrowingKv::GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, KvType type,
+                     int64_t decay_heads)
+    : KvState(ctx, kv_heads, head_dim, 0, 0, kGrowingTilesPerPage, type, decay_heads) {}
 
-size_t GrowingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens, KvType type) {
+size_t GrowingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens, KvType type,
+                           int64_t decay_heads) {
   const int64_t pages = (kv_tiles(tokens) + kGrowingTilesPerPage - 1) / kGrowingTilesPerPage;
-  const KvLayout layout{type, head_dim, head_dim, kGrowingTilesPerPage};
+  const KvLayout layout{type, head_dim, head_dim, kGrowingTilesPerPage, decay_heads};
   return static_cast<size_t>(pages * layout.page(kv_heads));
 }
 
 RingKv::RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window,
-               int64_t chunk, KvType type)
-    : KvState(ctx, kv_heads, head_dim, window, chunk, 1, type) {
+               int64_t chunk, KvType type, int64_t decay_heads)
+    : KvState(ctx, kv_heads, head_dim, window, chunk, 1, type, decay_heads) {
   BRAID_CHECK(window > 0 || chunk > 0);
 }
 
 size_t RingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
-                        int64_t tokens, KvType type) {
+                        int64_t tokens, KvType type, int64_t decay_heads) {
   const int64_t first = AttentionConfig::first_key_seen(window, chunk, tokens);
   const int64_t tiles = kv_tiles(tokens) - std::min(first / kKvTile, kv_tiles(tokens));
-  return static_cast<size_t>(tiles * KvLayout{type, head_dim, head_dim, 1}.page(kv_heads));
+  return static_cast<size_t>(tiles *
+                             KvLayout{type, head_dim, head_dim, 1, decay_heads}.page(kv_heads));
 }
 
 }  // namespace braid

@@ -1,5 +1,6 @@
 #pragma once
-// Keys and values of softmax attention, in pages of fixed absolute positions that snapshots share
+// Keys and values of softmax attention, and the sums of its forget gates where it has them
+// (kernels/attention/decays.h), in pages of fixed absolute positions that snapshots share
 // copy-on-write.
 
 #include <memory>
@@ -15,9 +16,10 @@ namespace braid {
 // no later token sees.
 class KvState : public LayerState {
  public:
-  // Tokens [tokens, kv_heads, d] with row strides ld_k and ld_v, as the next positions.
+  // Tokens [tokens, kv_heads, d] with row strides ld_k and ld_v, as the next positions; with forget
+  // gates the logarithms of theirs, [tokens, decay_heads] with row stride ld_f.
   void append(const Context& ctx, const float* k, int64_t ld_k, const float* v, int64_t ld_v,
-              int64_t tokens);
+              int64_t tokens, const float* log_f = nullptr, int64_t ld_f = 0);
   // Valid until the state changes.
   KvView view() const { return {pages_.data(), pages_.first(), length_, layout_}; }
   void forget() { pages_.drop_before(first_seen()); }
@@ -33,10 +35,13 @@ class KvState : public LayerState {
 
  protected:
   KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
-          int64_t tiles_per_page, KvType type);
+          int64_t tiles_per_page, KvType type, int64_t decay_heads);
 
  private:
   struct Rows;
+  // The sums at the next positions, which follow those of the last one.
+  void append_decays(const Context& ctx, const float* log_f, int64_t ld, int64_t tokens);
+  double* decays(int64_t position, int64_t head) const;
   // First position that the next token will see.
   int64_t first_seen() const;
 
@@ -49,9 +54,10 @@ class KvState : public LayerState {
 // Everything since the start, in pages of 256 positions.
 class GrowingKv final : public KvState {
  public:
-  GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, KvType type = KvType::kF32);
+  GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, KvType type = KvType::kF32,
+            int64_t decay_heads = 0);
   static size_t bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens,
-                         KvType type = KvType::kF32);
+                         KvType type = KvType::kF32, int64_t decay_heads = 0);
   std::string_view kind() const override { return "kv"; }
   std::unique_ptr<LayerState> snapshot() const override {
     return std::make_unique<GrowingKv>(*this);
@@ -63,9 +69,9 @@ class GrowingKv final : public KvState {
 class RingKv final : public KvState {
  public:
   RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk = 0,
-         KvType type = KvType::kF32);
+         KvType type = KvType::kF32, int64_t decay_heads = 0);
   static size_t bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
-                         int64_t tokens, KvType type = KvType::kF32);
+                         int64_t tokens, KvType type = KvType::kF32, int64_t decay_heads = 0);
   std::string_view kind() const override { return "ring"; }
   std::unique_ptr<LayerState> snapshot() const override { return std::make_unique<RingKv>(*this); }
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "braid/kernels/attention/decays.h"
 #include "braid/kernels/attention/pack.h"
 #include "braid/kernels/attention/softmax.h"
 #include "braid/kernels/gemm/small.h"
@@ -45,16 +46,19 @@ struct Buffers {
     slope = take(config.softcap > 0 ? kTile * kTile : 0);
     d_k = take(kTile * d);
     d_v = take(kTile * dv);
+    decays = reinterpret_cast<double*>(take(config.forgets ? 2 * tiles * kTile : 0));
+    d_decays = reinterpret_cast<double*>(take(config.forgets ? 2 * tiles * kTile : 0));
   }
   static int64_t floats(const AttentionConfig& config, int64_t tiles) {
     const int64_t d = config.head_dim, dv = config.values();
     return tiles * kTile * (5 * d + 3 * dv + 2) + (config.softcap > 0 ? 3 : 2) * kTile * kTile +
-           kTile * (d + dv);
+           kTile * (d + dv) + (config.forgets ? 4 * tiles * kTile : 0);
   }
   float *q, *qt, *k, *kt, *dqt;  // q and k as rows; qt, kt and the gradient of q as columns [d, 64]
   float *g, *gt, *v;             // d_out as rows and as columns, v as rows
   float *lse, *delta;
   float *scores, *d_p, *slope, *d_k, *d_v;
+  double *decays, *d_decays;  // sums of forget gates, and of dS over the queries of each key
 };
 
 void pack_tile(const AttentionConfig& config, const AttentionHead& h, int64_t tile, int64_t rows,
@@ -107,6 +111,10 @@ void attention_backward_head(const AttentionConfig& config, int64_t length, cons
   const SmallGemm to_d_v(kTile, dv, kTile, kTile, dv, dv, true);
   const SmallGemm to_columns(d, kTile, kTile, kTile, kTile, kTile, true);
   float* slope = config.softcap > 0 ? b.slope : nullptr;
+  if (config.forgets) {
+    std::fill(b.decays, b.decays + 2 * tiles * kTile, 0.0);
+    cumulate_decays(h.log_f, h.ld_f, length, 0, b.decays);
+  }
   for (int64_t j = 0; j < tiles; ++j) {
     const int64_t key = j * kTile;
     std::fill(b.d_k, b.d_k + kTile * (d + dv), 0.0f);
@@ -116,8 +124,11 @@ void attention_backward_head(const AttentionConfig& config, int64_t length, cons
       to_scores(b.k + key * d, b.qt + query * d, b.scores);
       to_d_p(b.v + key * dv, b.gt + query * dv, b.d_p);
       if (slope != nullptr) softcap_scores(b.scores, kTile * kTile, config.softcap * kLog2E, slope);
+      if (config.forgets)
+        add_decay_differences(b.decays + key, kTile, b.decays + query, -1.0f, b.scores);
       softmax_backward_tile(config, key, query, b.lse + query, b.delta + query, slope, b.scores,
                             b.d_p);
+      if (config.forgets) add_row_sums(b.d_p, b.d_decays + key);
       to_d_v(b.scores, b.g + query * dv, b.d_v);
       to_d_k(b.d_p, b.q + query * d, b.d_k);
       to_columns(b.kt + key * d, b.d_p, b.dqt + query * d);
@@ -133,6 +144,7 @@ void attention_backward_head(const AttentionConfig& config, int64_t length, cons
     unpack_columns(b.dqt + i * kTile * d, rows_of(i), d, config.scale, h.d_q + i * kTile * h.ld_dq,
                    h.ld_dq);
   }
+  if (config.forgets) decay_gradient(b.d_decays, length, h.d_log_f, h.ld_f);
   if (h.d_sink != nullptr) *h.d_sink = sink_gradient(b.lse, b.delta, length, h.sink);
 }
 

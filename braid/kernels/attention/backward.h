@@ -32,6 +32,11 @@ struct AttentionHead {
   int64_t ld_dv;
   float sink;  // this head's, and where its gradient goes; null: no sink
   float* d_sink;
+  // Logarithms of the forget gates and their gradient, both with stride ld_f; null: none. With them
+  // there are neither sinks nor a soft cap.
+  const float* log_f;
+  float* d_log_f;
+  int64_t ld_f;
 };
 
 // Writes d_q, d_k, d_v and d_sink of a sequence that starts at position 0.

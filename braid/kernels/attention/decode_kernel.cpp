@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "braid/base/error.h"
+#include "braid/kernels/attention/decays.h"
 #include "braid/kernels/attention/decode.h"
 #include "braid/kernels/attention/decode_q8.h"
 #include "braid/kernels/attention/softmax.h"
@@ -188,6 +189,11 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
   for (int64_t h = 0; h < group; ++h) {
     float* s = scores + h * kDecodeBlock;
     if (config.softcap > 0) softcap_scores(s + from, to - from, config.softcap * kLog2E, nullptr);
+    for (int64_t t = first_tile; kv.layout.decay_heads > 0 && t < end_tile; ++t) {
+      const int64_t head = kv_head * group + h;
+      const double* own = kv.decays(position / kKvTile, head) + position % kKvTile;
+      add_decay_differences(own, 1, kv.decays(base + t, head), 1.0f, s + t * kKvTile);
+    }
     std::fill(s + from, s + lo, -std::numeric_limits<float>::infinity());
     std::fill(s + hi, s + to, -std::numeric_limits<float>::infinity());
     softmax(s + from, to - from, partials + h * stride + dv, partials + h * stride + dv + 1);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "braid/base/error.h"
+#include "braid/kernels/attention/decays.h"
 #include "braid/kernels/attention/kv_convert.h"
 #include "braid/kernels/attention/pack.h"
 #include "braid/kernels/attention/softmax.h"
@@ -75,6 +76,11 @@ void attention_piece(const AttentionConfig& config, int64_t head, const float* q
   const int64_t end = std::min(end_tile, last / kKvTile + 1);
   BRAID_DCHECK(begin >= kv.first_tile());
   const int64_t kv_head = head / config.group();
+  const bool forgets = kv.layout.decay_heads > 0;
+  double decays[kQueryTile];  // of the queries
+  for (int64_t r = 0; forgets && r < rows; ++r) {
+    decays[r] = kv.decays((position + r) / kKvTile, head)[(position + r) % kKvTile];
+  }
   for (int64_t from = begin; from < end;) {
     // A maximum and a rescale per 256 keys, aligned to absolute position.
     const int64_t to = std::min(end, (from / kTilesPerStep + 1) * kTilesPerStep);
@@ -84,6 +90,7 @@ void attention_piece(const AttentionConfig& config, int64_t head, const float* q
       if (!plain) unpack_keys(kv.layout, keys, unpacked);
       score(queries, plain ? reinterpret_cast<const float*>(keys) : unpacked, s);
       if (config.softcap > 0) softcap_scores(s, padded * kKvTile, config.softcap * kLog2E, nullptr);
+      if (forgets) add_decay_differences(decays, rows, kv.decays(t, head), 1.0f, s);
       mask_tile(config, position, rows, t * kKvTile, s);
     }
     online_softmax(scores, to - from, rows, max, sum, acc, dv);

@@ -11,6 +11,9 @@
 // In q8 a tile is its codes, then 64 scales, one per position. Four channels of a key lie together,
 // [d / 4, 64, 4] of code + 128, and four positions of a value, [16, dv, 4]: what an instruction
 // that sums four products of bytes takes. d is padded to a multiple of 4.
+//
+// Where attention forgets (decays.h), a page begins with the running sums of its positions, a run
+// of 64 per query head and tile.
 
 #include <algorithm>
 #include <cstddef>
@@ -29,19 +32,25 @@ struct KvLayout {
   KvType type = KvType::kF32;
   int64_t d = 0, dv = 0;
   int64_t tiles_per_page = 1;
+  int64_t decay_heads = 0;  // query heads with forget gates, 0 = none
 
+  int64_t decay_bytes() const { return decay_heads * tiles_per_page * kKvTile * 8; }
   int64_t padded_d() const { return type == KvType::kQ8 ? (d + 3) / 4 * 4 : d; }
   int64_t scale_bytes() const { return type == KvType::kQ8 ? kKvTile * 4 : 0; }
   int64_t key_tile() const { return kKvTile * padded_d() * kv_element_bytes(type) + scale_bytes(); }
   int64_t value_tile() const { return kKvTile * dv * kv_element_bytes(type) + scale_bytes(); }
   int64_t head() const { return tiles_per_page * (key_tile() + value_tile()); }
-  int64_t page(int64_t kv_heads) const { return kv_heads * head(); }
+  int64_t page(int64_t kv_heads) const { return decay_bytes() + kv_heads * head(); }
   // From the start of a page.
+  int64_t decays(int64_t tile, int64_t query_head) const {
+    return (query_head * tiles_per_page + tile % tiles_per_page) * kKvTile * 8;
+  }
   int64_t keys(int64_t tile, int64_t kv_head) const {
-    return kv_head * head() + tile % tiles_per_page * key_tile();
+    return decay_bytes() + kv_head * head() + tile % tiles_per_page * key_tile();
   }
   int64_t values(int64_t tile, int64_t kv_head) const {
-    return kv_head * head() + tiles_per_page * key_tile() + tile % tiles_per_page * value_tile();
+    return decay_bytes() + kv_head * head() + tiles_per_page * key_tile() +
+           tile % tiles_per_page * value_tile();
   }
   // Elements into a tile.
   int64_t key_at(int64_t row, int64_t channel) const {
@@ -68,6 +77,10 @@ struct KvView {
   const std::byte* values(int64_t tile, int64_t kv_head) const {
     return pages[tile / layout.tiles_per_page - first_page] + layout.values(tile, kv_head);
   }
+  const double* decays(int64_t tile, int64_t query_head) const {
+    return reinterpret_cast<const double*>(pages[tile / layout.tiles_per_page - first_page] +
+                                           layout.decays(tile, query_head));
+  }
 };
 
 struct AttentionConfig {
@@ -81,6 +94,7 @@ struct AttentionConfig {
   int64_t value_dim = 0;  // channels of a value and of a head's output; 0 = head_dim
   // [heads] scores that join the softmax's denominator alone, neither scaled nor capped; null: none
   const float* sinks = nullptr;
+  bool forgets = false;  // scores gain the forget gates between key and query (decays.h)
 
   int64_t group() const { return heads / kv_heads; }
   int64_t values() const { return value_dim > 0 ? value_dim : head_dim; }

@@ -11,30 +11,33 @@ namespace braid {
 std::unique_ptr<LayerState> KvShape::make_state(const Context& ctx,
                                                 const StateOptions& options) const {
   if (window > 0 || chunk > 0)
-    return std::make_unique<RingKv>(ctx, heads, head_dim, window, chunk, options.kv);
-  return std::make_unique<GrowingKv>(ctx, heads, head_dim, options.kv);
+    return std::make_unique<RingKv>(ctx, heads, head_dim, window, chunk, options.kv, forget_heads);
+  return std::make_unique<GrowingKv>(ctx, heads, head_dim, options.kv, forget_heads);
 }
 
 size_t KvShape::state_bytes(int64_t tokens, const StateOptions& options) const {
   return window > 0 || chunk > 0
-             ? RingKv::bytes_at(heads, head_dim, window, chunk, tokens, options.kv)
-             : GrowingKv::bytes_at(heads, head_dim, tokens, options.kv);
+             ? RingKv::bytes_at(heads, head_dim, window, chunk, tokens, options.kv, forget_heads)
+             : GrowingKv::bytes_at(heads, head_dim, tokens, options.kv, forget_heads);
 }
 
 LinkValue kept_kv(const Context& ctx, const Tensor& k, const Tensor& v, const Batch& batch,
-                  States states) {
+                  States states, const Tensor& log_forget) {
   LinkValue kv;
   if (states.empty()) {
     kv.tensors = {k, v};
+    if (log_forget.defined()) kv.tensors.push_back(log_forget);
     return kv;
   }
   const int64_t ld_k = rows_of(k).stride, ld_v = rows_of(v).stride;
+  const int64_t ld_f = log_forget.defined() ? rows_of(log_forget).stride : 0;
   for (size_t s = 0; s < states.size(); ++s) {
     auto* state = dynamic_cast<KvState*>(states[s]);
     BRAID_CHECK(state != nullptr && state->length() == batch.offsets[s]);
     const int64_t begin = batch.seq_starts[s];
     state->append(ctx, k.data() + begin * ld_k, ld_k, v.data() + begin * ld_v, ld_v,
-                  batch.length(static_cast<int64_t>(s)));
+                  batch.length(static_cast<int64_t>(s)),
+                  log_forget.defined() ? log_forget.data() + begin * ld_f : nullptr, ld_f);
   }
   kv.states.assign(states.begin(), states.end());
   return kv;
@@ -42,8 +45,10 @@ LinkValue kept_kv(const Context& ctx, const Tensor& k, const Tensor& v, const Ba
 
 Tensor attend_kv(const Context& ctx, const AttentionConfig& config, const Tensor& q,
                  const Batch& batch, const LinkValue& kv, Parameter* sinks) {
-  if (kv.states.empty())
-    return attention(ctx, config, q, kv.tensors[0], kv.tensors[1], batch.seq_starts, sinks);
+  if (kv.states.empty()) {
+    return attention(ctx, config, q, kv.tensors[0], kv.tensors[1], batch.seq_starts, sinks,
+                     kv.tensors.size() > 2 ? kv.tensors[2] : Tensor());
+  }
   std::vector<KvView> views;
   for (const LayerState* state : kv.states)
     views.push_back(static_cast<const KvState*>(state)->view());

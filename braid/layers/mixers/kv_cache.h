@@ -14,6 +14,7 @@ namespace braid {
 struct KvShape {
   int64_t heads = 0, head_dim = 0;
   int64_t window = 0, chunk = 0;  // as in AttentionConfig; 0 = all
+  int64_t forget_heads = 0;       // query heads with forget gates; 0 = none
 
   std::unique_ptr<LayerState> make_state(const Context& ctx, const StateOptions& options) const;
   size_t state_bytes(int64_t tokens, const StateOptions& options) const;
@@ -24,9 +25,10 @@ struct KvShape {
   }
 };
 
-// The keys and values of this call's tokens, or, appended to them, the states that keep all.
+// The keys and values of this call's tokens, or, appended to them, the states that keep all; with
+// forget gates their logarithms [T, Hq] as well.
 LinkValue kept_kv(const Context& ctx, const Tensor& k, const Tensor& v, const Batch& batch,
-                  States states);
+                  States states, const Tensor& log_forget = {});
 
 // q [T, Hq, d] over a publisher's keys and values, or a layer's own.
 Tensor attend_kv(const Context& ctx, const AttentionConfig& config, const Tensor& q,

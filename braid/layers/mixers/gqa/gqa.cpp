@@ -98,21 +98,20 @@ void resolve_norm(const GqaConfig& c, GqaShape& s) {
 
 // The shape of a reader: heads and what may be seen are those of the published keys and values.
 void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
-  const LinkShape& link = find_link(env.links, "gqa", c.of, "kv");
-  const auto [kv_heads, head_dim, window, chunk] = KvShape::of_link(link);
-  if (c.kv_heads != 0 && c.kv_heads != kv_heads)
-    usage(format("kv_heads={}, but {} has {}", c.kv_heads, c.of, kv_heads));
-  if (s.head_dim != head_dim)
-    usage(format("heads of {} channels, but those of {} have {}", s.head_dim, c.of, head_dim));
-  if (s.heads % kv_heads != 0)
-    usage(format("heads={} is not a multiple of the {} kv heads of {}", s.heads, kv_heads, c.of));
-  if (c.window > window && window > 0)
-    usage(format("window={} is wider than {}, the window of {}", c.window, window, c.of));
-  if (c.chunk != 0 && c.chunk != chunk)
-    usage(format("chunk={}, but {} has chunk={}", c.chunk, c.of, chunk));
-  s.kv_heads = kv_heads;
-  if (c.window == 0) s.window = window;
-  s.chunk = chunk;
+  const KvShape kv = KvShape::of_link(find_link(env.links, "gqa", c.of, "kv"));
+  if (c.kv_heads != 0 && c.kv_heads != kv.heads)
+    usage(format("kv_heads={}, but {} has {}", c.kv_heads, c.of, kv.heads));
+  if (s.head_dim != kv.head_dim)
+    usage(format("heads of {} channels, but those of {} have {}", s.head_dim, c.of, kv.head_dim));
+  if (s.heads % kv.heads != 0)
+    usage(format("heads={} is not a multiple of the {} kv heads of {}", s.heads, kv.heads, c.of));
+  if (c.window > kv.window && kv.window > 0)
+    usage(format("window={} is wider than {}, the window of {}", c.window, kv.window, c.of));
+  if (c.chunk != 0 && c.chunk != kv.chunk)
+    usage(format("chunk={}, but {} has chunk={}", c.chunk, c.of, kv.chunk));
+  s.kv_heads = kv.heads;
+  if (c.window == 0) s.window = kv.window;
+  s.chunk = kv.chunk;
   s.reads = true;
 }
 
