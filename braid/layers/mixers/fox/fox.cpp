@@ -1,0 +1,159 @@
+#include <cmath>
+#include <utility>
+
+#include "braid/base/format.h"
+#include "braid/layers/mixer.h"
+#include "braid/layers/mixers/fox/fox_ref.h"
+#include "braid/layers/mixers/heads.h"
+#include "braid/layers/mixers/kv_cache.h"
+#include "braid/ops/decay_gate.h"
+#include "braid/ops/elementwise.h"
+#include "braid/ops/linear.h"
+#include "braid/ops/norm.h"
+#include "braid/ops/rope.h"
+#include "braid/ops/view.h"
+
+namespace braid {
+namespace {
+
+struct FoxConfig {
+  int64_t heads = 0;     // 0: as many as share the width
+  int64_t kv_heads = 0;  // 0: heads
+  int64_t head_dim = 0;  // 0: the model's, or width / heads
+  bool rope = false;
+  double rope_theta = 10000;
+  int64_t window = 0;     // tokens seen, the current one included; 0: all
+  bool qk_norm = false;   // RMSNorm of every head of q and k
+  bool out_norm = false;  // and of the heads' outputs
+  bool gate = false;      // sigmoid gate on those
+  void visit(OptionVisitor& v) {
+    v.field("heads", heads, int64_t{0});
+    v.field("kv_heads", kv_heads, int64_t{0});
+    v.field("head_dim", head_dim, int64_t{0});
+    v.field("rope", rope, false);
+    v.field("rope_theta", rope_theta, 10000.0);
+    v.field("window", window, int64_t{0});
+    v.field("qk_norm", qk_norm, false);
+    v.field("out_norm", out_norm, false);
+    v.field("gate", gate, false);
+  }
+};
+
+[[noreturn]] void usage(std::string message) {
+  throw Error(ErrorKind::kUsage, "fox: " + std::move(message));
+}
+
+FoxShape resolve(const FoxConfig& c, const LayerEnv& env) {
+  const HeadSizes sizes = resolve_heads("fox", {c.heads, c.head_dim, 0, 0}, env);
+  FoxShape s;
+  s.width = env.width;
+  s.heads = sizes.heads;
+  s.head_dim = sizes.key_dim;
+  s.kv_heads = c.kv_heads == 0 ? s.heads : c.kv_heads;
+  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0)
+    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
+  if (!c.rope && c.rope_theta != 10000)
+    usage(format("rope_theta={} says how positions turn, but rope=false", c.rope_theta));
+  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
+  if (c.rope && s.head_dim % 2 != 0)
+    usage(format("head_dim={} is odd; rope turns channels in pairs", s.head_dim));
+  if (c.window < 0) usage(format("window={} is negative; 0 is no window", c.window));
+  s.rope = c.rope;
+  s.theta = c.rope_theta;
+  s.window = c.window;
+  s.qk_norm = c.qk_norm;
+  s.out_norm = c.out_norm;
+  s.gate = c.gate;
+  s.eps = env.norm_eps;
+  return s;
+}
+
+class Fox final : public Layer {
+ public:
+  Fox(const FoxConfig& config, const FoxShape& s, const LayerEnv& env, ParamBuilder& params)
+      : config_(config),
+        shape_(s),
+        inputs_{&params.matrix("q_proj.weight", s.heads * s.head_dim, env.width, env.init_std),
+                &params.matrix("k_proj.weight", s.kv_heads * s.head_dim, env.width, env.init_std),
+                &params.matrix("v_proj.weight", s.kv_heads * s.head_dim, env.width, env.init_std),
+                &params.gate_matrix("fgate_proj.weight", s.heads, env.width, env.init_std)},
+        forget_bias_(params.vector("fgate_proj.bias", {s.heads}, Init::zeros())),
+        o_(params.matrix("o_proj.weight", env.width, s.heads * s.head_dim, env.out_init_std)) {
+    if (s.gate)
+      inputs_.push_back(
+          &params.matrix("ogate_proj.weight", s.heads * s.head_dim, env.width, env.init_std));
+    if (s.qk_norm) {
+      q_norm_ = &params.vector("q_norm.weight", {s.heads * s.head_dim}, Init::ones());
+      k_norm_ = &params.vector("k_norm.weight", {s.kv_heads * s.head_dim}, Init::ones());
+    }
+    if (s.out_norm)
+      out_norm_ = &params.vector("output_norm.weight", {s.heads * s.head_dim}, Init::ones());
+  }
+
+  Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {
+    const int64_t tokens = x.size(0), d = shape_.head_dim;
+    const std::vector<Tensor> in = linear_many(ctx, x, inputs_);
+    const RopeConfig rotation{shape_.theta, d, false, 0, {}};
+    Tensor table;
+    if (shape_.rope) table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
+    const auto prepared = [&](const Tensor& projected, int64_t heads, Parameter* gains) {
+      Tensor y = reshape(ctx, projected, {tokens, heads, d});
+      if (gains != nullptr) y = rms_norm(ctx, y, *gains, shape_.eps);
+      return shape_.rope ? rope(ctx, rotation, y, table) : y;
+    };
+    const Tensor q = prepared(in[0], shape_.heads, q_norm_);
+    const Tensor k = prepared(in[1], shape_.kv_heads, k_norm_);
+    const Tensor v = reshape(ctx, in[2], {tokens, shape_.kv_heads, d});
+    const Tensor log_forget = log_sigmoid_gate(ctx, in[3], &forget_bias_, 1);
+    LinkValue kv = kept_kv(ctx, k, v, batch, states, log_forget);
+    Tensor o = attend_kv(ctx, attention_config(), q, batch, kv);
+    publish_kv(batch, "", std::move(kv));
+    if (out_norm_ != nullptr) o = rms_norm(ctx, o, *out_norm_, shape_.eps);
+    o = reshape(ctx, o, {tokens, shape_.heads * d});
+    if (shape_.gate) o = sigmoid_mul(ctx, o, in[4]);
+    return linear(ctx, o, o_);
+  }
+
+  std::unique_ptr<LayerState> make_state(const Context& ctx,
+                                         const StateOptions& options) const override {
+    return kv_shape().make_state(ctx, options);
+  }
+  size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
+    return kv_shape().state_bytes(tokens, options);
+  }
+  Options options() const override { return write_options(config_); }
+
+  std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
+                                int64_t) const override {
+    return fox_ref(shape_, params, x);
+  }
+
+ private:
+  KvShape kv_shape() const {
+    return {shape_.kv_heads, shape_.head_dim, shape_.window, 0, shape_.heads};
+  }
+  AttentionConfig attention_config() const {
+    AttentionConfig c;
+    c.heads = shape_.heads;
+    c.kv_heads = shape_.kv_heads;
+    c.head_dim = shape_.head_dim;
+    c.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
+    c.window = shape_.window;
+    return c;
+  }
+
+  FoxConfig config_;
+  FoxShape shape_;
+  std::vector<Parameter*> inputs_;  // weights on x: q, k, v, forget gate, output gate
+  Parameter &forget_bias_, &o_;
+  Parameter *q_norm_ = nullptr, *k_norm_ = nullptr, *out_norm_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_fox(const Options& options, const LayerEnv& env, ParamBuilder& params) {
+  const auto config = read_options<FoxConfig>("fox", options);
+  return std::make_unique<Fox>(config, resolve(config, env), env, params);
+}
+
+}  // namespace braid
