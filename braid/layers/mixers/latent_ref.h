@@ -32,8 +32,26 @@ class MlaRef {
  public:
   MlaRef(const MlaShape& shape, const MlaWeights& weights) : s_(shape), w_(weights) {}
 
-  // x [tokens, width] -> [tokens, width]
-  std::vector<double> operator()(std::span<const double> x, int64_t tokens) const {
+  // What a token attends to when it is not all before it: positions, rising.
+  using Chosen = std::vector<std::vector<int64_t>>;
+
+  // The queries' latent after its norm, or x without one: [tokens, q_rank or width].
+  std::vector<double> query_latents(std::span<const double> x, int64_t tokens) const {
+    std::vector<double> all;
+    for (int64_t t = 0; t < tokens; ++t) {
+      const std::vector<double> in(x.begin() + t * s_.width, x.begin() + (t + 1) * s_.width);
+      const std::vector<double> one =
+          s_.q_rank == 0 ? in : norm(product(in, w_.q_a, w_.q_a_bias, s_.q_rank), w_.q_a_norm);
+      all.insert(all.end(), one.begin(), one.end());
+    }
+    return all;
+  }
+
+  // x [tokens, width] -> [tokens, width]. weights (may be null) takes every token's probabilities,
+  // averaged over the heads, in the order of what it attends to.
+  std::vector<double> operator()(std::span<const double> x, int64_t tokens,
+                                 const Chosen* chosen = nullptr,
+                                 std::vector<std::vector<double>>* weights = nullptr) const {
     const int64_t d = s_.nope + s_.rope, per_head = s_.nope + s_.dv;
     std::vector<Token> seen;
     std::vector<double> y;
@@ -52,7 +70,16 @@ class MlaRef {
       seen.push_back(token);
       std::vector<double> o;
       for (int64_t h = 0; h < s_.heads; ++h) {
-        const std::vector<double> head = attend(seen, h, &q[static_cast<size_t>(h * d)]);
+        std::vector<double> p;
+        const std::vector<double> head =
+            attend(chosen == nullptr ? seen : some(seen, (*chosen)[static_cast<size_t>(t)]), h,
+                   &q[static_cast<size_t>(h * d)], p);
+        if (weights != nullptr) {
+          weights->resize(static_cast<size_t>(t) + 1);
+          std::vector<double>& mean = weights->back();
+          mean.resize(p.size());
+          for (size_t i = 0; i < p.size(); ++i) mean[i] += p[i] / static_cast<double>(s_.heads);
+        }
         o.insert(o.end(), head.begin(), head.end());
       }
       const std::vector<double> out = product(o, w_.o, w_.o_bias, s_.width);
@@ -65,6 +92,12 @@ class MlaRef {
   struct Token {
     std::vector<double> kv, k_rope;
   };
+
+  static std::vector<Token> some(const std::vector<Token>& seen, const std::vector<int64_t>& of) {
+    std::vector<Token> out;
+    for (const int64_t i : of) out.push_back(seen[static_cast<size_t>(i)]);
+    return out;
+  }
 
   static std::vector<double> product(const std::vector<double>& x, const double* w,
                                      const double* bias, int64_t out) {
@@ -95,9 +128,10 @@ class MlaRef {
     ref::rotate(s_.scaling, s_.theta, s_.rope, s_.interleaved, position, position + 1, part);
   }
 
-  std::vector<double> attend(const std::vector<Token>& seen, int64_t h, const double* q) const {
+  std::vector<double> attend(const std::vector<Token>& seen, int64_t h, const double* q,
+                             std::vector<double>& p) const {
     const int64_t per_head = s_.nope + s_.dv;
-    std::vector<double> p, out(static_cast<size_t>(s_.dv));
+    std::vector<double> out(static_cast<size_t>(s_.dv));
     double most = -HUGE_VAL, total = 0;
     for (const Token& token : seen) {
       double score = 0;
@@ -110,8 +144,9 @@ class MlaRef {
     }
     for (double& v : p) total += v = std::exp(v - most);
     for (size_t j = 0; j < p.size(); ++j) {
+      p[j] /= total;
       for (size_t i = 0; i < out.size(); ++i)
-        out[i] += p[j] / total * seen[j].kv[static_cast<size_t>(h * per_head + s_.nope) + i];
+        out[i] += p[j] * seen[j].kv[static_cast<size_t>(h * per_head + s_.nope) + i];
     }
     return out;
   }
