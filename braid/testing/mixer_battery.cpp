@@ -315,7 +315,7 @@ class Battery {
           slope[side] = reference_loss(params, at, weights);
         }
         const double want = (slope[0] - slope[1]) / (2 * kStep);
-        const double error = std::abs(along - want) / std::max(norm, std::abs(want));
+        const double error = std::abs(along - want) / std::max({norm, std::abs(want), 1e-30});
         expect(error <= b_.gradient_tolerance,
                format("the gradient of {} gives {} along a direction, the reference {}", name,
                       along, want));
