@@ -30,27 +30,33 @@ std::string shape_of(const Size& s) {
   return format("T={} H={} HKV={} K={}", s.tokens, s.heads, s.kv_heads, s.head_dim);
 }
 
-void bench_training(Bench& bench, const Size& s) {
-  if (!bench.wants("gqa/prefill") && !bench.wants("gqa/backward")) return;
+// With forget gates when `forgets` (mixer fox).
+void bench_training(Bench& bench, const Size& s, bool forgets) {
+  const char* prefill = forgets ? "fox/prefill" : "gqa/prefill";
+  const char* back = forgets ? "fox/backward" : "gqa/backward";
+  if (!bench.wants(prefill) && !bench.wants(back)) return;
   const Context& ctx = bench.context();
   const AttentionConfig config = config_of(s);
   Tensor q = normal_tensor(ctx, {s.tokens, s.heads, s.head_dim}, 1, "q");
   const Tensor k = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "k");
   const Tensor v = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "v");
+  const Tensor gates = forgets ? Tensor::full(ctx, {s.tokens, s.heads}, -0.01f) : Tensor();
   const int64_t starts[] = {0, s.tokens};
-  const auto forward = [&] { attention(ctx, config, q, k, v, starts); };
-  bench.measure({.name = "gqa/prefill",
+  const auto forward = [&] { attention(ctx, config, q, k, v, starts, nullptr, gates); };
+  bench.measure({.name = prefill,
                  .shape = shape_of(s),
                  .work = bench.product_flops(forward),
                  .limit = Limit::kPeak,
                  .run = forward});
-  if (!bench.wants("gqa/backward")) return;
+  if (!bench.wants(back)) return;
   // Softmax denominators of the right size; the real ones would cost the same.
-  const Tensor out = attention(ctx, config, q, k, v, starts);
+  const Tensor out = attention(ctx, config, q, k, v, starts, nullptr, gates);
   const Tensor lse = Tensor::full(ctx, {s.heads, s.tokens}, 12);
   const Tensor d_out = normal_tensor(ctx, q.shape(), 1, "d_out");
-  const auto backward = [&] { attention_backward(ctx, config, q, k, v, out, lse, d_out, starts); };
-  bench.measure({.name = "gqa/backward",
+  const auto backward = [&] {
+    attention_backward(ctx, config, q, k, v, out, lse, d_out, starts, nullptr, gates);
+  };
+  bench.measure({.name = back,
                  .shape = shape_of(s),
                  .work = bench.product_flops(backward),
                  .limit = Limit::kPeak,
@@ -126,8 +132,10 @@ void bench_latent(Bench& bench, int64_t length, int64_t tokens, KvType type) {
 }  // namespace
 
 void bench_gqa(Bench& bench) {
-  bench_training(bench, {4096, 16, 4, 128});
-  bench_training(bench, {4096, 8, 8, 64});
+  for (const bool forgets : {false, true}) {
+    bench_training(bench, {4096, 16, 4, 128}, forgets);
+    bench_training(bench, {4096, 8, 8, 64}, forgets);
+  }
   for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kQ8}) {
     bench_decode(bench, {16384, 32, 8, 128}, type);
     bench_decode(bench, {65536, 16, 2, 256}, type);

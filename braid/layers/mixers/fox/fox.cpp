@@ -9,9 +9,13 @@
 #include "braid/ops/decay_gate.h"
 #include "braid/ops/elementwise.h"
 #include "braid/ops/linear.h"
+#include "braid/ops/moe_experts.h"
 #include "braid/ops/norm.h"
 #include "braid/ops/rope.h"
+#include "braid/ops/token_shift.h"
 #include "braid/ops/view.h"
+#include "braid/state/conv_state.h"
+#include "braid/state/group_state.h"
 
 namespace braid {
 namespace {
@@ -26,6 +30,7 @@ struct FoxConfig {
   bool qk_norm = false;   // RMSNorm of every head of q and k
   bool out_norm = false;  // and of the heads' outputs
   bool gate = false;      // sigmoid gate on those
+  bool shift = false;     // keys and values mixed with those of the token before
   void visit(OptionVisitor& v) {
     v.field("heads", heads, int64_t{0});
     v.field("kv_heads", kv_heads, int64_t{0});
@@ -36,6 +41,7 @@ struct FoxConfig {
     v.field("qk_norm", qk_norm, false);
     v.field("out_norm", out_norm, false);
     v.field("gate", gate, false);
+    v.field("shift", shift, false);
   }
 };
 
@@ -64,6 +70,7 @@ FoxShape resolve(const FoxConfig& c, const LayerEnv& env) {
   s.qk_norm = c.qk_norm;
   s.out_norm = c.out_norm;
   s.gate = c.gate;
+  s.shift = c.shift;
   s.eps = env.norm_eps;
   return s;
 }
@@ -79,6 +86,10 @@ class Fox final : public Layer {
                 &params.gate_matrix("fgate_proj.weight", s.heads, env.width, env.init_std)},
         forget_bias_(params.vector("fgate_proj.bias", {s.heads}, Init::zeros())),
         o_(params.matrix("o_proj.weight", env.width, s.heads * s.head_dim, env.out_init_std)) {
+    for (const char* name : {"k_proj.shift_proj.weight", "v_proj.shift_proj.weight"}) {
+      if (s.shift)
+        inputs_.push_back(&params.gate_matrix(name, s.kv_heads, env.width, env.init_std));
+    }
     if (s.gate)
       inputs_.push_back(
           &params.matrix("ogate_proj.weight", s.heads * s.head_dim, env.width, env.init_std));
@@ -101,25 +112,33 @@ class Fox final : public Layer {
       if (gains != nullptr) y = rms_norm(ctx, y, *gains, shape_.eps);
       return shape_.rope ? rope(ctx, rotation, y, table) : y;
     };
+    const std::vector<LayerState*> caches = members(states, 0);
     const Tensor q = prepared(in[0], shape_.heads, q_norm_);
-    const Tensor k = prepared(in[1], shape_.kv_heads, k_norm_);
-    const Tensor v = reshape(ctx, in[2], {tokens, shape_.kv_heads, d});
+    const Tensor k = prepared(shifted(ctx, in, 0, batch, states), shape_.kv_heads, k_norm_);
+    const Tensor v = reshape(ctx, shifted(ctx, in, 1, batch, states), {tokens, shape_.kv_heads, d});
     const Tensor log_forget = log_sigmoid_gate(ctx, in[3], &forget_bias_, 1);
-    LinkValue kv = kept_kv(ctx, k, v, batch, states, log_forget);
+    LinkValue kv = kept_kv(ctx, k, v, batch, caches, log_forget);
     Tensor o = attend_kv(ctx, attention_config(), q, batch, kv);
     publish_kv(batch, "", std::move(kv));
     if (out_norm_ != nullptr) o = rms_norm(ctx, o, *out_norm_, shape_.eps);
     o = reshape(ctx, o, {tokens, shape_.heads * d});
-    if (shape_.gate) o = sigmoid_mul(ctx, o, in[4]);
+    if (shape_.gate) o = sigmoid_mul(ctx, o, in.back());
     return linear(ctx, o, o_);
   }
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
-    return kv_shape().make_state(ctx, options);
+    std::unique_ptr<LayerState> kv = kv_shape().make_state(ctx, options);
+    if (!shape_.shift) return kv;
+    std::vector<std::unique_ptr<LayerState>> all;
+    all.push_back(std::move(kv));
+    for (int i = 0; i < 2; ++i)
+      all.push_back(std::make_unique<ConvState>(ctx, 2, shape_.kv_heads * shape_.head_dim));
+    return std::make_unique<GroupState>(std::move(all));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    return kv_shape().state_bytes(tokens, options);
+    const int64_t last = shape_.shift ? 2 * shape_.kv_heads * shape_.head_dim : 0;
+    return kv_shape().state_bytes(tokens, options) + static_cast<size_t>(last) * sizeof(float);
   }
   Options options() const override { return write_options(config_); }
 
@@ -132,6 +151,31 @@ class Fox final : public Layer {
   KvShape kv_shape() const {
     return {shape_.kv_heads, shape_.head_dim, shape_.window, 0, shape_.heads};
   }
+  // With a shift a state is the cache, then the last raw key and the last raw value.
+  std::vector<LayerState*> members(States states, size_t i) const {
+    std::vector<LayerState*> out(states.begin(), states.end());
+    if (!shape_.shift) return out;
+    for (LayerState*& state : out) state = &static_cast<GroupState&>(*state).member(i);
+    return out;
+  }
+
+  // Projected keys (which = 0) or values (1), each head moved towards those of the token before.
+  Tensor shifted(const Context& ctx, const std::vector<Tensor>& in, size_t which,
+                 const Batch& batch, States states) const {
+    const Tensor& now = in[1 + which];
+    if (!shape_.shift) return now;
+    const std::vector<LayerState*> kept = members(states, 1 + which);
+    std::vector<Tensor> last;
+    for (LayerState* state : kept) last.push_back(static_cast<ConvState*>(state)->window());
+    const int64_t heads = now.size(0) * shape_.kv_heads;
+    const Tensor back =
+        reshape(ctx, token_difference(ctx, now, batch.seq_starts, last), {heads, shape_.head_dim});
+    for (size_t s = 0; s < kept.size(); ++s)
+      static_cast<ConvState*>(kept[s])->advance(batch.length(static_cast<int64_t>(s)));
+    const Tensor part = gate_rows(ctx, back, reshape(ctx, in[4 + which], {heads, 1}));
+    return add(ctx, now, reshape(ctx, part, now.shape()));
+  }
+
   AttentionConfig attention_config() const {
     AttentionConfig c;
     c.heads = shape_.heads;
@@ -144,7 +188,7 @@ class Fox final : public Layer {
 
   FoxConfig config_;
   FoxShape shape_;
-  std::vector<Parameter*> inputs_;  // weights on x: q, k, v, forget gate, output gate
+  std::vector<Parameter*> inputs_;  // weights on x: q, k, v, forget gate, shifts, output gate
   Parameter &forget_bias_, &o_;
   Parameter *q_norm_ = nullptr, *k_norm_ = nullptr, *out_norm_ = nullptr;
 };

@@ -14,7 +14,7 @@ struct FoxShape {
   bool rope = false;
   double theta = 10000;
   int64_t window = 0;  // 0 = all
-  bool qk_norm = false, out_norm = false, gate = false;
+  bool qk_norm = false, out_norm = false, gate = false, shift = false;
   double eps = 1e-6;
 };
 
@@ -35,6 +35,20 @@ std::vector<T> head_norm(std::vector<T> x, const std::vector<T>& gains, int64_t 
   return x;
 }
 
+// Every head of d channels of x [T, H d] at t becomes (1 - a) x_t + a x_(t-1), a = sigmoid(logits
+// [T, H]); before the first there are zeros.
+template <typename T>
+std::vector<T> mixed_with_last(const std::vector<T>& x, const std::vector<T>& logits, int64_t d,
+                               int64_t heads) {
+  std::vector<T> y;
+  const size_t row = static_cast<size_t>(heads * d);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const T a = sigmoid(logits[i / static_cast<size_t>(d)]);
+    y.push_back((T(1) - a) * x[i] + (i < row ? T(0) : a * x[i - row]));
+  }
+  return y;
+}
+
 }  // namespace ref
 
 // x [T, width] of one sequence from its beginning -> [T, width]. p[name] is a vector<T>.
@@ -43,7 +57,11 @@ std::vector<T> fox_ref(const FoxShape& s, const Params& p, std::span<const T> x)
   const int64_t tokens = static_cast<int64_t>(x.size()) / s.width, d = s.head_dim;
   const auto proj = [&](const char* name) { return ref::linear<T>(x, p[name], s.width); };
   std::vector<T> q = proj("q_proj.weight"), k = proj("k_proj.weight");
-  const std::vector<T> v = proj("v_proj.weight");
+  std::vector<T> v = proj("v_proj.weight");
+  if (s.shift) {
+    k = ref::mixed_with_last(k, proj("k_proj.shift_proj.weight"), d, s.kv_heads);
+    v = ref::mixed_with_last(v, proj("v_proj.shift_proj.weight"), d, s.kv_heads);
+  }
   const std::vector<T> log_f =
       ref::map(ref::add_bias(proj("fgate_proj.weight"), p["fgate_proj.bias"]), ref::log_sigmoid<T>);
   if (s.qk_norm) {
