@@ -305,6 +305,8 @@ TEST_CASE("what braid trains has a published home, or the layer that has none is
   CHECK(home_error("2 x (gqa{qk_norm=head}, swiglu)") == "qwen3");
   CHECK(home_error("3 x (gdn, swiglu), gqa{gate=true,qk_norm=head}, swiglu") == "qwen3_next");
   CHECK(home_error("kda, swiglu, mla{rope=false}, moe{router=sigmoid}") == "kimi_linear");
+  CHECK(home_error("2 x (shortconv, swiglu), gqa{qk_norm=head,kv_heads=1}, swiglu") == "lfm2");
+  CHECK(says(home_error("shortconv, swiglu, gqa, swiglu"), "layer 2 is gqa{"));
   CHECK(says(home_error("gla, swiglu"), "layer 0 is gla"));
   CHECK(says(home_error("gqa, swiglu, gqa{window=8}, swiglu"), "layer 2 is gqa{"));
   CHECK(says(home_error("gdn{neg_eigval=true}, swiglu"), "neg_eigval=true"));

@@ -117,10 +117,11 @@ Shown shown(const ModelSettings& settings) {
   for (size_t i = 0; i < out.layers.size(); ++i) {
     const std::string& name = out.layers[i].name;
     const bool channel = name == "swiglu" || name == "moe";
-    const bool known = channel || name == "gqa" || name == "gdn" || name == "kda" || name == "mla";
+    const bool known = channel || name == "gqa" || name == "gdn" || name == "kda" ||
+                       name == "mla" || name == "shortconv";
     if (!known || channel != (i % 2 == 1))
       homeless(format("layer {} is {}; a {} is wanted there", i, out.layers[i].text,
-                      i % 2 == 1 ? "swiglu or moe" : "gqa, gdn, kda or mla"));
+                      i % 2 == 1 ? "swiglu or moe" : "gqa, gdn, kda, mla or shortconv"));
   }
   return out;
 }
@@ -292,6 +293,38 @@ Json kimi_linear_config(const Shown& m) {
   return c;
 }
 
+Json lfm2_config(const Shown& m) {
+  if (!m.has("shortconv")) homeless("lfm2 has shortconv layers, this model none");
+  const ModelSettings& s = m.settings;
+  const Layer &conv = *m.first("shortconv"), none{"gqa", {}, ""};
+  const Layer& g = m.has("gqa") ? *m.first("gqa") : none;
+  const int64_t heads = g.integer("heads", s.heads);
+  Json types = Json::array();
+  for (int64_t i = 0; i < m.blocks(); ++i) {
+    const bool full = m.layers[static_cast<size_t>(2 * i)].name == "gqa";
+    types.push(full ? "full_attention" : "conv");
+  }
+  return Json::object(
+      {{"architectures", Json::array({"Lfm2ForCausalLM"})},
+       {"model_type", "lfm2"},
+       {"vocab_size", s.vocab},
+       {"hidden_size", s.width},
+       {"num_hidden_layers", m.blocks()},
+       {"norm_eps", s.norm_eps},
+       {"tie_word_embeddings", s.tie_embeddings},
+       {"max_position_embeddings",
+        s.max_position_embeddings > 0 ? s.max_position_embeddings : int64_t{128000}},
+       {"num_attention_heads", heads},
+       {"num_key_value_heads", g.integer("kv_heads", heads)},
+       {"head_dim", g.integer("head_dim", s.head_dim)},
+       {"rope_theta", g.real("rope_theta", 10000)},
+       {"conv_L_cache", conv.integer("conv", 3)},
+       {"conv_bias", conv.truth("bias", false)},
+       {"intermediate_size", dense_width(m)},
+       {"block_auto_adjust_ff_dim", false},
+       {"layer_types", types}});
+}
+
 struct Writer {
   const char* family;
   Json (*write)(const Shown&);
@@ -300,11 +333,13 @@ constexpr Writer kWriters[] = {{"llama", llama_config},
                                {"qwen3", qwen3_config},
                                {"qwen3_moe", qwen3_moe_config},
                                {"qwen3_next", qwen3_next_config},
-                               {"kimi_linear", kimi_linear_config}};
+                               {"kimi_linear", kimi_linear_config},
+                               {"lfm2", lfm2_config}};
 
 std::string nearest(const Shown& m) {
   if (m.has("kda") || m.has("mla")) return "kimi_linear";
   if (m.has("gdn")) return "qwen3_next";
+  if (m.has("shortconv")) return "lfm2";
   if (m.has("moe")) return "qwen3_moe";
   return m.has("gqa") && m.first("gqa")->get("qk_norm", "none") == "head" ? "qwen3" : "llama";
 }
