@@ -307,6 +307,11 @@ TEST_CASE("what braid trains has a published home, or the layer that has none is
   CHECK(home_error("kda, swiglu, mla{rope=false}, moe{router=sigmoid}") == "kimi_linear");
   CHECK(home_error("2 x (shortconv, swiglu), gqa{qk_norm=head,kv_heads=1}, swiglu") == "lfm2");
   CHECK(says(home_error("shortconv, swiglu, gqa, swiglu"), "layer 2 is gqa{"));
+  CHECK(home_error("3 x (mamba2, swiglu), gqa{rope=false,kv_heads=1}, swiglu") ==
+        "granitemoehybrid");
+  CHECK(home_error("mamba2, moe{shared=32,balance=none}, gqa, moe{shared=32,balance=none}") ==
+        "granitemoehybrid");
+  CHECK(says(home_error("mamba2{norm=before}, swiglu"), "norm=before"));
   CHECK(says(home_error("gla, swiglu"), "layer 0 is gla"));
   CHECK(says(home_error("gqa, swiglu, gqa{window=8}, swiglu"), "layer 2 is gqa{"));
   CHECK(says(home_error("gdn{neg_eigval=true}, swiglu"), "neg_eigval=true"));

@@ -2,6 +2,7 @@
 // back, and must describe the very same model.
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "braid/base/error.h"
@@ -118,10 +119,10 @@ Shown shown(const ModelSettings& settings) {
     const std::string& name = out.layers[i].name;
     const bool channel = name == "swiglu" || name == "moe";
     const bool known = channel || name == "gqa" || name == "gdn" || name == "kda" ||
-                       name == "mla" || name == "shortconv";
+                       name == "mla" || name == "shortconv" || name == "mamba2";
     if (!known || channel != (i % 2 == 1))
       homeless(format("layer {} is {}; a {} is wanted there", i, out.layers[i].text,
-                      i % 2 == 1 ? "swiglu or moe" : "gqa, gdn, kda, mla or shortconv"));
+                      i % 2 == 1 ? "swiglu or moe" : "gqa, gdn, kda, mla, mamba2 or shortconv"));
   }
   return out;
 }
@@ -325,6 +326,53 @@ Json lfm2_config(const Shown& m) {
        {"layer_types", types}});
 }
 
+void put_mamba2(const Shown& m, Json& c) {
+  const Layer& l = *m.first("mamba2");
+  const int64_t width = m.settings.width, dim = l.integer("head_dim", 64),
+                expand = l.integer("expand", 2);
+  c.set("mamba_d_head", dim);
+  c.set("mamba_n_heads", l.integer("heads", expand * width / dim));
+  c.set("mamba_expand", l.integer("heads", 0) > 0 ? l.integer("heads", 0) * dim / width : expand);
+  c.set("mamba_n_groups", l.integer("groups", 1));
+  c.set("mamba_d_state", l.integer("state", 128));
+  c.set("mamba_d_conv", l.integer("conv", 4));
+  c.set("mamba_conv_bias", l.truth("conv_bias", true));
+  c.set("mamba_proj_bias", l.truth("bias", false));
+}
+
+Json granite_config(const Shown& m) {
+  if (!m.has("mamba2")) homeless("granitemoehybrid has mamba2 layers, this model none");
+  Json c = Json::object();
+  put_common(m, "granitemoehybrid", "GraniteMoeHybridForCausalLM", c);
+  put_mamba2(m, c);
+  const Layer none{"", {}, ""};
+  const Layer& g = m.has("gqa") ? *m.first("gqa") : none;
+  const int64_t heads = g.integer("heads", m.settings.heads);
+  const double dim = static_cast<double>(g.integer("head_dim", m.settings.head_dim));
+  c.set("num_attention_heads", heads);
+  c.set("num_key_value_heads", g.integer("kv_heads", heads));
+  c.set("head_dim", static_cast<int64_t>(dim));
+  c.set("attention_bias", g.get("bias", "none") == "qkvo");
+  c.set("attention_multiplier", g.real("scale", 1 / std::sqrt(dim)));
+  c.set("position_embedding_type", g.truth("rope", true) ? "rope" : "nope");
+  c.set("rope_theta", g.real("rope_theta", 10000));
+  c.set("embedding_multiplier", m.settings.embedding_scale);
+  c.set("logits_scaling", 1 / m.settings.logit_scale);
+  const Options& residual = m.settings.residual.options;
+  c.set("residual_multiplier",
+        parse_real(residual.items().empty() ? "1" : residual.items().front().value).value_or(1));
+  const Layer& e = m.has("moe") ? *m.first("moe") : none;
+  c.set("num_local_experts", m.has("moe") ? e.integer("experts", 8) : 0);
+  c.set("num_experts_per_tok", e.integer("top_k", 2));
+  c.set("intermediate_size", expert_width(m, e));
+  c.set("shared_intermediate_size", m.has("moe") ? e.integer("shared", 0) : dense_width(m));
+  Json types = Json::array();
+  for (int64_t i = 0; i < m.blocks(); ++i)
+    types.push(m.layers[static_cast<size_t>(2 * i)].name == "gqa" ? "attention" : "mamba");
+  c.set("layer_types", types);
+  return c;
+}
+
 struct Writer {
   const char* family;
   Json (*write)(const Shown&);
@@ -334,12 +382,14 @@ constexpr Writer kWriters[] = {{"llama", llama_config},
                                {"qwen3_moe", qwen3_moe_config},
                                {"qwen3_next", qwen3_next_config},
                                {"kimi_linear", kimi_linear_config},
-                               {"lfm2", lfm2_config}};
+                               {"lfm2", lfm2_config},
+                               {"granitemoehybrid", granite_config}};
 
 std::string nearest(const Shown& m) {
   if (m.has("kda") || m.has("mla")) return "kimi_linear";
   if (m.has("gdn")) return "qwen3_next";
   if (m.has("shortconv")) return "lfm2";
+  if (m.has("mamba2")) return "granitemoehybrid";
   if (m.has("moe")) return "qwen3_moe";
   return m.has("gqa") && m.first("gqa")->get("qk_norm", "none") == "head" ? "qwen3" : "llama";
 }

@@ -126,6 +126,7 @@ FamilyModel read_granite(ConfigReader& c) {
   GqaSettings gqa;
   read_heads(c, {}, m, gqa);
   gqa.scale = read_multiplier(c, "attention_multiplier");
+  if (gqa.scale == 1 / std::sqrt(static_cast<double>(gqa.head_dim))) gqa.scale = 0;  // the default
   gqa.bias = c.boolean("attention_bias", false) ? "qkvo" : "none";
   if (c.text("position_embedding_type", "nope") == "rope") {
     gqa.rope = read_rope(c, {});
