@@ -94,6 +94,31 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
   return out;
 }
 
+void selected_attention_kept(const Context& ctx, const Tensor& q, const LatentView& rows,
+                             int64_t kv_heads, double scale, const KeySelection& selection,
+                             const Tensor& out) {
+  const int64_t heads = q.size(1), d = q.size(2), dv = out.size(2);
+  BRAID_CHECK(q.contiguous() && out.contiguous() && rows.layout.type == KvType::kF32);
+  BRAID_CHECK(rows.layout.rank == kv_heads * d && rows.layout.rope == kv_heads * dv);
+  parallel_for(ctx, q.size(0) * heads, 1, [&](int64_t at, int64_t) {
+    const int64_t token = at / heads, h = at % heads, kv = h / (heads / kv_heads);
+    const std::span<const int32_t> list = selection.of(token, h * selection.sets / heads);
+    SelectedKeys keys;
+    keys.keys = list.data();
+    keys.count = std::ssize(list);
+    keys.ld_k = keys.ld_v = rows.layout.width();
+    keys.d = d;
+    keys.dv = dv;
+    keys.pages = rows.pages;
+    keys.page_rows = kLatentPage;
+    keys.k_at = kv * d;
+    keys.v_at = kv_heads * d + kv * dv;
+    std::vector<float> p(list.size());
+    selected_attention_f32(keys, q.data() + at * d, static_cast<float>(scale), p.data(),
+                           out.data() + at * dv);
+  });
+}
+
 std::vector<int32_t> largest(std::span<const float> scores, int64_t count) {
   std::vector<int32_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0);

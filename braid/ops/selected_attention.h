@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "braid/kernels/attention/latent.h"
 #include "braid/ops/tape.h"
 
 namespace braid {
@@ -29,6 +30,13 @@ struct KeySelection {
 Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
                           double scale, std::shared_ptr<const KeySelection> selection,
                           std::span<const int64_t> seq_starts);
+
+// The same over kept rows, f32, each the keys of all kv heads [Hkv, d], then their values [Hkv,
+// dv]: q [n, H, d] of one sequence -> written to out [n, H, dv]. Lists hold positions. Not
+// differentiable.
+void selected_attention_kept(const Context& ctx, const Tensor& q, const LatentView& rows,
+                             int64_t kv_heads, double scale, const KeySelection& selection,
+                             const Tensor& out);
 
 // Indices of the `count` largest of scores, rising; of equal ones the first. All when there are no
 // more.

@@ -48,7 +48,7 @@ void forward(const SelectedKeys& s, const float* q, float scale, float* p, float
   if (s.count == 0) return;
   float most = -1e30f;
   for (int64_t i = 0; i < s.count; ++i) {
-    p[i] = scale * kLog2E * dot(q, s.k + s.keys[i] * s.ld_k, s.d);
+    p[i] = scale * kLog2E * dot(q, s.key(i), s.d);
     most = std::max(most, p[i]);
   }
   V sums = hn::Zero(D());
@@ -61,7 +61,7 @@ void forward(const SelectedKeys& s, const float* q, float scale, float* p, float
   const float inverse = 1.0f / hn::GetLane(hn::SumOfLanes(D(), sums));
   for (int64_t i = 0; i < s.count; ++i) {
     p[i] *= inverse;
-    add_scaled(p[i], s.v + s.keys[i] * s.ld_v, s.dv, out);
+    add_scaled(p[i], s.value(i), s.dv, out);
   }
 }
 
@@ -72,10 +72,10 @@ void backward(const SelectedKeys& s, const float* q, float scale, const float* p
   const float along = dot(d_out, out, s.dv);
   for (int64_t i = 0; i < s.count; ++i) {
     const int64_t key = s.keys[i];
-    ds[i] = scale * p[i] * (dot(d_out, s.v + key * s.ld_v, s.dv) - along);
+    ds[i] = scale * p[i] * (dot(d_out, s.value(i), s.dv) - along);
     add_scaled(p[i], d_out, s.dv, dv + key * ld_dv);
     add_scaled(ds[i], q, s.d, dk + key * ld_dk);
-    add_scaled(ds[i], s.k + key * s.ld_k, s.d, dq);
+    add_scaled(ds[i], s.key(i), s.d, dq);
   }
 }
 
