@@ -44,6 +44,9 @@ void ModelFlags::add_settings(CLI::App& app) {
   app.add_option("--embedding-scale", embedding_scale,
                  "Embeddings are multiplied by it (default 1)")
       ->group("Model");
+  app.add_option("--embedding-norm", embedding_norm,
+                 "The model's norm is applied to the embeddings too: true or false (default false)")
+      ->group("Model");
   app.add_option("--positions", positions, "Learned absolute positions, so many (default 0: none)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
       ->group("Model");
@@ -86,6 +89,7 @@ ModelSettings ModelFlags::settings() const {
   if (norm_placement) s.norm_placement = braid::norm_placement(*norm_placement);
   if (norm_eps) s.norm_eps = *norm_eps;
   if (embedding_scale) s.embedding_scale = *embedding_scale;
+  if (embedding_norm) s.embedding_norm = *embedding_norm;
   if (positions) s.positions = *positions;
   if (logit_scale) s.logit_scale = *logit_scale;
   if (logit_softcap) s.logit_softcap = *logit_softcap;

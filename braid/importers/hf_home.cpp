@@ -409,6 +409,7 @@ void check_same(const Shown& want, const Shown& got, const char* family) {
   same("norm_placement", placement_name(w.norm_placement), placement_name(g.norm_placement));
   same("residual", print_named(w.residual), print_named(g.residual));
   same("embedding_scale", shortest_text(w.embedding_scale), shortest_text(g.embedding_scale));
+  same("embedding_norm", w.embedding_norm ? "true" : "false", g.embedding_norm ? "true" : "false");
   same("logit_scale", shortest_text(w.logit_scale), shortest_text(g.logit_scale));
   same("logit_softcap", shortest_text(w.logit_softcap), shortest_text(g.logit_softcap));
   same("positions", format("{}", w.positions), format("{}", g.positions));

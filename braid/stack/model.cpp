@@ -91,6 +91,7 @@ Model::Model(const Context& ctx, const ModelSettings& settings, Fill fill)
                              {settings_.positions, settings_.width}, Init::normal(embedding_std));
     positions_->keep_f32 = true;
   }
+  if (settings_.embedding_norm) embedding_norm_ = Norm(settings_, params, "embed_norm");
   add_slots(params, env);
   ParamBuilder depth = params.scope("residual");
   residual_ = residual->make(settings_.residual.options, env, executed(), depth);
@@ -187,7 +188,7 @@ Tensor Model::embed(const Context& ctx, std::span<const int32_t> ids, const Batc
   if (settings_.embedding_scale != 1) {
     x = scale(ctx, x, static_cast<float>(settings_.embedding_scale));
   }
-  if (positions_ == nullptr) return x;
+  if (positions_ == nullptr) return embedding_norm_(ctx, x);
   std::vector<int32_t> at;
   for (int64_t s = 0; s < batch.sequences(); ++s) {
     const int64_t begin = batch.offsets[static_cast<size_t>(s)], end = begin + batch.length(s);
@@ -198,7 +199,7 @@ Tensor Model::embed(const Context& ctx, std::span<const int32_t> ids, const Batc
     }
     for (int64_t t = begin; t < end; ++t) at.push_back(static_cast<int32_t>(t));
   }
-  return add(ctx, x, embedding(ctx, at, *positions_));
+  return embedding_norm_(ctx, add(ctx, x, embedding(ctx, at, *positions_)));
 }
 
 Tensor Model::hidden(const Context& ctx, std::span<const int32_t> ids, const Batch& batch,

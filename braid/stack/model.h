@@ -92,7 +92,7 @@ class Model {
   ParameterSet parameters_;
   Parameter* embedding_ = nullptr;
   Parameter* positions_ = nullptr;  // null: none are learned
-  Norm final_norm_;
+  Norm embedding_norm_, final_norm_;
   Parameter* head_ = nullptr;
   std::vector<Slot> slots_;
   std::unique_ptr<Residual> residual_;

@@ -81,6 +81,7 @@ TEST_CASE("norm placement, scales, positions and softcap: steps give what one pa
     s.norm = c.norm;
     s.norm_placement = c.placement;
     s.embedding_scale = 4;
+    s.embedding_norm = c.norm == NormKind::kLayer;
     s.positions = 37;
     s.logit_scale = 3;
     s.logit_softcap = 2;
@@ -93,6 +94,7 @@ TEST_CASE("norm placement, scales, positions and softcap: steps give what one pa
     CHECK(has("layers.1.post_norm.weight") == (c.placement != NormPlacement::kPre));
     CHECK(has("layers.1.norm.bias") == (c.norm == NormKind::kLayer));
     CHECK(has("norm.weight"));
+    CHECK(has("embed_norm.bias") == (c.norm == NormKind::kLayer));
     const std::vector<int32_t> ids = some_ids(37);
     const Tensor whole = model.logits(ctx, model.hidden(ctx, ids, Batch::uniform(1, 37)));
     SequenceState seq = model.new_sequence(ctx);
@@ -141,12 +143,14 @@ TEST_CASE("logits and all gradients of the loss equal those of the definitions")
                                    tiny("gqa, mlp{bias=true}, loop 2 x (gqa, swiglu), gqa | kda"));
   cases[0].norm = NormKind::kLayer;
   cases[0].positions = 12;
+  cases[0].embedding_norm = true;
   cases[1].norm_placement = NormPlacement::kPost;
   cases[1].tie_embeddings = false;
   cases[1].logit_softcap = 1.5;
   cases[2].norm = NormKind::kRms1p;
   cases[2].norm_placement = NormPlacement::kSandwich;
   cases[2].embedding_scale = 5.5;
+  cases[2].embedding_norm = true;
   cases[3].residual = parse_named("normed{alpha=2:0.5,beta=1:0.7:3}", "residual");
   cases[3].logit_scale = 2.5;
   cases[3].logit_softcap = 2;

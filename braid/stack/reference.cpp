@@ -47,7 +47,7 @@ Values embedded(const ModelSettings& s, const ReferenceParams& params,
       x.push_back(v);
     }
   }
-  return x;
+  return normed(s, params, "embed_norm", x);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ constexpr size_t kMaxBytes = kMaxStackText + (1 << 16);
 constexpr int64_t kMaxWidth = 1 << 20;
 constexpr int64_t kMaxVocab = int64_t{1} << 31;
 
-constexpr std::array<std::string_view, 17> kKeys = {"stack",
+constexpr std::array<std::string_view, 18> kKeys = {"stack",
                                                     "width",
                                                     "heads",
                                                     "head_dim",
@@ -35,6 +35,7 @@ constexpr std::array<std::string_view, 17> kKeys = {"stack",
                                                     "norm_eps",
                                                     "residual",
                                                     "embedding_scale",
+                                                    "embedding_norm",
                                                     "positions",
                                                     "logit_scale",
                                                     "logit_softcap",
@@ -348,6 +349,7 @@ ModelSettings parse_settings(std::string_view text, std::string_view source) {
   reader.fraction("norm_eps", out.norm_eps);
   reader.text("residual", [&](std::string_view v) { out.residual = parse_named(v, "residual"); });
   reader.size("embedding_scale", false, out.embedding_scale);
+  reader.flag("embedding_norm", out.embedding_norm);
   reader.whole("positions", 0, kMaxVocab, out.positions);
   reader.size("logit_scale", false, out.logit_scale);
   reader.size("logit_softcap", true, out.logit_softcap);
@@ -379,6 +381,7 @@ std::string print_settings(const ModelSettings& settings) {
   if (settings.embedding_scale != 1) {
     line("embedding_scale", shortest_text(settings.embedding_scale));
   }
+  if (settings.embedding_norm) line("embedding_norm", "true");
   if (settings.positions > 0) line("positions", std::to_string(settings.positions));
   if (settings.logit_scale != 1) line("logit_scale", shortest_text(settings.logit_scale));
   if (settings.logit_softcap != 0) line("logit_softcap", shortest_text(settings.logit_softcap));

@@ -13,6 +13,7 @@
 //   norm_eps = 1e-06             # also rms_norm_eps, layer_norm_eps, layer_norm_epsilon
 //   residual = "prenorm"         # or "attnres{block_sublayers=4}", "normed{alpha=..,beta=..}"
 //   embedding_scale = 1          # embeddings are multiplied by it
+//   embedding_norm = false       # the model's norm is applied to the embeddings too (RWKV's ln0)
 //   positions = 0                # > 0: learned absolute positions, added to the embeddings
 //   logit_scale = 1              # logits are multiplied by it
 //   logit_softcap = 0            # > 0: then become cap tanh(logit / cap)
@@ -21,8 +22,8 @@
 //   seed = 0
 // clang-format on
 //
-// norm_placement, embedding_scale, positions, logit_* and max_position_embeddings are printed only
-// where they differ from their defaults.
+// norm_placement, embedding_scale, embedding_norm, positions, logit_* and max_position_embeddings
+// are printed only where they differ from their defaults.
 
 #include <cstdint>
 #include <string>
@@ -53,7 +54,8 @@ struct ModelSettings {
   double norm_eps = 1e-6;
   LayerSpec residual{"prenorm", {}};
   double embedding_scale = 1;
-  int64_t positions = 0;  // rows of the learned position table, 0 = none
+  bool embedding_norm = false;  // after embedding_scale and positions
+  int64_t positions = 0;        // rows of the learned position table, 0 = none
   double logit_scale = 1;
   double logit_softcap = 0;             // 0 = off
   int64_t max_position_embeddings = 0;  // 0 = unknown

@@ -65,6 +65,7 @@ TEST_CASE("settings: what only some models have is printed where it is set") {
   s.norm_placement = NormPlacement::kSandwich;
   s.residual = parse_named("normed{alpha=3.5:2,beta=1}", "residual");
   s.embedding_scale = 45.254833995939045;
+  s.embedding_norm = true;
   s.positions = 1024;
   s.logit_scale = 0.0625;
   s.logit_softcap = 30;
@@ -74,7 +75,7 @@ TEST_CASE("settings: what only some models have is printed where it is set") {
         "width = 64\nheads = 4\nvocab = 256\ntie_embeddings = true\nnorm = \"layer_norm\"\n"
         "norm_placement = \"sandwich\"\nnorm_eps = 1e-06\n"
         "residual = \"normed{alpha=3.5:2,beta=1}\"\nembedding_scale = 45.254833995939045\n"
-        "positions = 1024\nlogit_scale = 0.0625\nlogit_softcap = 30\n"
+        "embedding_norm = true\npositions = 1024\nlogit_scale = 0.0625\nlogit_softcap = 30\n"
         "max_position_embeddings = 1024\ninit = \"normal\"\nseed = 0\n");
   CHECK(parse_settings(text) == s);
 }
@@ -119,8 +120,9 @@ TEST_CASE("settings: bad keys and values") {
       {"hiden_size = 3", "model.toml:1: unknown key 'hiden_size'; did you mean 'hidden_size'?"},
       {"dropout = 0.1",
        "model.toml:1: unknown key 'dropout'; known: stack, width, heads, head_dim, vocab, "
-       "tie_embeddings, norm, norm_placement, norm_eps, residual, embedding_scale, positions, "
-       "logit_scale, logit_softcap, max_position_embeddings, init, seed"},
+       "tie_embeddings, norm, norm_placement, norm_eps, residual, embedding_scale, "
+       "embedding_norm, positions, logit_scale, logit_softcap, max_position_embeddings, init, "
+       "seed"},
       {"vocab = 3\n [width]\na = 1", "model.toml:2: width must be a whole number, not a table"},
       {"width.a = 1", "model.toml:1: width must be a whole number, not a table"},
       {"width = 1.5", "model.toml:1: width must be a whole number, not 1.5"},
@@ -142,6 +144,7 @@ TEST_CASE("settings: bad keys and values") {
        "model.toml:1: norm_placement = \"before\" is none of \"pre\", \"post\", \"sandwich\""},
       {"norm_placement = true", "model.toml:1: norm_placement must be a text in quotes, not true"},
       {"embedding_scale = 0", "model.toml:1: embedding_scale = 0 is not above 0"},
+      {"embedding_norm = 1", "model.toml:1: embedding_norm must be true or false, not 1"},
       {"embedding_scale = inf", "model.toml:1: embedding_scale = inf is not above 0"},
       {"logit_scale = -1", "model.toml:1: logit_scale = -1 is not above 0"},
       {"logit_softcap = nan", "model.toml:1: logit_softcap = nan is not 0 or above"},
