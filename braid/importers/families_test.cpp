@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <set>
 
 #include "braid/base/file.h"
 #include "braid/base/format.h"
@@ -184,6 +186,120 @@ TEST_CASE("Mamba's embedding goes by either of its names under either config.jso
   }
 }
 
+// BlinkDL's word for a tensor that fla calls `name`.
+std::string blinkdl_name(std::string name) {
+  for (const auto& [from, to] :
+       {std::pair<std::string, std::string>{"model.layers.0.pre_norm", "blocks.0.ln0"},
+        {"model.embeddings", "emb"},
+        {"model.norm", "ln_out"},
+        {"lm_head", "head"},
+        {"model.layers.", "blocks."},
+        {"attn_norm", "ln1"},
+        {"ffn_norm", "ln2"},
+        {"attn.", "att."},
+        {"r_proj", "receptance"},
+        {"k_proj", "key"},
+        {"v_proj", "value"},
+        {"o_proj", "output"},
+        {"g_norm", "ln_x"},
+        {"_lora.lora.2.bias", "0"},
+        {"_lora.lora.0.weight", "1"},
+        {"_lora.lora.2.weight", "2"}}) {
+    if (const size_t at = name.find(from); at != std::string::npos)
+      name.replace(at, from.size(), to);
+  }
+  return name;
+}
+
+// The RWKV-7 checkpoint as RWKV-LM keeps it, with the first layer's unread residual of values.
+void write_blinkdl(const std::string& folder, const std::string& to) {
+  const SafetensorsFolder before = SafetensorsFolder::open(folder);
+  make_folders(to);
+  write_file(join_path(to, "config.json"), read_file(join_path(folder, "config.json")));
+  std::map<std::string, std::vector<float>> kept;  // until written
+  SafetensorsFolderWriter writer(to);
+  for (const std::string& name : before.names()) {
+    const SafetensorsFolder::Found f = before.at(name);
+    REQUIRE(f.entry->dtype == "F32");
+    std::vector<int64_t> shape = f.entry->shape;
+    const bool mix = name.find(".attn.") != std::string::npos || name.ends_with("ffn.x_k");
+    if (shape.size() == 1 && mix && name.find("g_norm") == std::string::npos)
+      shape = {1, 1, shape[0]};
+    std::vector<float>& values = kept[name];
+    values.resize(f.bytes().size() / sizeof(float));
+    std::memcpy(values.data(), f.bytes().data(), f.bytes().size());
+    if (name.find("_lora") != std::string::npos && shape.size() == 2) {
+      const std::vector<float> rows = values;
+      const auto out = static_cast<size_t>(shape[0]), in = static_cast<size_t>(shape[1]);
+      for (size_t i = 0; i < rows.size(); ++i) values[i % in * out + i / in] = rows[i];
+      std::swap(shape[0], shape[1]);
+    }
+    writer.add(blinkdl_name(name), "F32", shape,
+               [&values](ByteSink sink) { sink(values.data(), values.size() * sizeof(float)); });
+  }
+  const std::vector<float> unread(96, NAN);
+  for (const auto& [name, shape] : {std::pair{"v0", std::vector<int64_t>{1, 1, 32}},
+                                    {"v1", std::vector<int64_t>{32, 3}},
+                                    {"v2", std::vector<int64_t>{3, 32}}}) {
+    const size_t bytes = shape.size() == 3 ? 128 : 384;
+    writer.add(std::string("blocks.0.att.") + name, "F32", shape,
+               [&unread, bytes](ByteSink sink) { sink(unread.data(), bytes); });
+  }
+  writer.write();
+}
+
+TEST_CASE("RWKV-7 in BlinkDL's names gives the bits that it gives in fla's, and is read strictly") {
+  const Context ctx;
+  const ScratchFolder scratch("families-rwkv");
+  const std::string fla = make_checkpoint(ctx, scratch, tiny("rwkv7"), "F32");
+  const std::string own = scratch / "blinkdl";
+  write_blinkdl(fla, own);
+  const std::vector<float> want = logits_of(ctx, *load_model(ctx, fla).model, {16});
+  for (const char* config : {"rwkv7", "rwkv7_blinkdl"}) {
+    write_file(join_path(own, "config.json"), tiny(config).json);
+    write_file(join_path(fla, "config.json"), tiny(config).json);
+    const LoadedModel loaded = load_model(ctx, own);
+    CHECK(logits_of(ctx, *loaded.model, {16}) == want);
+    CHECK(loaded.notes.size() == 1);
+    CHECK(logits_of(ctx, *load_model(ctx, fla).model, {16}) == want);
+  }
+  const std::string name = "blocks.1.att.v1";
+  CHECK(error_of(ctx, broken(ctx, own, scratch / "a", name, "", false)).find("missing: " + name) !=
+        std::string::npos);
+  CHECK(error_of(ctx, broken(ctx, own, scratch / "b", "", "blocks.1.att.v3", false))
+            .find("not of this model: blocks.1.att.v3") != std::string::npos);
+  CHECK(error_of(ctx, broken(ctx, fla, scratch / "c", "", "model.layers.0.attn.v0", false))
+            .find("not of this model: model.layers.0.attn.v0") != std::string::npos);
+}
+
+TEST_CASE("RWKV-7's tensors are those of fla's own layers, in name and shape") {
+  int found = 0;
+  for (const std::string& path : golden_files("ssm")) {
+    const SafetensorsFile file = SafetensorsFile::open(path);
+    if (file.metadata("kind") != "layer_rwkv7_x2") continue;
+    ++found;
+    std::string json = R"({"model_type": "rwkv7", "vocab_size": 64, "num_hidden_layers": 2)";
+    for (const char* key : {"hidden_size", "head_dim", "num_heads", "intermediate_size",
+                            "decay_low_rank_dim", "a_low_rank_dim", "v_low_rank_dim"})
+      json += format(R"(, "{}": {})", key, file.metadata(key));
+    json += format(R"(, "gate_low_rank_dim": {}}})", file.metadata("gate_low_rank_dim"));
+    const FamilyModel family = read_config(Json::parse(json), path).model;
+    Context dry;
+    dry.arena = Arena::create(Arena::Mode::kDry);
+    const Model model(dry, family.settings, Model::Fill::kDeferred);
+    const TensorMap map = export_map(family, model.parameters());
+    std::set<std::string> ours, theirs;
+    for (const TensorMap::Entry& e : map.tensors) {
+      if (e.name.starts_with("model.layers.")) ours.insert(e.name + shape_text(e.shape));
+    }
+    for (const SafetensorsEntry& e : file.entries()) {
+      if (e.name.starts_with("model.layers.")) theirs.insert(e.name + shape_text(e.shape));
+    }
+    CHECK(ours == theirs);
+  }
+  CHECK(found > 0);
+}
+
 std::string config_error(const std::string& json) {
   try {
     read_config(Json::parse(json), "config.json");
@@ -234,6 +350,14 @@ TEST_CASE("config.json is read strictly, in both spellings") {
       config_error(R"({"model_type": "granitemoehybrid", "position_embedding_type": "alibi"})"),
       "alibi"));
   CHECK(says(config_error(R"({"model_type": "lfm2", "block_dim": 7})"), "block_dim is 7"));
+  const std::string rwkv = R"({"model_type": "rwkv7", "hidden_size": 96, )";
+  CHECK(says(config_error(rwkv + R"("head_dim": 64})"), "head_dim = 64"));
+  CHECK(says(config_error(rwkv + R"("num_heads": 3, "head_dim": 48})"), "num_heads = 3"));
+  CHECK(says(config_error(rwkv + R"("num_heads": 3, "norm_bias": false})"), "norm_bias"));
+  CHECK(says(config_error(rwkv + R"("num_heads": 3, "value_dim": [96, 48]})"), "value_dim 48"));
+  CHECK(says(config_error(rwkv + R"("num_heads": 3, "attn": {"layers": [1]}})"), "attn"));
+  CHECK(says(config_error(rwkv + R"("num_heads": 3, "v_low_rank_dim": 0})"), "v_low_rank_dim"));
+  CHECK(config_error(rwkv + R"("num_heads": 3, "value_dim": 96, "norm_first": false})") == "");
   CHECK(says(config_error("{}"), "model_type"));
   CHECK(says(config_error("[]"), "not an object"));
   const auto settings = [](const std::string& json) {

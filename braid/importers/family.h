@@ -15,6 +15,14 @@
 
 namespace braid {
 
+// Another way that checkpoints of a family spell all their tensors.
+struct TensorSpelling {
+  std::vector<TensorRow> table;
+  std::string layers_name;
+  std::string prefix;
+  std::vector<std::string> skipped;
+};
+
 // What a config.json describes.
 struct FamilyModel {
   ModelSettings settings;
@@ -25,7 +33,9 @@ struct FamilyModel {
   bool spare_layers = false;         // layers from `layers` on are multi-token prediction, not used
   std::vector<std::string> skipped;  // patterns of other tensors that play no part ('*', '#')
   std::string layers_name = "layers.";
-  std::string prefix = "model.";   // of tensors, when there is no checkpoint to look at
+  std::string prefix = "model.";  // of tensors, when there is no checkpoint to look at
+  // Instead of table, layers_name, prefix and skipped where the checkpoint has its embedding.
+  std::vector<TensorSpelling> spellings;
   std::vector<std::string> notes;  // what the reader of `plan` should know
 };
 

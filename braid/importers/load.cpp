@@ -69,8 +69,26 @@ std::vector<int64_t> wanted_shape(const TensorMap::Entry& entry, const SourceTen
   return shape;
 }
 
-// Also settles how the checkpoint spells its embedding where the family knows several rows for it.
+bool has_embedding(const TensorSource& source, const TensorSpelling& spelling) {
+  return std::any_of(spelling.table.begin(), spelling.table.end(), [&](const TensorRow& row) {
+    if (row.parameter != "embed_tokens.weight") return false;
+    const std::string tail = row.tensor.substr(row.tensor.find('}') + 1);
+    return std::any_of(std::begin(kPrefixes), std::end(kPrefixes),
+                       [&](const char* prefix) { return source.find(prefix + tail) != nullptr; });
+  });
+}
+
+// Also settles which of the family's spellings the checkpoint has, of all tensors or of the
+// embedding.
 TensorNames names_in(const TensorSource& source, FamilyModel& model) {
+  for (const TensorSpelling& spelling : model.spellings) {
+    if (!has_embedding(source, spelling)) continue;
+    model.table = spelling.table;
+    model.layers_name = spelling.layers_name;
+    model.prefix = spelling.prefix;
+    model.skipped = spelling.skipped;
+    break;
+  }
   TensorNames names;
   names.layers = model.layers_name;
   names.slots = model.slots;

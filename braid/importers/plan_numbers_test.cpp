@@ -124,6 +124,14 @@ TEST_CASE("Bamba has 9.78, Granite 4.0 H Tiny 6.94 billion parameters") {
   CHECK(granite.kv_bytes() == 4 * 2 * 4 * 128 * 2);
 }
 
+TEST_CASE("RWKV-7 0.1B has 191,034,624 parameters and a state of 2.4 MB") {
+  const Published rwkv("rwkv7_0_1b");
+  CHECK(rwkv.parameters() == 191034624);
+  CHECK(rwkv.kv_bytes() == 0);
+  // S [12, 64, 64] and the last rows of both mixes, f32, in 12 layers.
+  CHECK(rwkv.model->state_bytes(1 << 20) == 12 * (12 * 64 * 64 + 2 * 768) * 4);
+}
+
 TEST_CASE("Phi-4-mini-flash has 3.85 billion parameters and one layer of keys and values") {
   const Published phi("phi4_mini_flash");
   CHECK(phi.parameters() == doctest::Approx(3.85e9).epsilon(0.005));

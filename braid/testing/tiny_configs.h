@@ -202,7 +202,16 @@ inline const std::vector<TinyConfig>& tiny_configs() {
         "num_experts_per_tok": 0, "layer_types": ["mamba", "attention"], "mamba_n_heads": 4,
         "mamba_d_state": 8, "residual_multiplier": 0.5, "attention_bias": true,
         "position_embedding_type": "rope", "rope_parameters": {"rope_type": "default",
-        "rope_theta": 5000.0}, "tie_word_embeddings": false})"}};
+        "rope_theta": 5000.0}, "tie_word_embeddings": false})"},
+      {"rwkv7", R"({"model_type": "rwkv7", "vocab_size": 64, "hidden_size": 32, "head_dim": 8,
+        "num_heads": 4, "intermediate_size": 48, "hidden_ratio": 4.0, "num_hidden_layers": 3,
+        "decay_low_rank_dim": 6, "a_low_rank_dim": 5, "v_low_rank_dim": 3,
+        "gate_low_rank_dim": 7, "hidden_act": "sqrelu", "norm_first": true, "norm_bias": true,
+        "norm_eps": 1e-05, "value_dim": [32, 32, 32], "attn": null, "attn_mode": "chunk",
+        "fuse_norm": true, "fuse_cross_entropy": true, "tie_word_embeddings": false})"},
+      {"rwkv7_blinkdl", R"({"model_type": "RWKV-x070", "vocab_size": 64, "hidden_size": 32,
+        "head_dim": 8, "intermediate_size": 48, "num_hidden_layers": 3, "decay_low_rank_dim": 6,
+        "a_low_rank_dim": 5, "v_low_rank_dim": 3, "gate_low_rank_dim": 7})"}};
   return all;
 }
 
