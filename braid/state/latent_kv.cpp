@@ -6,9 +6,12 @@
 
 namespace braid {
 
-LatentKv::LatentKv(const Context& ctx, int64_t rank, int64_t rope, KvType type)
-    : layout_{type, rank, rope}, pages_(ctx.arena, kLatentPage, layout_.page()) {
-  BRAID_CHECK(rank > 0 && rope >= 0);
+LatentKv::LatentKv(const Context& ctx, int64_t rank, int64_t rope, KvType type,
+                   int64_t tokens_per_row)
+    : layout_{type, rank, rope},
+      pages_(ctx.arena, kLatentPage, layout_.page()),
+      tokens_per_row_(tokens_per_row) {
+  BRAID_CHECK(rank > 0 && rope >= 0 && tokens_per_row > 0);
 }
 
 size_t LatentKv::bytes_at(int64_t rank, int64_t rope, int64_t tokens, KvType type) {
@@ -65,14 +68,14 @@ void LatentKv::save(StateWriter& out, std::string_view prefix) const {
   Rows rows{Tensor::empty(ctx, Rows::shape(*this, length_), kv_dtype(layout_.type)), {}};
   if (q8) rows.scales = Tensor::empty(ctx, Rows::scale_shape(*this, length_));
   if (!pages_.dry()) rows.exchange(*this, true);
-  out.integer(state_name(prefix, "length"), length_);
+  out.integer(state_name(prefix, "length"), length_ * tokens_per_row_);
   out.integer(state_name(prefix, "type"), static_cast<int64_t>(layout_.type));
   out.tensor(state_name(prefix, "latent"), rows.numbers);
   if (q8) out.tensor(state_name(prefix, "latent_scales"), rows.scales);
 }
 
 void LatentKv::load(StateReader& in, std::string_view prefix) {
-  const int64_t length = load_kv_header(in, prefix, layout_.type);
+  const int64_t length = load_kv_header(in, prefix, layout_.type) / tokens_per_row_;
   Rows rows{
       in.tensor(state_name(prefix, "latent"), Rows::shape(*this, length), kv_dtype(layout_.type)),
       {}};

@@ -13,7 +13,9 @@ namespace braid {
 
 class LatentKv final : public LayerState {
  public:
-  LatentKv(const Context& ctx, int64_t rank, int64_t rope, KvType type = KvType::kF32);
+  // tokens_per_row: a row stands for so many tokens (a block's mean); files count in tokens.
+  LatentKv(const Context& ctx, int64_t rank, int64_t rope, KvType type = KvType::kF32,
+           int64_t tokens_per_row = 1);
   static size_t bytes_at(int64_t rank, int64_t rope, int64_t tokens, KvType type = KvType::kF32);
 
   // c [tokens, rank] and k [tokens, rope] with their row strides, as the next positions.
@@ -23,7 +25,7 @@ class LatentKv final : public LayerState {
   LatentView view() const { return {pages_.data(), length_, layout_}; }
 
   std::string_view kind() const override { return "latent"; }
-  int64_t length() const override { return length_; }
+  int64_t length() const override { return length_; }  // rows
   // Pages held; one that is shared with a snapshot counts in both.
   size_t bytes() const override { return pages_.bytes(); }
   std::unique_ptr<LayerState> snapshot() const override {
@@ -43,7 +45,7 @@ class LatentKv final : public LayerState {
 
   LatentLayout layout_;
   Pages pages_;
-  int64_t length_ = 0;
+  int64_t length_ = 0, tokens_per_row_;
 };
 
 }  // namespace braid

@@ -114,7 +114,8 @@ class Nsa final : public Layer {
     check_type(options);
     std::vector<std::unique_ptr<LayerState>> members;
     members.push_back(std::make_unique<LatentKv>(ctx, row(), row()));  // keys, then values
-    members.push_back(std::make_unique<LatentKv>(ctx, row(), row()));  // means of whole blocks
+    // Means of whole blocks.
+    members.push_back(std::make_unique<LatentKv>(ctx, row(), row(), KvType::kF32, shape_.block));
     return std::make_unique<GroupState>(std::move(members));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
