@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "braid/base/format.h"
 #include "braid/layers/channel.h"
@@ -24,12 +27,20 @@ class Cmix final : public Layer {
  public:
   Cmix(const CmixConfig& config, const LayerEnv& env, ParamBuilder& params)
       : config_(config), width_(env.width), ffn_(config.ffn > 0 ? config.ffn : 4 * env.width) {
-    // Later layers look less at the token before (RWKV-LM's initialisation).
-    x_k_ = &params.vector("x_k", {width_}, Init::uniform(0, 1));
+    // Later layers look less at the token before (RWKV-LM's initialisation: 1 - (c / C)^(r^4), r
+    // the part of the stack that is left).
+    const double left = 1 - static_cast<double>(env.layer_index) /
+                                static_cast<double>(std::max<int64_t>(1, env.depth));
+    std::vector<float> mix;
+    for (int64_t c = 0; c < width_; ++c) {
+      const double at = static_cast<double>(c) / static_cast<double>(width_);
+      mix.push_back(static_cast<float>(1 - std::pow(at, std::pow(left, 4))));
+    }
+    x_k_ = &params.vector("x_k", {width_}, Init::values(mix));
     key_ = &params.matrix("key.weight", ffn_, width_, env.init_std);
     value_ = &params.matrix("value.weight", width_, ffn_, env.out_init_std);
     if (!config.receptance) return;
-    x_r_ = &params.vector("x_r", {width_}, Init::uniform(0, 1));
+    x_r_ = &params.vector("x_r", {width_}, Init::values(std::move(mix)));
     receptance_ = &params.matrix("receptance.weight", width_, width_, env.init_std);
   }
 
