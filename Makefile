@@ -7,7 +7,7 @@
 #   make format-check  clang-format over all sources; make format writes
 JOBS ?= $(shell nproc)
 SLOWEST ?= 10
-SOURCES = $(shell git ls-files 'braid/*.h' 'braid/*.cpp' 'tests/*.cpp' 'cmake/*.cpp')
+SOURCES = $(shell git ls-files 'braid/*.h' 'braid/*.cpp' 'tests/*.cpp' 'cmake/*.cpp' 'bench/peers/*.cpp')
 
 .PHONY: build test demo nightly asan tsan fuzz format format-check packages clean
 

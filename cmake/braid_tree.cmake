@@ -51,3 +51,7 @@ foreach(f ${end_to_end})
   endif()
   add_dependencies(${target} braid)
 endforeach()
+
+# bench/peers/README.md: not part of the default build.
+add_executable(ssm_scan_peer EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/bench/peers/ssm_scan.cpp)
+target_link_libraries(ssm_scan_peer PRIVATE braid_bench ${CMAKE_DL_LIBS})
