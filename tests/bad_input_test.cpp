@@ -142,10 +142,11 @@ TEST_CASE("command lines") {
        4,
        {"--mem 100K", "102400", "2 x 32"}},
       {"memory of a plan", {"plan", "gqa", "--mem", "1M"}, 4, {"--mem 1M", "1048576"}},
+      {"neither file nor layer", {"plan", "nowhere"}, 2, {"no file or folder \"nowhere\""}},
       {"memory of generating",
        {"generate", "-m", run, "-p", "x", "--mem", "10K"},
        4,
-       {"--mem", "10240"}},
+       {"--mem", "10240", "of weights", "of state", "of scratch"}},
       {"another stack", train(text, run, {"--width", "64"}), 2, {"--width"}},
   };
   for (const Case& c : cases) {

@@ -166,6 +166,33 @@ TEST_CASE("what plan says a training step holds is what it holds, within a tenth
   CHECK(resident > 0.9 * planned);
   CHECK(resident < 1.1 * planned);
 }
+
+// The process itself is taken as 30 MiB, whatever its build and libraries are: a tenth here, where
+// the model is small; docs/log.md has the figures of large ones.
+TEST_CASE("what plan says inference holds is what speed measures of itself, within a tenth") {
+  const std::string folder = trained().folder / "resident", from = trained().folder / "config";
+  make_folders(from);
+  write_file(join_path(from, "config.json"), R"({"architectures":["Qwen3ForCausalLM"],
+      "model_type":"qwen3","hidden_size":512,"num_hidden_layers":8,"intermediate_size":1536,
+      "num_attention_heads":8,"num_key_value_heads":2,"head_dim":64,"vocab_size":8192,
+      "max_position_embeddings":4096,"rms_norm_eps":1e-6,"rope_theta":1000000,
+      "tie_word_embeddings":true,"hidden_act":"silu","attention_bias":false})");
+  REQUIRE(braid({"convert", "-m", from, "-o", folder, "--random", "1"}).code == 0);
+  for (const char* weights : {"f32", "bf16", "q8", "q4"}) {
+    CAPTURE(weights);
+    const Outcome speed = braid({"speed", "-m", folder, "--weights", weights, "--prompt", "1024",
+                                 "--decode", "4", "--json"});
+    REQUIRE(speed.code == 0);
+    const Json line = Json::parse(speed.out);
+    const double planned = line.at("planned_resident_bytes").as_real();
+    CHECK(line.at("resident_bytes").as_real() > 0.9 * planned);
+    CHECK(line.at("resident_bytes").as_real() < 1.1 * planned);
+    const Json plan = Json::parse(
+        braid({"plan", folder, "--weights", weights, "--contexts", "1024", "--json"}).out);
+    CHECK(plan.at("contexts").elements()[0].at("resident_bytes").as_real() < 1.01 * planned);
+    CHECK(plan.at("contexts").elements()[0].at("resident_bytes").as_real() > 0.97 * planned);
+  }
+}
 #endif
 
 }  // namespace braid::e2e

@@ -10,11 +10,6 @@
 namespace braid {
 namespace {
 
-// What a process holds beside tensors: code, the libraries' kernels and packing buffers,
-// thread stacks. Measured: resident memory minus tensor bytes of runs from 40 MB to 2 GB
-// (docs/log.md).
-constexpr size_t kProcessBytes = size_t{30} << 20;
-
 Context dry_context(Counters* counters) {
   Context ctx;
   ctx.arena = Arena::create(Arena::Mode::kDry);
@@ -45,14 +40,19 @@ constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kBF16, KvType::kQ8};
 constexpr WeightType kWeightTypes[] = {WeightType::kF32, WeightType::kBF16, WeightType::kQ8,
                                        WeightType::kQ4};
 
-size_t bytes_in(const Model& model, WeightType wanted) {
+size_t bytes_of(const Model& model, const std::vector<WeightType>& types) {
   size_t bytes = 0;
+  auto type = types.begin();
   for (const Parameter& p : model.parameters()) {
-    const WeightType type = weight_type_for(p, wanted);
-    bytes += type == WeightType::kF32 ? p.value.bytes()
-                                      : static_cast<size_t>(weight_bytes(type, p.value.shape()));
+    bytes += *type == WeightType::kF32 ? p.value.bytes()
+                                       : static_cast<size_t>(weight_bytes(*type, p.value.shape()));
+    ++type;
   }
   return bytes;
+}
+
+std::vector<WeightType> kept_types(const Model& model, const PlanOptions& options) {
+  return options.types.empty() ? weight_types(model, options.weights) : options.types;
 }
 
 void count_types(const Model& model, const PlanOptions& options, Plan& plan) {
@@ -64,8 +64,8 @@ void count_types(const Model& model, const PlanOptions& options, Plan& plan) {
         static_cast<double>(kLong);
   }
   for (size_t i = 0; i < std::size(kWeightTypes); ++i)
-    plan.typed_weight_bytes[i] = bytes_in(model, kWeightTypes[i]);
-  plan.inference_weight_bytes = bytes_in(model, options.weights);
+    plan.typed_weight_bytes[i] = bytes_of(model, weight_types(model, kWeightTypes[i]));
+  plan.inference_weight_bytes = bytes_of(model, kept_types(model, options));
   // One token reads the same share of the bytes as of the numbers.
   plan.token_weight_bytes = static_cast<size_t>(static_cast<double>(plan.token_weight_bytes) *
                                                 static_cast<double>(plan.inference_weight_bytes) /
@@ -104,7 +104,8 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
     PlanContext c;
     c.tokens = tokens;
     c.state_bytes = model.state_bytes(tokens, options.state);
-    c.resident = plan.inference_weight_bytes + c.state_bytes + kProcessBytes;
+    c.memory = inference_memory(options.threads, settings, kept_types(model, options),
+                                {tokens, 1, options.state});
     c.decode_flops = decode_flops(model, ctx, counters, seq, tokens);
     plan.contexts.push_back(c);
   }

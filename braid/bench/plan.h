@@ -8,6 +8,7 @@
 
 #include "braid/base/json.h"
 #include "braid/bench/limits.h"
+#include "braid/infer/memory.h"
 #include "braid/kernels/quant/weight_type.h"
 #include "braid/stack/settings.h"
 #include "braid/state/state_options.h"
@@ -23,14 +24,16 @@ struct PlanOptions {
   bool recompute = false;
   bool use_muon = true;
   StateOptions state = {};                // of the sequences
-  WeightType weights = WeightType::kF32;  // as inference keeps them
+  WeightType weights = WeightType::kF32;  // as inference keeps them, or
+  std::vector<WeightType> types = {};     // each parameter, as a checkpoint has them
+  int threads = 0;
 };
 
 struct PlanContext {
   int64_t tokens = 0;
   size_t state_bytes = 0;
   double decode_flops = 0;  // products of one token at this context
-  size_t resident = 0;  // of a process that runs the model at this context, prefill's scratch aside
+  MemoryNeed memory;  // of a process that read this context as a prompt and then writes a token
   double decode_seconds = 0;  // the larger of bytes / read bandwidth and flops / peak
 };
 
@@ -49,7 +52,7 @@ struct Plan {
   size_t recurrent_bytes = 0;     // state that does not grow with the context
   // What one more token adds to a long context, keys and values kept in f32, bf16 and q8.
   double token_state_bytes[3] = {};
-  size_t inference_weight_bytes = 0;  // of all weights in PlanOptions::weights
+  size_t inference_weight_bytes = 0;  // of all weights as inference keeps them
   // Of all weights at --weights f32, bf16, q8 and q4.
   size_t typed_weight_bytes[4] = {};
   std::vector<PlanLayer> layers;

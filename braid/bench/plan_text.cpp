@@ -58,7 +58,9 @@ Json plan_json(const Plan& plan, const PlanOptions& options) {
   for (const PlanContext& c : plan.contexts) {
     contexts.push(Json::object({{"tokens", c.tokens},
                                 {"state_bytes", c.state_bytes},
-                                {"resident_bytes", c.resident},
+                                {"weight_bytes", c.memory.weights},
+                                {"scratch_bytes", c.memory.scratch},
+                                {"resident_bytes", c.memory.resident()},
                                 {"decode_flops", c.decode_flops},
                                 {"decode_ms", c.decode_seconds * 1e3}}));
   }
@@ -115,13 +117,19 @@ std::string plan_text(const Plan& plan, const PlanOptions& options) {
       options.prefill, count_text(plan.prefill_flops),
       count_text(plan.prefill_flops / static_cast<double>(options.prefill)), plan.prefill_seconds,
       count_text(static_cast<double>(options.prefill) / plan.prefill_seconds));
-  out += format("decode      weights in {}: {}\n", weight_type_name(options.weights),
-                bytes_text(plan.inference_weight_bytes));
-  out += "            context        state     resident     FLOP/token   ms/token at the limit\n";
+  out +=
+      format("memory      weights {}: {}; resident = weights, state, scratch and {} of process\n",
+             options.types.empty() ? format("in {}", weight_type_name(options.weights))
+                                   : "as the checkpoint has them",
+             bytes_text(plan.inference_weight_bytes), bytes_text(kProcessBytes));
+  out +=
+      "            context        state      scratch     resident     FLOP/token   ms/token at the "
+      "limit\n";
   for (const PlanContext& c : plan.contexts) {
-    out += format("            {:>7} {:>12} {:>12} {:>14} {:>10.3f}\n", c.tokens,
-                  bytes_text(c.state_bytes), bytes_text(c.resident), count_text(c.decode_flops),
-                  c.decode_seconds * 1e3);
+    out +=
+        format("            {:>7} {:>12} {:>12} {:>12} {:>14} {:>10.3f}\n", c.tokens,
+               bytes_text(c.state_bytes), bytes_text(c.memory.scratch),
+               bytes_text(c.memory.resident()), count_text(c.decode_flops), c.decode_seconds * 1e3);
   }
   out += format(
       "training    {} x {} x {} tokens a step{}: {}FLOP, at the limit {:.3f} s; resident memory "

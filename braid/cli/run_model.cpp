@@ -18,10 +18,25 @@ void LoadFlags::add(CLI::App& app) {
       ->check(CLI::IsMember({"f32", "bf16", "q8", "q4", "q4min"}));
 }
 
-LoadOptions LoadFlags::options(const CommonFlags& common) const {
+LoadOptions LoadFlags::options() const {
   LoadOptions out;
   if (!weights.empty()) out.weights = weight_type_named(weights);
-  if (!common.mem.empty()) out.most_bytes = parse_bytes(common.mem, "--mem");
+  return out;
+}
+
+LoadOptions LoadFlags::options(const CommonFlags& common, WorkloadOf work) const {
+  LoadOptions out = options();
+  if (common.mem.empty()) return out;
+  out.before_fill = [&common, work = std::move(work)](const LoadedModel& loaded,
+                                                      std::span<const WeightType> types) {
+    const Workload w = work(loaded);
+    const MemoryNeed need = inference_memory(common.threads, loaded.model->settings(), types, w);
+    common.require_memory(need.tensors(),
+                          format("the model with {} tokens ({} bytes of weights, {} of state, {} "
+                                 "of scratch)",
+                                 w.prompt + w.decode, need.weights, need.state, need.scratch),
+                          "ask for smaller --weights or --kv or for fewer tokens");
+  };
   return out;
 }
 

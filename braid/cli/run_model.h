@@ -1,22 +1,30 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "braid/cli/command.h"
 #include "braid/core/context.h"
 #include "braid/importers/load.h"
+#include "braid/infer/memory.h"
 #include "braid/infer/sampler.h"
 #include "braid/stack/model.h"
 
 namespace braid {
 
-// How weights are kept: --weights, within --mem.
+// What a command is about to run, once the tokenizer is there.
+using WorkloadOf = std::function<Workload(const LoadedModel&)>;
+
+// How weights are kept: --weights.
 struct LoadFlags {
   std::string weights;
   void add(CLI::App& app);
-  LoadOptions options(const CommonFlags& common) const;
+  LoadOptions options() const;
+  // With the sum of weights, state and scratch of `work` held against --mem before any is
+  // allocated: Error(kBudget) with the parts.
+  LoadOptions options(const CommonFlags& common, WorkloadOf work) const;
 };
 
 // The model of a run folder, a checkpoint folder or a Hugging Face folder, weights loaded; what was

@@ -64,11 +64,21 @@ struct Arena::Impl {
 Storage::Storage(std::shared_ptr<Arena> arena, std::byte* data, size_t bytes, size_t reserved)
     : arena_(std::move(arena)), data_(data), bytes_(bytes), reserved_(reserved) {}
 
-Storage::Storage(const std::byte* data, size_t bytes, std::shared_ptr<const void> owner)
-    : owner_(std::move(owner)), data_(const_cast<std::byte*>(data)), bytes_(bytes), reserved_(0) {}
+Storage::Storage(const std::byte* data, size_t bytes, std::shared_ptr<const void> owner,
+                 std::shared_ptr<Arena> arena)
+    : arena_(std::move(arena)),
+      owner_(std::move(owner)),
+      data_(const_cast<std::byte*>(data)),
+      bytes_(bytes),
+      reserved_(0) {}
 
 Storage::~Storage() {
-  if (arena_) arena_->release(data_, bytes_, reserved_);
+  if (!arena_) return;
+  if (reserved_ == 0) {
+    arena_->release_adopted(bytes_);
+  } else {
+    arena_->release(data_, bytes_, reserved_);
+  }
 }
 
 Arena::Arena(Mode mode, size_t budget_bytes) : impl_(std::make_unique<Impl>()) {
@@ -84,17 +94,23 @@ Arena::~Arena() { trim(); }
 
 bool Arena::dry() const { return impl_->mode == Mode::kDry; }
 
+void Arena::require(size_t bytes) const {
+  const Impl& a = *impl_;
+  if (bytes <= a.budget - std::min(a.budget, a.stats.reserved)) return;
+  throw Error(ErrorKind::kBudget,
+              format("out of memory budget: {} bytes more asked for, {} held ({} weights, {} state "
+                     "and scratch), {} allowed (--mem)",
+                     bytes, a.stats.reserved, a.stats.weights,
+                     a.stats.reserved - std::min(a.stats.reserved, a.stats.weights), a.budget));
+}
+
 std::shared_ptr<Storage> Arena::allocate(size_t bytes) {
   Impl& a = *impl_;
   const std::lock_guard lock(a.mutex);
   const size_t reserved = size_class(bytes);
   auto kept = a.kept.find(reserved);
   const bool reuse = kept != a.kept.end() && !kept->second.empty();
-  if (!reuse && reserved > a.budget - std::min(a.budget, a.stats.reserved)) {
-    throw Error(ErrorKind::kBudget,
-                format("out of memory budget: {} bytes more asked for, {} held, {} allowed (--mem)",
-                       reserved, a.stats.reserved, a.budget));
-  }
+  if (!reuse) require(reserved);
   std::byte* data = nullptr;
   if (reuse) {
     data = kept->second.back();
@@ -114,6 +130,28 @@ std::shared_ptr<Storage> Arena::allocate(size_t bytes) {
     std::memset(data + bytes, kSentinel, sentinel_bytes());
   }
   return std::make_shared<Storage>(shared_from_this(), data, bytes, reserved);
+}
+
+std::shared_ptr<Storage> Arena::adopt(const std::byte* data, size_t bytes,
+                                      std::shared_ptr<const void> owner) {
+  Impl& a = *impl_;
+  const std::lock_guard lock(a.mutex);
+  require(bytes);
+  a.stats.reserved += bytes;
+  a.stats.in_use += bytes;
+  a.stats.peak = std::max(a.stats.peak, a.stats.in_use);
+  return std::make_shared<Storage>(data, bytes, std::move(owner), shared_from_this());
+}
+
+void Arena::release_adopted(size_t bytes) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->stats.reserved -= bytes;
+  impl_->stats.in_use -= bytes;
+}
+
+void Arena::mark_weights() {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->stats.weights = impl_->stats.in_use;
 }
 
 void Arena::release(std::byte* data, size_t bytes, size_t reserved) {

@@ -463,9 +463,9 @@ TEST_CASE("packed weights are saved, mapped and give the same logits") {
     CHECK(again.model->parameters().bytes() == loaded.model->parameters().bytes());
   }
   try {
-    FillOptions small;
-    small.most_bytes = 1000;
-    load_model(ctx, folder, small);
+    Context small;
+    small.arena = Arena::create(Arena::Mode::kReal, 1000);
+    load_model(small, folder);
     FAIL("a budget of 1000 bytes was not enforced");
   } catch (const Error& e) {
     CHECK(e.kind() == ErrorKind::kBudget);

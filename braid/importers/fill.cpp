@@ -161,16 +161,16 @@ class Rounded {
 };
 
 // A view of the mapped file, where the parameter is one plain tensor of that dtype.
-Tensor mapped(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use,
-              const char* plain, Shape shape, DType dtype) {
+Tensor mapped(const Context& ctx, const TensorSource& source, const TensorMap& map,
+              const TensorMap::Use& use, const char* plain, Shape shape, DType dtype) {
   if (!use.whole || use.added != 0) return {};
   const SourceTensor& t = tensor_of(source, map, use.runs[0]);
   if (t.plain != plain) return {};
   const std::span<const std::byte> bytes = source.raw(t);
   const size_t align = t.plain == "F32" ? 4 : 2;
   if (reinterpret_cast<uintptr_t>(bytes.data()) % align != 0) return {};
-  return Tensor::wrap(std::make_shared<Storage>(bytes.data(), bytes.size(), source.owner(t)), 0,
-                      shape, dtype);
+  return Tensor::wrap(ctx.arena->adopt(bytes.data(), bytes.size(), source.owner(t)), 0, shape,
+                      dtype);
 }
 
 Tensor read_f32(const Context& ctx, const TensorSource& source, const TensorMap& map,
@@ -204,7 +204,8 @@ std::shared_ptr<const Weight> read_weight(const Context& ctx, const TensorSource
                                           WeightType type) {
   if (type == WeightType::kBF16) {
     const int64_t bytes = weight_bytes(type, use.shape);
-    if (const Tensor view = mapped(source, map, use, "BF16", {bytes}, DType::kU8); view.defined())
+    if (const Tensor view = mapped(ctx, source, map, use, "BF16", {bytes}, DType::kU8);
+        view.defined())
       return std::make_shared<Weight>(type, use.shape, view);
   }
   bool all = is_quantised(type) && use.added == 0;
@@ -223,14 +224,6 @@ void release(const TensorSource& source, const TensorMap& map, const TensorMap::
   for (const RowRun& run : use.runs) source.release(tensor_of(source, map, run));
 }
 
-void check_budget(const TensorSource& source, size_t needed, size_t most) {
-  if (needed <= most) return;
-  throw Error(ErrorKind::kBudget,
-              format("{}: the weights take {} bytes, {} are allowed; ask for smaller --weights or "
-                     "more --mem",
-                     source.path(), needed, most));
-}
-
 }  // namespace
 
 WeightType fill_type(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use,
@@ -243,31 +236,31 @@ WeightType fill_type(const TensorSource& source, const TensorMap& map, const Ten
 std::vector<std::string> fill_parameters(const Context& ctx, const TensorSource& source,
                                          const TensorMap& map, ParameterSet& parameters,
                                          const FillOptions& options) {
-  size_t needed = 0;
   Rounded rounded;
+  std::vector<WeightType> types;
   auto use = map.parameters.begin();
   for (const Parameter& p : parameters) {
     BRAID_CHECK(use->parameter == p.name && use->shape == p.shape());
-    const WeightType type = fill_type(source, map, *use, p, options);
-    needed += static_cast<size_t>(type == WeightType::kF32 ? use->shape.count() * 4
-                                                           : weight_bytes(type, use->shape));
-    if (!options.weights) rounded.count(source, map, *use, type);
+    types.push_back(fill_type(source, map, *use, p, options));
+    if (!options.weights) rounded.count(source, map, *use, types.back());
     ++use;
   }
-  check_budget(source, needed, options.most_bytes);
+  if (options.before) options.before(types);
   use = map.parameters.begin();
+  auto type = types.begin();
   for (Parameter& p : parameters) {
-    const WeightType type = fill_type(source, map, *use, p, options);
-    if (type != WeightType::kF32) {
-      set_weight(p, read_weight(ctx, source, map, *use, type));
+    if (*type != WeightType::kF32) {
+      set_weight(p, read_weight(ctx, source, map, *use, *type));
     } else {
       Tensor value;
-      if (!options.writable) value = mapped(source, map, *use, "F32", use->shape, DType::kF32);
+      if (!options.writable) value = mapped(ctx, source, map, *use, "F32", use->shape, DType::kF32);
       set_f32(p, value.defined() ? value : read_f32(ctx, source, map, *use));
     }
     release(source, map, *use);
     ++use;
+    ++type;
   }
+  ctx.arena->mark_weights();
   return rounded.notes();
 }
 

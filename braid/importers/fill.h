@@ -1,7 +1,9 @@
 #pragma once
 // From the tensors of a checkpoint to the parameters of a model.
 
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,8 @@ void read_rows(const TensorSource& source, const TensorMap& map, const TensorMap
 struct FillOptions {
   std::optional<WeightType> weights;  // of matrices; absent: as the checkpoint has them
   bool writable = false;              // f32 copies, never views of the file: for training
-  size_t most_bytes = SIZE_MAX;       // of all weights, mapped ones too
+  // Called with the type of every parameter before anything is allocated; may throw.
+  std::function<void(std::span<const WeightType>)> before = {};
 };
 
 // The type a parameter is kept in. As stored: f32 and f16 in f32; bf16, fp8 and MXFP4 in bf16 (of
@@ -29,8 +32,8 @@ WeightType fill_type(const TensorSource& source, const TensorMap& map, const Ten
                      const Parameter& parameter, const FillOptions& options);
 
 // Gives every parameter of a deferred model its value; plain f32 and bf16 matrices are views of the
-// mapped file. Throws Error(kBudget) before anything is allocated. Returns what was rounded, a line
-// each.
+// mapped file, paged in and counted in ctx's arena. Throws Error(kBudget) past its budget. Returns
+// what was rounded, a line each.
 std::vector<std::string> fill_parameters(const Context& ctx, const TensorSource& source,
                                          const TensorMap& map, ParameterSet& parameters,
                                          const FillOptions& options);

@@ -107,16 +107,17 @@ ByteSource bytes_of(const Context& ctx, std::shared_ptr<const LinkRows> rows, in
     const int64_t batch = std::max<int64_t>(1, kBatchValues / columns);
     const int64_t bytes = ggml_row_bytes(type, columns);
     const int64_t grain = std::max<int64_t>(1, (1 << 16) / columns);
-    std::vector<float> values(static_cast<size_t>(std::min(batch, count) * columns));
-    std::vector<std::byte> encoded(static_cast<size_t>(std::min(batch, count) * bytes));
+    const Tensor values = Tensor::empty(ctx, {std::min(batch, count), columns});
+    const Tensor encoded = Tensor::empty(ctx, {std::min(batch, count) * bytes}, DType::kU8);
     for (int64_t first = 0; first < count; first += batch) {
       const int64_t n = std::min(batch, count - first);
       parallel_for(ctx, n, grain, [&](int64_t begin, int64_t end) {
         rows->read(first + begin, end - begin, values.data() + begin * columns);
         for (int64_t r = begin; r < end; ++r)
-          encode_row(type, values.data() + r * columns, columns, encoded.data() + r * bytes);
+          encode_row(type, values.data() + r * columns, columns,
+                     encoded.data<std::byte>() + r * bytes);
       });
-      sink(encoded.data(), static_cast<size_t>(n * bytes));
+      sink(encoded.data<std::byte>(), static_cast<size_t>(n * bytes));
     }
   };
 }

@@ -18,7 +18,10 @@ ReadConfig read_gguf_config(const GgufFile& file) {
 }
 
 HfCheckpoint open_gguf_checkpoint(const std::string& path) {
-  auto file = std::make_shared<const GgufFile>(GgufFile::open(path));
+  return open_gguf_checkpoint(std::make_shared<const GgufFile>(GgufFile::open(path)));
+}
+
+HfCheckpoint open_gguf_checkpoint(const std::shared_ptr<const GgufFile>& file) {
   HfCheckpoint c;
   c.config = read_gguf_config(*file);
   c.notes = c.config.model.notes;

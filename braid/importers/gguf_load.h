@@ -12,6 +12,7 @@ bool is_gguf_file(const std::string& path);  // a regular file that begins with 
 
 // The checkpoint, its tensors fitted; throws Error(kBadInput) as open_hf_checkpoint does.
 HfCheckpoint open_gguf_checkpoint(const std::string& path);
+HfCheckpoint open_gguf_checkpoint(const std::shared_ptr<const GgufFile>& file);
 // Settings from the file's keys alone.
 ReadConfig read_gguf_config(const GgufFile& file);
 GenerationDefaults gguf_generation_defaults(const GgufFile& file);

@@ -219,16 +219,6 @@ Model model_of(const Context& ctx, const ModelSettings& settings, const std::str
   }
 }
 
-LoadedModel load_own(const Context& ctx, const std::string& folder, const FillOptions& options) {
-  LoadedModel out;
-  const auto file = SafetensorsFile::open(join_path(folder, "weights.safetensors"));
-  out.model = std::make_unique<Model>(ctx, load_settings(folder), Model::Fill::kDeferred);
-  fill_weights(ctx, file, out.model->parameters(),
-               {options.weights, options.writable, options.most_bytes});
-  out.generation = read_generation_defaults(folder);
-  return out;
-}
-
 }  // namespace
 
 bool is_hf_folder(const std::string& path) {
@@ -297,32 +287,69 @@ std::shared_ptr<const Tokenizer> tokenizer_of(std::shared_ptr<const Tokenizer> o
   return own;
 }
 
+// A checkpoint opened, with all that is asked before its weights are read.
+struct Opened {
+  LoadedModel loaded;
+  std::optional<SafetensorsFile> own;  // braid's weights, or
+  std::optional<HfCheckpoint> hf;
+};
+
+Opened open_own(const Context& ctx, const std::string& folder) {
+  Opened o;
+  o.own = SafetensorsFile::open(join_path(folder, "weights.safetensors"));
+  o.loaded.model = std::make_unique<Model>(ctx, load_settings(folder), Model::Fill::kDeferred);
+  o.loaded.generation = read_generation_defaults(folder);
+  o.loaded.tokenizer =
+      tokenizer_of(load_tokenizer(folder), folder, *o.loaded.model, o.loaded.notes);
+  return o;
+}
+
+Opened open_any(const Context& ctx, const std::string& path) {
+  std::shared_ptr<const GgufFile> gguf;
+  if (is_gguf_file(path)) gguf = std::make_shared<const GgufFile>(GgufFile::open(path));
+  if (!gguf && !is_hf_folder(path)) return open_own(ctx, saved_folder(path));
+  Opened o;
+  LoadedModel& out = o.loaded;
+  o.hf = gguf ? open_gguf_checkpoint(gguf) : open_hf_checkpoint(path);
+  out.model = std::make_unique<Model>(model_of(ctx, o.hf->config.model.settings, path));
+  out.notes = std::move(o.hf->notes);
+  out.family = o.hf->config.family->name;
+  out.generation = gguf ? gguf_generation_defaults(*gguf) : read_generation_defaults(path);
+  out.tokenizer = tokenizer_of(gguf ? gguf_tokenizer(*gguf) : load_tokenizer(path), path,
+                               *out.model, out.notes);
+  return o;
+}
+
 }  // namespace
 
 LoadedModel load_model(const Context& ctx, const std::string& path, const LoadOptions& options) {
-  const bool gguf = is_gguf_file(path);
-  if (!gguf && !is_hf_folder(path)) {
-    const std::string folder = saved_folder(path);
-    LoadedModel own = load_own(ctx, folder, options);
-    own.tokenizer = tokenizer_of(load_tokenizer(folder), folder, *own.model, own.notes);
-    return own;
+  Opened o = open_any(ctx, path);
+  LoadedModel& out = o.loaded;
+  const auto before = [&](std::span<const WeightType> types) {
+    if (options.before_fill) options.before_fill(out, types);
+  };
+  ParameterSet& parameters = out.model->parameters();
+  if (o.own) {
+    fill_weights(ctx, *o.own, parameters, {options.weights, options.writable, before});
+    return std::move(out);
   }
-  HfCheckpoint c = gguf ? open_gguf_checkpoint(path) : open_hf_checkpoint(path);
-  LoadedModel out;
-  out.model = std::make_unique<Model>(model_of(ctx, c.config.model.settings, path));
-  out.notes = std::move(c.notes);
-  for (std::string& note : fill_parameters(ctx, *c.source, c.map, out.model->parameters(), options))
+  const FillOptions fill{options.weights, options.writable, before};
+  for (std::string& note : fill_parameters(ctx, *o.hf->source, o.hf->map, parameters, fill))
     out.notes.push_back(std::move(note));
-  out.family = c.config.family->name;
-  if (gguf) {
-    const GgufFile file = GgufFile::open(path);
-    out.generation = gguf_generation_defaults(file);
-    out.tokenizer = tokenizer_of(gguf_tokenizer(file), path, *out.model, out.notes);
-  } else {
-    out.generation = read_generation_defaults(path);
-    out.tokenizer = tokenizer_of(load_tokenizer(path), path, *out.model, out.notes);
-  }
-  return out;
+  return std::move(out);
+}
+
+std::vector<WeightType> loaded_types(const std::string& path, const LoadOptions& options) {
+  const Context ctx = dry_context();
+  Opened o = open_any(ctx, path);
+  if (o.own)
+    return fill_types(*o.own, o.loaded.model->parameters(), {options.weights, options.writable});
+  std::vector<WeightType> types;
+  auto use = o.hf->map.parameters.begin();
+  for (const Parameter& p : o.loaded.model->parameters())
+    types.push_back(
+        fill_type(*o.hf->source, o.hf->map, *use++, p, {options.weights, options.writable}));
+  return types;
 }
 
 }  // namespace braid

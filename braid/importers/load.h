@@ -23,8 +23,6 @@ struct GenerationDefaults {
   std::optional<int64_t> top_k;
 };
 
-using LoadOptions = FillOptions;
-
 struct LoadedModel {
   std::unique_ptr<Model> model;
   std::string family;  // "" = braid's own
@@ -32,6 +30,13 @@ struct LoadedModel {
   std::shared_ptr<const Tokenizer> tokenizer;
   GenerationDefaults generation;
   std::vector<std::string> notes;  // what was recognised and left out, one line each
+};
+
+struct LoadOptions {
+  std::optional<WeightType> weights = {};  // of matrices; absent: as the checkpoint has them
+  bool writable = false;                   // f32 copies, never views of the file: for training
+  // Called when all but the weights is there, with the types they will be kept in; may throw.
+  std::function<void(const LoadedModel&, std::span<const WeightType>)> before_fill = {};
 };
 
 bool is_hf_folder(const std::string& path);  // holds a config.json, and no model.toml
@@ -43,6 +48,8 @@ ModelSettings load_settings(const std::string& path);
 // shape, and the keys of config.json that are not understood.
 LoadedModel load_model(const Context& ctx, const std::string& path,
                        const LoadOptions& options = {});
+// The type load_model would keep each parameter in, in the model's order; nothing is filled.
+std::vector<WeightType> loaded_types(const std::string& path, const LoadOptions& options = {});
 
 // The pieces, for `convert`.
 struct HfCheckpoint {

@@ -200,12 +200,24 @@ void Chat::resume(SequenceState sequence, const std::string& notes, SequenceStat
   messages.elements();  // must be a list
   std::string fed = unhex(json.at("fed").as_string());
   std::string asked = unhex(json.at("asked").as_string());
+  // The turns that are in the file as words: /undo reads what is left of them again.
+  std::vector<std::shared_ptr<Turn>> turns;
+  Json said = Json::array();
+  for (const Json& m : messages.elements()) {
+    if (m.at("role").as_string() == "user") {
+      Turn turn;
+      turn.before.messages = said;
+      turn.has_states = false;
+      turns.push_back(std::make_shared<Turn>(std::move(turn)));
+    }
+    said.push(m);
+  }
   config_.generate.sampling.seed = sequence.seed;
   messages_ = messages;
   fed_ = std::move(fed);
   sequence_ = std::move(sequence);
   resumed_ = {{}, std::move(asked), std::move(earlier)};
-  turns_.clear();
+  turns_ = std::move(turns);
   forks_.clear();
 }
 

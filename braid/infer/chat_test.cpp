@@ -179,6 +179,27 @@ TEST_CASE("notes and a state are all it takes to go on, bit for bit") {
   CHECK_THROWS_AS(resumed.resume({}, R"({"messages":[],"fed":"0g","asked":""})", {}), Error);
 }
 
+TEST_CASE("turns of a resumed chat can be undone, to an empty chat and no further") {
+  Fixture f;
+  Chat chat = f.chat();
+  chat.say("One", silent);
+  chat.say("Two", silent);
+  Chat resumed = f.chat();
+  resumed.resume(chat.sequence().snapshot(), chat.notes(), resumed.fresh());
+  REQUIRE(resumed.undo());
+  CHECK(resumed.messages().size() == 3);  // the system's, "One" and its answer
+  Json next = resumed.messages();
+  next.push(Json::object({{"role", "user"}, {"content", "Three"}}));
+  CHECK(resumed.say("Three", silent).kept == 0);
+  CHECK(resumed.messages().size() == 5);
+  CHECK(starts_with(resumed.sequence().tokens, f.read(next)));
+  REQUIRE(resumed.undo());
+  REQUIRE(resumed.undo());
+  CHECK(resumed.messages().size() == 1);
+  CHECK(resumed.sequence().tokens.empty());
+  CHECK(!resumed.undo());
+}
+
 TEST_CASE("a resumed chat rewinds to before its last answer when the template rewords it") {
   Fixture f(kTrimming);
   Chat chat = f.chat();

@@ -4,6 +4,7 @@
 // it got.
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -23,7 +24,12 @@ class ScratchSlots {
 
   class Lease {
    public:
-    explicit Lease(ScratchSlots& from) : from_(from), slot_(from.take()) {}
+    explicit Lease(ScratchSlots& from) : from_(from), slot_(from.take()) {
+#ifdef BRAID_CHECKS
+      std::fill_n(data(), from.memory_.size(1),
+                  std::numeric_limits<float>::quiet_NaN());  // as fresh tensors are
+#endif
+    }
     ~Lease() { from_.give(slot_); }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;

@@ -12,6 +12,7 @@
 #include "braid/kernels/delta/delta.h"
 #include "braid/kernels/delta/delta_chunk.h"
 #include "braid/kernels/delta/delta_step.h"
+#include "braid/ops/attention_scratch.h"
 #include "braid/ops/step.h"
 
 namespace braid {
@@ -191,22 +192,6 @@ DeltaChunkPlan plan_of(const RecurrenceConfig& c, int64_t key_dim, int64_t value
   return DeltaChunkPlan(key_dim, value_dim, kernel_decay(c.decay), kernel_erase(c.erase), c.chunk);
 }
 
-// Scratch of the calling thread, kept between calls.
-float* scratch(int64_t floats) {
-  constexpr size_t kAlign = 64;
-  thread_local std::vector<float> memory;
-  const size_t needed = static_cast<size_t>(floats) + kAlign / sizeof(float);
-  if (memory.size() < needed) memory.resize(needed);
-#ifdef BRAID_CHECKS
-  std::fill(memory.begin(), memory.end(),
-            std::numeric_limits<float>::quiet_NaN());  // as fresh tensors are
-#endif
-  void* p = memory.data();
-  size_t space = memory.size() * sizeof(float);
-  return static_cast<float*>(
-      std::align(kAlign, static_cast<size_t>(floats) * sizeof(float), p, space));
-}
-
 // Index of each sequence's first chunk in RecurrenceSaved; the last entry is the number of chunks.
 std::vector<int64_t> chunk_starts(const DeltaChunkPlan& plan, const Sizes& s,
                                   std::span<const int64_t> seq_starts) {
@@ -272,9 +257,8 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   const Tensor nothing = nothing_of(ctx, config, s);
   const int64_t needed =
       std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
-  const auto run = [&](int64_t task) {
+  const auto run = [&](int64_t task, float* memory) {
     const int64_t seq = task / s.value_heads, j = task % s.value_heads, begin = seq_starts[seq];
-    float* memory = scratch(needed + s.state());
     float* state = states.empty() ? memory + needed : states[seq] + j * s.state();
     if (states.empty()) std::fill_n(state, s.state(), 0.0f);
     const DeltaHead<float> head = head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing);
@@ -292,10 +276,12 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   };
   const int64_t tasks = s.sequences * s.value_heads;
   // Steps are short: several heads a range.
-  parallel_for(ctx, tasks, plan ? 1 : grain_for(tasks, kStepRanges),
-               [&](int64_t first, int64_t last) {
-                 for (int64_t task = first; task < last; ++task) run(task);
-               });
+  const int64_t grain = plan ? 1 : grain_for(tasks, kStepRanges);
+  ScratchSlots scratch(ctx, (tasks + grain - 1) / grain, needed + s.state());
+  parallel_for(ctx, tasks, grain, [&](int64_t first, int64_t last) {
+    const ScratchSlots::Lease lease(scratch);
+    for (int64_t task = first; task < last; ++task) run(task, lease.data());
+  });
   return out;
 }
 
@@ -325,7 +311,9 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
   const Tensor nothing = nothing_of(ctx, config, s);
   const bool pairs = config.erase == Erase::kPair;
   // One task per key head: its value heads add into the same gradients of q and k.
+  ScratchSlots scratch(ctx, s.sequences * s.heads, plan.backward_scratch());
   parallel_for(ctx, s.sequences * s.heads, 1, [&](int64_t task, int64_t) {
+    const ScratchSlots::Lease lease(scratch);
     const int64_t seq = task / s.heads, begin = seq_starts[seq], step = begin * s.micro_steps;
     for (int64_t j = task % s.heads * group; j < (task % s.heads + 1) * group; ++j) {
       float* carry = grads.initial_states.data() + (seq * hv + j) * s.state();
@@ -356,8 +344,7 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
       plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing),
                     {rows<const float>(saved.states, chunks[seq], j, hv),
                      rows<const float>(saved.written, step, j, hv)},
-                    rows<const float>(d_out, begin, j, hv), carry, to, group > 1,
-                    scratch(plan.backward_scratch()));
+                    rows<const float>(d_out, begin, j, hv), carry, to, group > 1, lease.data());
     }
   });
   if (per_head && !ctx.dry()) {

@@ -1,11 +1,13 @@
 #include "braid/ops/weight_product.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "braid/core/parallel.h"
 #include "braid/kernels/gemm/gemm.h"
 #include "braid/kernels/quant/quant.h"
+#include "braid/ops/attention_scratch.h"
 #include "braid/ops/product.h"
 
 namespace braid {
@@ -86,17 +88,20 @@ std::vector<Task> tasks_of(std::span<const WeightJob> jobs,
   return tasks;
 }
 
-// ---- f32 and bf16
+// Of a pair of panels made ready for products, in floats of whole cache lines.
+int64_t pair_floats(int64_t cols) { return (quant_pair_bytes(cols) + 63) / 64 * 16; }
 
-// A thread's buffer, kept for the next product.
-template <typename T>
-T* scratch(int64_t count) {
-  thread_local std::vector<T> buffer;
-  if (std::ssize(buffer) < count) buffer.resize(static_cast<size_t>(count));
-  return buffer.data();
+// Scratch that a task needs; none where weights are read once, as they lie.
+int64_t scratch_floats(const Task& t) {
+  const WeightView& w = t.job->weight;
+  if (streams(*t.job) || w.type == WeightType::kF32) return 0;
+  if (w.type == WeightType::kBF16) return t.cols * w.cols;
+  return pair_floats(w.cols) + quant_sums(kMostQuantRows / kQuantTileRows);
 }
 
-void run_wide(const Task& t, const float* x, int64_t ldx) {
+// ---- f32 and bf16
+
+void run_wide(const Task& t, const float* x, int64_t ldx, float* widened) {
   const WeightJob& j = *t.job;
   const int64_t k = j.weight.cols;
   const float* rows = x + (j.row + t.row) * ldx;
@@ -116,7 +121,6 @@ void run_wide(const Task& t, const float* x, int64_t ldx) {
   }
   const float* w = f32 + t.col * k;
   if (!wide) {
-    float* widened = scratch<float>(t.cols * k);
     widen_bf16(bf16 + t.col * k, t.cols * k, widened);
     w = widened;
   }
@@ -172,7 +176,7 @@ void round_inputs(const Context& ctx, const RoundedInputs& in, const float* x, i
   });
 }
 
-void run_quantised(const Task& t, const std::byte* buffer) {
+void run_quantised(const Task& t, const std::byte* buffer, float* scratch) {
   const WeightJob& j = *t.job;
   const WeightView& w = j.weight;
   const std::byte* tiles = buffer + t.rounded->offset;
@@ -182,8 +186,8 @@ void run_quantised(const Task& t, const std::byte* buffer) {
     return;
   }
   tiles += t.row / kQuantTileRows * t.rounded->tile_bytes;
-  std::byte* pair = scratch<std::byte>(quant_pair_bytes(w.cols));
-  float* sums = scratch<float>(quant_sums(kMostQuantRows / kQuantTileRows));
+  std::byte* pair = reinterpret_cast<std::byte*>(scratch);
+  float* sums = scratch + pair_floats(w.cols);
   for (int64_t c = t.col; c < t.col + t.cols; c += kPairCols) {
     const int64_t outs = std::min(kPairCols, w.rows - c);
     quant_expand(w.type, w.data + c / kPanelRows * panel_bytes(w.type, w.cols),
@@ -207,17 +211,24 @@ void weight_product(const Context& ctx, const float* x, int64_t ldx,
   if (inputs.bytes > 0) {
     buffer = Tensor::empty(ctx, {static_cast<int64_t>(inputs.bytes)}, DType::kU8);
   }
+  const std::vector<Task> tasks = tasks_of(jobs, inputs.pointers());
+  int64_t floats = 0;
+  for (const Task& t : tasks) floats = std::max(floats, scratch_floats(t));
+  std::optional<ScratchSlots> scratch;
+  if (floats > 0) scratch.emplace(ctx, std::ssize(tasks), floats);
   if (ctx.dry() || jobs.empty()) return;
   std::byte* rounded = buffer.defined() ? buffer.data<std::byte>() : nullptr;
   if (rounded != nullptr) round_inputs(ctx, inputs, x, ldx, jobs[0].weight.cols, rounded);
-  const std::vector<Task> tasks = tasks_of(jobs, inputs.pointers());
   parallel_for(ctx, std::ssize(tasks), 1, [&](int64_t begin, int64_t end) {
+    std::optional<ScratchSlots::Lease> lease;
+    if (scratch) lease.emplace(*scratch);
+    float* const own = lease ? lease->data() : nullptr;
     for (int64_t i = begin; i < end; ++i) {
       const Task& t = tasks[static_cast<size_t>(i)];
       if (t.rounded != nullptr) {
-        run_quantised(t, rounded);
+        run_quantised(t, rounded, own);
       } else {
-        run_wide(t, x, ldx);
+        run_wide(t, x, ldx, own);
       }
     }
   });

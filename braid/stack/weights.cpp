@@ -170,15 +170,25 @@ WeightType wanted_type(const SafetensorsFile& file, const Parameter& p, const Fi
   return want;
 }
 
+// A view of the mapped file, counted as what it is: memory of this model.
+Tensor counted(const Context& ctx, const Tensor& view) {
+  return Tensor::wrap(
+      ctx.arena->adopt(view.data<std::byte>(), view.bytes(), std::make_shared<Tensor>(view)), 0,
+      view.shape(), view.dtype());
+}
+
 // In the type wanted, from whatever stands in the file.
 void fill_weight(const Context& ctx, const SafetensorsFile& file, Parameter& p, WeightType want,
                  bool writable) {
   if (const std::shared_ptr<const Weight> weight = stored_weight(file, p)) {
+    if (weight->type() == want) {
+      return set_weight(
+          p, std::make_shared<Weight>(want, weight->shape(), counted(ctx, weight->bytes())));
+    }
     set_weight(p, weight);
-    if (weight->type() == want) return;
   } else {
     const bool view = !writable && file.find(p.name)->dtype == "F32";
-    set_f32(p, view ? file.tensor(p.name) : file.to_f32(ctx, p.name));
+    set_f32(p, view ? counted(ctx, file.tensor(p.name)) : file.to_f32(ctx, p.name));
     if (want == WeightType::kF32) return;
   }
   const Tensor value = dense_value(ctx, p);
@@ -193,24 +203,21 @@ void fill_weight(const Context& ctx, const SafetensorsFile& file, Parameter& p, 
 
 }  // namespace
 
+std::vector<WeightType> fill_types(const SafetensorsFile& file, const ParameterSet& parameters,
+                                   const FillWeights& options) {
+  check_names(file, parameters);
+  std::vector<WeightType> types;
+  for (const Parameter& p : parameters) types.push_back(wanted_type(file, p, options));
+  return types;
+}
+
 void fill_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters,
                   const FillWeights& options) {
-  check_names(file, parameters);
-  size_t needed = 0;
-  for (const Parameter& p : parameters) {
-    const WeightType type = wanted_type(file, p, options);
-    needed += type == WeightType::kF32 ? p.value.bytes()
-                                       : static_cast<size_t>(weight_bytes(type, p.value.shape()));
-  }
-  if (needed > options.most_bytes) {
-    throw Error(
-        ErrorKind::kBudget,
-        format("{}: the weights take {} bytes, {} are allowed; ask for smaller --weights or "
-               "more --mem",
-               file.path(), needed, options.most_bytes));
-  }
-  for (Parameter& p : parameters)
-    fill_weight(ctx, file, p, wanted_type(file, p, options), options.writable);
+  const std::vector<WeightType> types = fill_types(file, parameters, options);
+  if (options.before) options.before(types);
+  auto type = types.begin();
+  for (Parameter& p : parameters) fill_weight(ctx, file, p, *type++, options.writable);
+  ctx.arena->mark_weights();
 }
 
 }  // namespace braid

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "braid/formats/safetensors.h"
@@ -28,13 +30,17 @@ void load_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet&
 struct FillWeights {
   std::optional<WeightType> weights;  // of matrices; absent: as the file has them
   bool writable = false;              // f32 copies, never views of the file
-  size_t most_bytes = SIZE_MAX;
+  // Called with the type of every parameter before anything is allocated; may throw.
+  std::function<void(std::span<const WeightType>)> before = {};
 };
 
 // The same for a deferred model that is to be run: values are views of the mapped file where type
-// and alignment allow. Quantised weights cannot be asked for in another quantised type. Throws
-// Error(kBudget) before anything is allocated.
+// and alignment allow, counted in ctx's arena. Quantised weights cannot be asked for in another
+// quantised type. Throws Error(kBudget) past the arena's budget.
 void fill_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters,
                   const FillWeights& options);
+// The type fill_weights would keep each parameter in.
+std::vector<WeightType> fill_types(const SafetensorsFile& file, const ParameterSet& parameters,
+                                   const FillWeights& options);
 
 }  // namespace braid

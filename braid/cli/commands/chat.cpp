@@ -279,7 +279,10 @@ int run(Flags& f) {
   check_sampling(f.config.generate.sampling);
   if (!f.tools_file.empty()) f.config.tools = Json::parse(read_file(f.tools_file, kMostText));
   const Context ctx = f.common.context();
-  const LoadedModel loaded = load_any_model(ctx, f.model, f.weights.options(f.common));
+  const LoadedModel loaded =
+      load_any_model(ctx, f.model, f.weights.options(f.common, [&](const LoadedModel&) {
+        return Workload{kPrefillChunk, 1, {parse_kv_type(f.kv)}};  // more comes turn by turn
+      }));
   const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
   apply_defaults(loaded.generation, *f.app, f.config.generate.sampling);
   const Wording w = wording(f, tokenizer);
@@ -288,8 +291,7 @@ int run(Flags& f) {
   f.config.state = {parse_kv_type(f.kv)};
   f.config.variables = w.tokens;
   for (const std::string& v : f.variables) f.config.variables.push_back(variable(v));
-  const Draft draft =
-      make_draft(ctx, f.draft, f.draft_ngram, *loaded.model, f.weights.options(f.common));
+  const Draft draft = make_draft(ctx, f.draft, f.draft_ngram, *loaded.model, f.weights.options());
   f.config.generate.drafter = draft.drafter.get();
   Chat chat(ctx, *loaded.model, tokenizer, w.text, f.config);
   Talk talk(f, ctx, *loaded.model, chat);

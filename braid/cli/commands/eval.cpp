@@ -12,6 +12,7 @@
 #include "braid/cli/command.h"
 #include "braid/cli/eval_against.h"
 #include "braid/cli/run_model.h"
+#include "braid/infer/generate.h"
 #include "braid/report/compress.h"
 #include "braid/train/run.h"
 
@@ -42,6 +43,8 @@ struct TemporaryFolder {
   std::string path;
 };
 
+Workload one_chunk(const LoadedModel&) { return {kPrefillChunk, 1}; }
+
 int run(const Flags& f) {
   const bool against = !f.against.reference.empty();
   if (!against && !f.against.tokens_file.empty())
@@ -50,9 +53,11 @@ int run(const Flags& f) {
     throw Error(ErrorKind::kUsage, "give either a text (--data) or, with --against, --tokens-file");
   const Context ctx = f.common.context();
   if (against)
-    return eval_against(f.common, ctx, load_any_model(ctx, f.model, f.load.options(f.common)),
-                        f.model, f.data, f.against);
-  const std::unique_ptr<Model> model = load_run_model(ctx, f.model, f.load.options(f.common));
+    return eval_against(f.common, ctx,
+                        load_any_model(ctx, f.model, f.load.options(f.common, one_chunk)), f.model,
+                        f.data, f.against);
+  const std::unique_ptr<Model> model =
+      load_run_model(ctx, f.model, f.load.options(f.common, one_chunk));
   require_bytes(model->settings());
   DataOptions options;
   options.path = f.data;

@@ -75,17 +75,23 @@ void report(const Flags& f, const GenerateResult& r, const SequenceState& seq, i
     std::fprintf(stderr, "[drafting was slower and is off: %s]\n", r.draft.off.c_str());
 }
 
+Workload workload(const Flags& f, const LoadedModel& loaded) {
+  const std::vector<int32_t> ids =
+      require_tokenizer(loaded, f.model).encode(prompt_text(f), EncodeOptions{});
+  return {std::ssize(ids) + 1, f.config.max_tokens, {parse_kv_type(f.kv)}};
+}
+
 int run(Flags& f) {
   if (f.greedy) f.config.sampling.temperature = 0;
   check_sampling(f.config.sampling);
   const Context ctx = f.common.context();
-  const LoadedModel loaded = load_any_model(ctx, f.model, f.load.options(f.common));
+  const LoadedModel loaded = load_any_model(
+      ctx, f.model, f.load.options(f.common, [&](const LoadedModel& m) { return workload(f, m); }));
   const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
   Model* model = loaded.model.get();
   apply_defaults(loaded.generation, *f.app, f.config.sampling);
   if (!f.ignore_eos) f.config.eos = loaded.generation.eos;
-  const Draft draft =
-      make_draft(ctx, f.draft, f.draft_ngram, *loaded.model, f.load.options(f.common));
+  const Draft draft = make_draft(ctx, f.draft, f.draft_ngram, *loaded.model, f.load.options());
   f.config.drafter = draft.drafter.get();
   SequenceState seq = model->new_sequence(ctx, {parse_kv_type(f.kv)});
   if (!f.load_state.empty()) {

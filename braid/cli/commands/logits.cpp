@@ -108,13 +108,25 @@ int run(const Flags& f) {
   if (f.tokens.empty() == f.tokens_file.empty())
     throw Error(ErrorKind::kUsage, "give the tokens with --tokens or with --tokens-file");
   const Context ctx = f.common.context();
-  const std::unique_ptr<Model> model = load_run_model(ctx, f.model, f.load.options(f.common));
-  const int64_t vocab = model->settings().vocab;
-  const std::vector<int32_t> ids =
-      f.tokens.empty()
-          ? read_tokens(read_file(f.tokens_file, size_t{1} << 26), f.tokens_file, vocab)
-          : read_tokens(f.tokens, "--tokens", vocab);
-  const Tensor logits = all_logits(ctx, *model, ids, pieces_of(f, std::ssize(ids)));
+  std::vector<int32_t> ids;
+  std::vector<int64_t> pieces;
+  // The tokens are read once the vocabulary is known, before the weights are.
+  const auto work = [&](const LoadedModel& loaded) {
+    const int64_t vocab = loaded.model->settings().vocab;
+    ids = f.tokens.empty()
+              ? read_tokens(read_file(f.tokens_file, size_t{1} << 26), f.tokens_file, vocab)
+              : read_tokens(f.tokens, "--tokens", vocab);
+    pieces = pieces_of(f, std::ssize(ids));
+    const int64_t rows = std::ssize(ids) + *std::max_element(pieces.begin(), pieces.end());
+    return Workload{std::ssize(ids), 0, {}, static_cast<size_t>(rows * vocab) * sizeof(float)};
+  };
+  LoadOptions options = f.load.options(f.common, work);
+  if (!options.before_fill)
+    options.before_fill = [&](const LoadedModel& loaded, std::span<const WeightType>) {
+      work(loaded);
+    };
+  const std::unique_ptr<Model> model = load_run_model(ctx, f.model, options);
+  const Tensor logits = all_logits(ctx, *model, ids, pieces);
   if (f.out.empty()) {
     show(f, ids, logits);
     return 0;

@@ -7,9 +7,32 @@
 #include "braid/base/format.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
+#include "braid/importers/load.h"
 #include "braid/ops/weight.h"
 
 namespace braid {
+
+namespace {
+
+// A word that could be the name of a file is looked for as one; nobody can tell which was meant.
+ModelSettings settings_of(const std::string& target, ModelFlags& flags) {
+  if (target.empty()) return flags.settings();
+  if (path_exists(target)) {
+    flags.model = target;
+    return flags.settings();
+  }
+  flags.stack = target;
+  if (target.find_first_of(" ,(){}") != std::string::npos) return flags.settings();
+  try {
+    return flags.settings();
+  } catch (const Error& e) {
+    const std::string_view why = e.what();  // its first line; the next ones point into the word
+    throw Error(e.kind(), format("there is no file or folder \"{}\", and as a stack: {}", target,
+                                 why.substr(0, why.find('\n'))));
+  }
+}
+
+}  // namespace
 
 std::function<int()> setup_plan(CLI::App& app) {
   struct Flags {
@@ -17,7 +40,7 @@ std::function<int()> setup_plan(CLI::App& app) {
     ModelFlags model;
     CommonFlags common;
     PlanOptions options;
-    std::string kv = "f32", weights = "f32";
+    std::string kv = "f32", weights;
   };
   auto f = std::make_shared<Flags>();
   app.add_option("target", f->target,
@@ -34,8 +57,8 @@ std::function<int()> setup_plan(CLI::App& app) {
   app.add_option("--kv", f->kv, "Type of kept keys and values: f32, bf16 or q8")
       ->capture_default_str();
   app.add_option("--weights", f->weights,
-                 "Type of weights in inference: f32, bf16, q8, q4 or q4min")
-      ->capture_default_str()
+                 "Type of weights in inference: f32, bf16, q8, q4 or q4min (default: as the "
+                 "checkpoint has them, else f32)")
       ->check(CLI::IsMember({"f32", "bf16", "q8", "q4", "q4min"}));
   app.add_option("--batch", f->options.batch, "Sequences in a training step")
       ->capture_default_str()
@@ -50,13 +73,15 @@ std::function<int()> setup_plan(CLI::App& app) {
   app.footer(
       "Example: braid plan \"12 x (3 x (gdn, swiglu), gqa{gate=true}, swiglu)\" --width 1024");
   return [f] {
-    if (!f->target.empty()) {
-      const bool file = path_exists(f->target);
-      (file ? f->model.model : f->model.stack) = f->target;
-    }
-    const ModelSettings settings = f->model.settings();
+    const ModelSettings settings = settings_of(f->target, f->model);
     f->options.state.kv = parse_kv_type(f->kv);
-    f->options.weights = *weight_type_named(f->weights);
+    f->options.threads = f->common.threads;
+    if (!f->weights.empty()) {
+      f->options.weights = *weight_type_named(f->weights);
+    } else if (has_weights(f->model.model) &&
+               print_settings(settings) == print_settings(load_settings(f->model.model))) {
+      f->options.types = loaded_types(f->model.model);
+    }
     f->options = fitted(f->options, settings.positions);
     std::sort(f->options.contexts.begin(), f->options.contexts.end());
     for (const int64_t c : f->options.contexts) {

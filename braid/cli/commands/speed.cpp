@@ -1,7 +1,10 @@
 // How fast a model reads and writes on this machine, beside the machine's limits.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <vector>
 
 #include "braid/base/clock.h"
@@ -32,6 +35,14 @@ int32_t token(int64_t i, int64_t vocab) {
   return static_cast<int32_t>(spread * static_cast<uint64_t>(vocab) >> 32);
 }
 
+// Of this process, now. (The file has no size, so read_file() would see nothing.)
+size_t resident_bytes() {
+  std::ifstream pages("/proc/self/statm");
+  size_t all = 0, resident = 0;
+  pages >> all >> resident;
+  return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+}
+
 int run(const Flags& f) {
   if (f.prompt < 1 || f.decode < 1)
     throw Error(ErrorKind::kUsage, "--prompt and --decode need one token at least");
@@ -40,11 +51,14 @@ int run(const Flags& f) {
                 format("--context {} is less than the {} of --prompt", f.context, f.prompt));
   }
   const Context ctx = f.common.context();
-  const double load_start = now_seconds();
-  const std::unique_ptr<Model> model = load_run_model(ctx, f.model, f.load.options(f.common));
-  const double load_seconds = now_seconds() - load_start;
   const StateOptions state{parse_kv_type(f.kv)};
-  const int64_t vocab = model->settings().vocab, total = std::max(f.context, f.prompt);
+  const int64_t total = std::max(f.context, f.prompt);
+  const Workload work{total, f.decode, state};
+  const double load_start = now_seconds();
+  const std::unique_ptr<Model> model = load_run_model(
+      ctx, f.model, f.load.options(f.common, [&](const LoadedModel&) { return work; }));
+  const double load_seconds = now_seconds() - load_start;
+  const int64_t vocab = model->settings().vocab;
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < total + f.decode; ++i) ids.push_back(token(i, vocab));
   const std::span<const int32_t> all(ids);
@@ -64,6 +78,9 @@ int run(const Flags& f) {
     advance(ctx, *model, sequence, all.subspan(static_cast<size_t>(total + i), 1));
     steps.push_back(now_seconds() - step_start);
   }
+  const size_t resident = resident_bytes();
+  const MemoryNeed planned =
+      inference_memory(f.common.threads, model->settings(), weight_types(*model), work);
   std::sort(steps.begin(), steps.end());
   const double median = steps[steps.size() / 2];
   const double prefill_rate = static_cast<double>(f.prompt) / prefill_seconds;
@@ -73,6 +90,9 @@ int run(const Flags& f) {
   line.set("prefill_tokens_per_second", prefill_rate).set("decode_tokens", f.decode);
   line.set("decode_seconds_median", median).set("decode_tokens_per_second", 1 / median);
   line.set("decode_best_tokens_per_second", 1 / steps[0]).set("load_seconds", load_seconds);
+  line.set("resident_bytes", resident).set("planned_resident_bytes", planned.resident());
+  line.set("planned_weight_bytes", planned.weights).set("planned_state_bytes", planned.state);
+  line.set("planned_scratch_bytes", planned.scratch);
   line.set("f32_peak_gflops", limits.peak_gflops).set("memory_read_gbs", limits.read_gbs);
   if (f.common.json) {
     std::puts(line.dump().c_str());
@@ -82,6 +102,9 @@ int run(const Flags& f) {
               static_cast<long long>(f.prompt), static_cast<long long>(total), prefill_rate);
   std::printf("decode from %lld on: %.2f tokens/s (median of %lld)\n",
               static_cast<long long>(total), 1 / median, static_cast<long long>(f.decode));
+  std::printf("loaded in %.2f s; resident %.0f MiB, planned %.0f\n", load_seconds,
+              static_cast<double>(resident) * 0x1p-20,
+              static_cast<double>(planned.resident()) * 0x1p-20);
   std::printf("the machine: %.0f GFLOP/s f32 peak, %.1f GB/s read\n", limits.peak_gflops,
               limits.read_gbs);
   return 0;
