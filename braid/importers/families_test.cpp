@@ -329,6 +329,7 @@ TEST_CASE("config.json is read strictly, in both spellings") {
              "twist"));
   CHECK(says(config_error(start + R"(, "num_hidden_layers": -1})"), "num_hidden_layers"));
   CHECK(says(config_error(start + R"(, "num_hidden_layers": 1e30})"), "num_hidden_layers"));
+  CHECK(says(config_error(start + R"(, "rms_norm_eps": 7})"), "norm_eps = 7 is not between"));
   CHECK(says(config_error(start + R"(, "num_key_value_heads": 3})"), "num_key_value_heads"));
   CHECK(
       says(config_error(start + R"(, "quantization_config": {"quant_method": "gptq"}})"), "gptq"));

@@ -69,6 +69,20 @@ int64_t read_quantization(ConfigReader& config) {
 
 }  // namespace
 
+namespace {
+
+// What a config says must be what a model.toml can say: the same ranges hold for both, and a
+// converted model keeps its settings there.
+void check_ranges(const ModelSettings& settings, const std::string& source) {
+  try {
+    parse_settings(print_settings(settings));
+  } catch (const Error& e) {
+    throw Error(ErrorKind::kBadInput, format("{}, as a {}", source, e.what()));
+  }
+}
+
+}  // namespace
+
 ReadConfig read_config(const Json& json, const std::string& source) {
   ConfigReader config(json, source);
   ReadConfig out;
@@ -76,6 +90,7 @@ ReadConfig read_config(const Json& json, const std::string& source) {
   out.fp8_block = read_quantization(config);
   out.model = out.family->read(config);
   config.finish();
+  check_ranges(out.model.settings, source);
   return out;
 }
 
