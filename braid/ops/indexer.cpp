@@ -73,10 +73,12 @@ GatheredLatents::GatheredLatents(const Context& ctx, const LatentView& from,
     : layout_(from.layout), length_(std::ssize(positions)) {
   memory_ = page_memory(ctx, layout_, length_, pages_);
   const int64_t row = layout_.row();
-  for (int64_t i = 0; i < length_ && !ctx.dry(); ++i) {
-    std::memcpy(memory_.data<std::byte>() + i * row, from.row(positions[static_cast<size_t>(i)]),
-                static_cast<size_t>(row));
-  }
+  parallel_for(ctx, length_, 128, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(memory_.data<std::byte>() + i * row, from.row(positions[static_cast<size_t>(i)]),
+                  static_cast<size_t>(row));
+    }
+  });
   clear_rest(ctx, layout_, length_, memory_);
 }
 
