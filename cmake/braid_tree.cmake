@@ -21,6 +21,7 @@ add_library(braid_third_report INTERFACE)
 target_link_libraries(braid_third_report INTERFACE ZLIB::ZLIB PkgConfig::LZMA)
 braid_module(report DEPS base third_report)
 braid_module(bench DEPS infer train report)
+braid_module(compare DEPS bench)
 braid_module(testing DEPS stack)
 
 if(BRAID_FUZZ)
@@ -37,7 +38,7 @@ file(GLOB_RECURSE cli_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/braid/cli/*.
 list(FILTER cli_sources EXCLUDE REGEX "_test\\.cpp$")
 add_executable(braid ${cli_sources})
 target_compile_definitions(braid PRIVATE BRAID_VERSION="${PROJECT_VERSION}")
-target_link_libraries(braid PRIVATE braid_bench braid_report braid_importers braid_infer braid_train)
+target_link_libraries(braid PRIVATE braid_compare braid_bench braid_report braid_importers braid_infer braid_train)
 
 file(GLOB end_to_end CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*_test.cpp)
 foreach(f ${end_to_end})

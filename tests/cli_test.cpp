@@ -53,7 +53,8 @@ std::string generated(const Args& more) {
 }  // namespace
 
 TEST_CASE("every command has help with an example, on stdout") {
-  for (const char* command : {"train", "eval", "generate", "plan", "bench", "verify", "report"}) {
+  for (const char* command :
+       {"train", "eval", "generate", "plan", "bench", "verify", "report", "compare"}) {
     INFO(command);
     const Outcome o = braid({command, "--help"});
     CHECK(o.code == 0);

@@ -5,12 +5,13 @@
 
 #include "braid/base/format.h"
 #include "braid/report/page.h"
+#include "braid/report/table.h"
 #include "braid/report/units.h"
 
 namespace braid {
 namespace {
 
-using Rows = std::vector<std::vector<std::string>>;
+using Rows = TextRows;
 
 double microseconds(const CostPoint& p, CostPhase phase) {
   return p.median_seconds() * 1e6 / static_cast<double>(p.tokens(phase));
@@ -111,29 +112,6 @@ Rows crossing_rows(const StackCosts& costs) {
   return rows;
 }
 
-// First column left-aligned, and so is a last one of text.
-std::string text_table(const Rows& rows, bool last_is_text = false) {
-  std::vector<size_t> widths;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  }
-  std::string out;
-  for (const auto& row : rows) {
-    for (size_t c = 0; c < row.size(); ++c) {
-      const bool left = c == 0 || (last_is_text && c + 1 == row.size());
-      const bool last = c + 1 == row.size();
-      if (left) {
-        out += last ? row[c] : format("{:<{}}", row[c], widths[c]);
-      } else {
-        out += format("{:>{}}", row[c], widths[c]);
-      }
-      out += last ? "\n" : "  ";
-    }
-  }
-  return out;
-}
-
 std::string time_title(CostPhase phase) {
   return format("{}, microseconds a token", phase_name(phase));
 }
@@ -208,20 +186,22 @@ std::string key(const std::vector<CostSubject>& subjects, bool expressions) {
   return html_key(lines);
 }
 
+std::string decode_plots(const std::vector<CostSubject>& subjects) {
+  if (lengths_of(subjects, CostPhase::kDecode).empty()) return "";
+  return format(
+      "<div><h3>One more token</h3>{}</div>\n<div><h3>State of one sequence</h3>{}</div>\n",
+      time_plot(subjects, CostPhase::kDecode), state_plot(subjects));
+}
+
 std::string four_plots(const std::vector<CostSubject>& subjects) {
   std::string out = "<div class=\"pair\">\n";
-  for (const CostPhase phase : kCostPhases) {
+  for (const CostPhase phase : {CostPhase::kForward, CostPhase::kBackward}) {
     if (lengths_of(subjects, phase).empty()) continue;
-    out += format("<div><h3>{}</h3>{}</div>\n",
-                  phase == CostPhase::kForward    ? "Forward"
-                  : phase == CostPhase::kBackward ? "Backward"
-                                                  : "One more token",
-                  time_plot(subjects, phase));
-    if (phase == CostPhase::kDecode) {
-      out += format("<div><h3>State of one sequence</h3>{}</div>\n", state_plot(subjects));
-    }
+    out +=
+        format("<div><h3>{}</h3>{}</div>\n", phase == CostPhase::kForward ? "Forward" : "Backward",
+               time_plot(subjects, phase));
   }
-  return out + "</div>\n";
+  return out + decode_plots(subjects) + "</div>\n";
 }
 
 std::string tables(const std::vector<CostSubject>& subjects) {
@@ -234,19 +214,6 @@ std::string tables(const std::vector<CostSubject>& subjects) {
     out += "<h3>state of one sequence</h3>\n" + html_table(state_rows(subjects));
   }
   return out;
-}
-
-std::string machine_section(const StackCosts& costs) {
-  std::string out = "<section>\n<h2>Measured on</h2>\n<dl class=\"facts\">\n";
-  const MachineLimits& m = costs.limits;
-  out += html_fact("Processor", m.cpu);
-  out += html_fact("Threads used", format("{}", m.threads));
-  out += html_fact("Vector instructions", m.target);
-  out += html_fact("f32 product peak", format("{:.0f} GFLOP/s", m.peak_gflops));
-  out += html_fact("Memory read", format("{:.1f} GB/s", m.read_gbs));
-  out += html_fact("Memory read and write", format("{:.1f} GB/s", m.read_write_gbs));
-  out += html_fact("Rounds", format("{} in {}", costs.rounds, duration_text(costs.seconds)));
-  return out + "</dl>\n</section>\n";
 }
 
 Json point_json(const CostSubject& s, bool layer, CostPhase phase, const CostPoint& p) {
@@ -304,6 +271,29 @@ std::vector<CrossoverRow> crossover_rows(const StackCosts& costs) {
   std::erase_if(rows, [](const CrossoverRow& r) { return r.ratios.empty(); });
   for (CrossoverRow& r : rows) r.found = crossovers(r.ratios);
   return rows;
+}
+
+std::string machine_html(const StackCosts& costs) {
+  std::string out = "<section>\n<h2>Measured on</h2>\n<dl class=\"facts\">\n";
+  const MachineLimits& m = costs.limits;
+  out += html_fact("Processor", m.cpu);
+  out += html_fact("Threads used", format("{}", m.threads));
+  out += html_fact("Vector instructions", m.target);
+  out += html_fact("f32 product peak", format("{:.0f} GFLOP/s", m.peak_gflops));
+  out += html_fact("Memory read", format("{:.1f} GB/s", m.read_gbs));
+  out += html_fact("Memory read and write", format("{:.1f} GB/s", m.read_write_gbs));
+  out += html_fact("Rounds", format("{} in {}", costs.rounds, duration_text(costs.seconds)));
+  return out + "</dl>\n</section>\n";
+}
+
+std::string decode_table(const StackCosts& costs) {
+  return format("{}\n{}\nstate of one sequence\n{}", time_title(CostPhase::kDecode),
+                text_table(time_rows(costs.stacks, CostPhase::kDecode)),
+                text_table(state_rows(costs.stacks)));
+}
+
+std::string decode_html(const StackCosts& costs) {
+  return "<div class=\"pair\">\n" + decode_plots(costs.stacks) + "</div>\n" + tables(costs.stacks);
 }
 
 std::vector<Json> stack_cost_json(const StackCosts& costs) {
@@ -426,7 +416,7 @@ std::string stack_cost_html(const StackCosts& costs) {
     out +=
         format("<section>\n<h2>Not measured</h2>\n<pre>{}</pre></section>\n", markup_text(notes));
   }
-  return html_page("braid bench stack", out + machine_section(costs));
+  return html_page("braid bench stack", out + machine_html(costs));
 }
 
 }  // namespace braid

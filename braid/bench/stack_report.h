@@ -26,4 +26,10 @@ std::vector<Json> stack_cost_json(const StackCosts& costs);
 std::string stack_cost_table(const StackCosts& costs);
 std::string stack_cost_html(const StackCosts& costs);
 
+// Parts of these, for reports that hold more: what a decoded token costs whole stacks, and the
+// machine.
+std::string decode_table(const StackCosts& costs);
+std::string decode_html(const StackCosts& costs);
+std::string machine_html(const StackCosts& costs);
+
 }  // namespace braid

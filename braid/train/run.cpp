@@ -101,185 +101,176 @@ void check_same_settings(const std::string& out, const ModelSettings& saved,
              out, there, here));
 }
 
-class Run {
- public:
-  Run(const Context& ctx, const RunConfig& config, const RunWatcher& watcher)
-      : config_(config),
-        watcher_(watcher),
-        ctx_(with_counters(ctx)),
-        data_(open_data()),
-        model_(ctx_, config.model),
-        trainer_(ctx_, model_, config.optim, config.guard) {
-    model_.set_recompute(config.recompute);
-  }
+std::string cache_of(const RunConfig& config) {
+  return config.data_cache.empty() ? run_data_cache(config.out) : config.data_cache;
+}
 
-  RunSummary train() {
-    RunSummary summary;
-    summary.resumed = resume();
-    if (summary.resumed && watcher_.on_message &&
-        config_.budget.spent(at_.step, at_.tokens, at_.seconds)) {
-      watcher_.on_message(
-          "its budget is already spent, so nothing is trained; give a larger --steps, --tokens or "
-          "--time");
-    }
-    RunLog log(config_.out, at_.step);
-    while (!config_.budget.spent(at_.step, at_.tokens, at_.seconds)) {
-      if (stop_wanted()) {
-        summary.interrupted = true;
-        break;
-      }
-      one_step(log);
-      if (due(config_.save_every)) save_and_look(log);
-    }
-    save();
-    if (!summary.interrupted && at_.step <= config_.schedule.warmup_steps && watcher_.on_message) {
-      watcher_.on_message(
-          format("only {} steps were made and the first {} are warm-up (--warmup): this model "
-                 "has hardly been trained",
-                 at_.step, config_.schedule.warmup_steps));
-    }
-    if (!summary.interrupted) {
-      summary.validation = evaluate_held_out(INT64_MAX);
-      summary.interrupted = stop_wanted();
-      if (!summary.interrupted) log_evaluation(log, summary.validation);
-    }
-    summary.last = at_;
-    return summary;
-  }
+// Between steps: a checkpoint first, then a look at the model.
+void save_and_look(TrainingRun& run, const Context& ctx, const RunConfig& config,
+                   const RunWatcher& watcher) {
+  run.save();
+  if (const auto e = run.evaluate_held_out(config.eval_tokens)) run.log_evaluation(*e);
+  if (watcher.on_sample) watcher.on_sample(run.model(), run.at());
+  ctx.arena->trim();
+}
 
- private:
-  bool stop_wanted() const { return watcher_.should_stop && watcher_.should_stop(); }
+}  // namespace
 
-  Context with_counters(Context ctx) {
-    ctx.counters = &counters_;
-    return ctx;
-  }
+TrainingRun::TrainingRun(const Context& ctx, const RunConfig& config, const RunWatcher& watcher)
+    : config_(config),
+      watcher_(watcher),
+      ctx_(with_counters(ctx)),
+      data_(open_run_data(cache_of(config), config.data, config.data_binary, config.model.seed)),
+      model_(ctx_, config.model),
+      trainer_(ctx_, model_, config.optim, config.guard) {
+  model_.set_recompute(config.recompute);
+}
 
-  TrainData open_data() {
-    return open_run_data(config_.out, config_.data, config_.data_binary, config_.model.seed);
-  }
+TrainingRun::~TrainingRun() = default;
 
-  bool resume() {
-    const std::optional<Checkpoint> found = find_checkpoint(config_.out, watcher_.on_message);
-    if (!found) return false;
-    check_same_model(*found);
+Context TrainingRun::with_counters(Context ctx) {
+  ctx.counters = &counters_;
+  return ctx;
+}
+
+bool TrainingRun::begin() {
+  const std::optional<Checkpoint> found = find_checkpoint(config_.out, watcher_.on_message);
+  if (found) {
+    check_same_model(found->path);
     check_same_run(checkpoint_state(*found), config_);
     const Json state = load_checkpoint(ctx_, *found, model_.parameters(), trainer_.optimizer());
     read_position(state, data_, at_, trainer_);
     saved_seconds_ = at_.seconds;
     saved_step_ = at_.step;
-    if (watcher_.on_message) {
-      watcher_.on_message(format("resumed from step {} of {} ({:.0f} s trained)", at_.step,
-                                 config_.out, at_.seconds));
-    }
-    return true;
   }
+  log_ = std::make_unique<RunLog>(config_.out, at_.step);
+  return found.has_value();
+}
 
-  void check_same_model(const Checkpoint& c) const {
-    const std::string path = join_path(c.path, "model.toml");
-    check_same_settings(config_.out,
-                        resolved(parse_settings(read_file(path, size_t{1} << 20), path)),
-                        model_.settings());
+void TrainingRun::check_same_model(const std::string& checkpoint) const {
+  const std::string path = join_path(checkpoint, "model.toml");
+  check_same_settings(config_.out, resolved(parse_settings(read_file(path, size_t{1} << 20), path)),
+                      model_.settings());
+}
+
+bool TrainingRun::finished() const {
+  return config_.budget.spent(at_.step, at_.tokens, at_.seconds);
+}
+
+void TrainingRun::step() {
+  const double start = now_seconds();
+  std::vector<TrainBatch> micro;
+  for (int64_t i = 0; i < config_.accumulate; ++i) {
+    micro.push_back(data_.batch(at_.step * config_.accumulate + i, config_.batch, config_.seq_len));
   }
-
-  void one_step(RunLog& log) {
-    const double start = now_seconds();
-    std::vector<TrainBatch> micro;
-    for (int64_t i = 0; i < config_.accumulate; ++i) {
-      micro.push_back(
-          data_.batch(at_.step * config_.accumulate + i, config_.batch, config_.seq_len));
-    }
-    at_.progress = config_.budget.progress(at_.step, at_.tokens, at_.seconds);
-    at_.lr_scale = config_.schedule.lr_scale(at_.step, at_.progress);
-    counters_.product_flops = 0;
-    const StepResult r = trainer_.step(ctx_, micro, at_.lr_scale);
-    const double took = now_seconds() - start;
-    ++at_.step;
-    at_.tokens += r.targets;
-    at_.seconds += took;
-    at_.loss = r.loss;
-    at_.grad_norm = r.grad_norm;
-    at_.applied = r.applied;
-    if (r.applied) {  // the loss of a step left out may be NaN, which would stay for ever
-      at_.smooth_loss =
-          at_.smooth_loss == 0 ? r.loss : kSmoothing * at_.smooth_loss + (1 - kSmoothing) * r.loss;
-    }
-    at_.tokens_per_second = static_cast<double>(r.targets) / took;
-    at_.gflops = counters_.product_flops / took * 1e-9;
-    log.step(at_, took, r.targets);
-    if (!r.applied && watcher_.on_message) {
-      watcher_.on_message(format("step {} left out: loss {:.4g}, gradient norm {:.4g}", at_.step,
-                                 r.loss, r.grad_norm));
-    }
-    if (watcher_.on_step) watcher_.on_step(at_);
+  at_.progress = config_.budget.progress(at_.step, at_.tokens, at_.seconds);
+  at_.lr_scale = config_.schedule.lr_scale(at_.step, at_.progress);
+  counters_.product_flops = 0;
+  const StepResult r = trainer_.step(ctx_, micro, at_.lr_scale);
+  const double took = now_seconds() - start;
+  ++at_.step;
+  at_.tokens += r.targets;
+  at_.seconds += took;
+  at_.loss = r.loss;
+  at_.grad_norm = r.grad_norm;
+  at_.applied = r.applied;
+  if (r.applied) {  // the loss of a step left out may be NaN, which would stay for ever
+    at_.smooth_loss =
+        at_.smooth_loss == 0 ? r.loss : kSmoothing * at_.smooth_loss + (1 - kSmoothing) * r.loss;
   }
-
-  // Every `every` steps, or by time when that is 0.
-  bool due(int64_t every) const {
-    return every > 0 ? at_.step % every == 0 : at_.seconds - saved_seconds_ >= config_.save_seconds;
+  at_.tokens_per_second = static_cast<double>(r.targets) / took;
+  at_.gflops = counters_.product_flops / took * 1e-9;
+  log_->step(at_, took, r.targets);
+  if (!r.applied && watcher_.on_message) {
+    watcher_.on_message(format("step {} left out: loss {:.4g}, gradient norm {:.4g}", at_.step,
+                               r.loss, r.grad_norm));
   }
+  if (watcher_.on_step) watcher_.on_step(at_);
+}
 
-  void save_and_look(RunLog& log) {
-    save();
-    log_evaluation(log, evaluate_held_out(config_.eval_tokens));
-    if (watcher_.on_sample) watcher_.on_sample(model_, at_);
-    ctx_.arena->trim();
+bool TrainingRun::save_due() const {
+  return config_.save_every > 0 ? at_.step % config_.save_every == 0
+                                : at_.seconds - saved_seconds_ >= config_.save_seconds;
+}
+
+void TrainingRun::save() {
+  if (at_.step == saved_step_) return;
+  save_checkpoint(config_.out, at_.step, model_.settings(), model_.parameters(),
+                  trainer_.optimizer(), position_json(config_, at_, trainer_, data_), config_.keep);
+  saved_step_ = at_.step;
+  saved_seconds_ = at_.seconds;
+}
+
+// Blocks kept for the training step are given back first, and evaluation's afterwards: resident
+// memory is the larger of the two, not their sum.
+std::optional<Evaluation> TrainingRun::evaluate_held_out(int64_t tokens) {
+  ctx_.arena->trim();
+  Evaluation sum;
+  for (const TrainBatch& window : data_.held_out(config_.batch, config_.seq_len, tokens)) {
+    if (stop_wanted()) return std::nullopt;
+    const Evaluation e = evaluate(ctx_, model_, {&window, 1});
+    sum.nats += e.nats;
+    sum.targets += e.targets;
   }
+  return sum;
+}
 
-  // Blocks kept for the training step are given back first, and evaluation's afterwards: resident
-  // memory is the larger of the two, not their sum.
-  Evaluation evaluate_held_out(int64_t tokens) {
-    ctx_.arena->trim();
-    Evaluation sum;
-    for (const TrainBatch& window : data_.held_out(config_.batch, config_.seq_len, tokens)) {
-      if (stop_wanted()) break;
-      const Evaluation e = evaluate(ctx_, model_, {&window, 1});
-      sum.nats += e.nats;
-      sum.targets += e.targets;
-    }
-    return sum;
-  }
+void TrainingRun::log_evaluation(const Evaluation& e) {
+  log_->evaluation(at_, e);
+  if (watcher_.on_evaluation) watcher_.on_evaluation(at_, e);
+}
 
-  void log_evaluation(RunLog& log, const Evaluation& e) {
-    log.evaluation(at_, e);
-    if (watcher_.on_evaluation) watcher_.on_evaluation(at_, e);
-  }
-
-  void save() {
-    if (at_.step == saved_step_) return;
-    save_checkpoint(config_.out, at_.step, model_.settings(), model_.parameters(),
-                    trainer_.optimizer(), position_json(config_, at_, trainer_, data_),
-                    config_.keep);
-    saved_step_ = at_.step;
-    saved_seconds_ = at_.seconds;
-  }
-
-  const RunConfig& config_;
-  const RunWatcher& watcher_;
-  Counters counters_;
-  Context ctx_;
-  TrainData data_;
-  Model model_;
-  Trainer trainer_;
-  RunProgress at_;
-  int64_t saved_step_ = 0;
-  double saved_seconds_ = 0;
-};
-
-}  // namespace
-
-TrainData open_run_data(const std::string& run_folder, const std::string& path, bool binary,
+TrainData open_run_data(const std::string& cache_folder, const std::string& path, bool binary,
                         uint64_t seed) {
   DataOptions d;
   d.path = path;
   d.allow_binary = binary;
-  d.cache_folder = join_path(run_folder, "data");
+  d.cache_folder = cache_folder;
   d.seed = seed;
   return TrainData::open(d);
 }
 
+std::string run_data_cache(const std::string& run_folder) { return join_path(run_folder, "data"); }
+
 RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWatcher& watcher) {
-  return Run(ctx, config, watcher).train();
+  TrainingRun run(ctx, config, watcher);
+  const auto message = [&](const std::string& text) {
+    if (watcher.on_message) watcher.on_message(text);
+  };
+  RunSummary summary;
+  summary.resumed = run.begin();
+  if (summary.resumed) {
+    message(format("resumed from step {} of {} ({:.0f} s trained)", run.at().step, config.out,
+                   run.at().seconds));
+    if (run.finished()) {
+      message(
+          "its budget is already spent, so nothing is trained; give a larger --steps, --tokens or "
+          "--time");
+    }
+  }
+  while (!run.finished()) {
+    summary.interrupted = watcher.should_stop && watcher.should_stop();
+    if (summary.interrupted) break;
+    run.step();
+    if (run.save_due()) save_and_look(run, ctx, config, watcher);
+  }
+  run.save();
+  if (!summary.interrupted && run.at().step <= config.schedule.warmup_steps) {
+    message(
+        format("only {} steps were made and the first {} are warm-up (--warmup): this model "
+               "has hardly been trained",
+               run.at().step, config.schedule.warmup_steps));
+  }
+  if (!summary.interrupted) {
+    const auto validation = run.evaluate_held_out(INT64_MAX);
+    summary.interrupted = !validation;
+    if (validation) {
+      summary.validation = *validation;
+      run.log_evaluation(*validation);
+    }
+  }
+  summary.last = run.at();
+  return summary;
 }
 
 }  // namespace braid

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,9 +18,12 @@
 
 namespace braid {
 
+class RunLog;
+
 struct RunConfig {
-  std::string out;   // the run's folder
-  std::string data;  // file or folder of text
+  std::string out;         // the run's folder
+  std::string data;        // file or folder of text
+  std::string data_cache;  // folder of its unpacked bytes; empty = data/ in `out`
   bool data_binary = false;
   ModelSettings model;
   OptimConfig optim;
@@ -67,9 +72,54 @@ struct RunSummary {
   bool resumed = false;
 };
 
-// The data of a run, cached in its folder; the held-out slice is the same for every seed.
-TrainData open_run_data(const std::string& run_folder, const std::string& path, bool binary,
+// The data of a run; the held-out slice is the same for every seed.
+TrainData open_run_data(const std::string& cache_folder, const std::string& path, bool binary,
                         uint64_t seed);
+// Where a run keeps its unpacked data unless told otherwise.
+std::string run_data_cache(const std::string& run_folder);
+
+// A run that its owner advances step by step, also in turn with others; run_training() takes one to
+// its end.
+class TrainingRun {
+ public:
+  // All three outlive it. Opens the data and makes a fresh model.
+  TrainingRun(const Context& ctx, const RunConfig& config, const RunWatcher& watcher);
+  ~TrainingRun();
+  TrainingRun(const TrainingRun&) = delete;
+  TrainingRun& operator=(const TrainingRun&) = delete;
+
+  // Called once, before anything below: takes up the newest checkpoint of the folder, true when
+  // there is one, and opens the logs, cut at its step. Throws Error(kUsage) where the checkpoint is
+  // of another run.
+  bool begin();
+  const RunProgress& at() const { return at_; }
+  bool finished() const;  // the budget is spent
+  void step();
+  bool save_due() const;  // by save_every or save_seconds
+  void save();            // nothing where this step is saved already
+  // Of the first `tokens` held-out ones; nullopt when it was told to stop on the way.
+  std::optional<Evaluation> evaluate_held_out(int64_t tokens);
+  void log_evaluation(const Evaluation& evaluation);
+  Model& model() { return model_; }
+  const TrainData& data() const { return data_; }
+
+ private:
+  Context with_counters(Context ctx);
+  bool stop_wanted() const { return watcher_.should_stop && watcher_.should_stop(); }
+  void check_same_model(const std::string& checkpoint) const;
+
+  const RunConfig& config_;
+  const RunWatcher& watcher_;
+  Counters counters_;
+  Context ctx_;
+  TrainData data_;
+  Model model_;
+  Trainer trainer_;
+  std::unique_ptr<RunLog> log_;
+  RunProgress at_;
+  int64_t saved_step_ = 0;
+  double saved_seconds_ = 0;
+};
 
 RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWatcher& watcher);
 

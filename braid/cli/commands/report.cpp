@@ -58,7 +58,7 @@ void read_log(const std::string& run_folder, RunReport& r) {
 
 void evaluate_run(const Context& ctx, Model& model, const std::string& folder, const Json& state,
                   RunReport& r) {
-  const TrainData data = open_run_data(folder, state.at("data_path").as_string(),
+  const TrainData data = open_run_data(run_data_cache(folder), state.at("data_path").as_string(),
                                        state.at("data_binary").as_bool(), model.settings().seed);
   r.data = state.at("data_path").as_string();
   r.train_bytes = data.train_bytes();

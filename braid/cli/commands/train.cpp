@@ -11,6 +11,7 @@
 #include "braid/bench/plan.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
+#include "braid/cli/optim_flags.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
 #include "braid/infer/generate.h"
@@ -25,8 +26,7 @@ struct Flags {
   CommonFlags common;
   RunConfig run;
   std::string time;
-  std::string schedule = "wsd";
-  std::string optimizer = "muon";
+  OptimFlags optim;
   std::string sample_prompt = "The ";
   int64_t sample_tokens = 80;
   std::vector<std::string> changes;  // of a resumed run against its first command
@@ -143,14 +143,7 @@ void check_flags(Flags& f) {
   if (b.steps <= 0 && b.tokens <= 0 && b.seconds <= 0) {
     throw Error(ErrorKind::kUsage, "no budget given: use --steps N, --tokens N or --time 180s");
   }
-  f.run.schedule.kind = parse_schedule(f.schedule);
-  check_schedule(f.run.schedule);
-  check_optim(f.run.optim);
-  if (f.optimizer != "muon" && f.optimizer != "adamw") {
-    throw Error(ErrorKind::kUsage,
-                format("--optimizer is \"{}\"; it must be muon or adamw", f.optimizer));
-  }
-  f.run.optim.use_muon = f.optimizer == "muon";
+  f.optim.apply(f.run);
   if (f.run.data.empty()) {
     throw Error(ErrorKind::kUsage, "no data given: use --data PATH, a file or folder of text");
   }
@@ -256,38 +249,7 @@ void add_flags(CLI::App& app, Flags& f) {
       ->check(positive);
   app.add_flag("--recompute", f.run.recompute,
                "Keep only layer inputs, recompute the rest in backward");
-  app.add_option("--optimizer", f.optimizer, "muon (AdamW for all but matrices) or adamw")
-      ->capture_default_str();
-  app.add_option("--lr", f.run.optim.lr, "Peak learning rate")
-      ->capture_default_str()
-      ->group("Optimizer");
-  app.add_option("--embedding-lr", f.run.optim.embedding_lr_ratio,
-                 "Its ratio for embedding and head")
-      ->capture_default_str()
-      ->group("Optimizer");
-  app.add_option("--weight-decay", f.run.optim.weight_decay, "Of matrices")
-      ->capture_default_str()
-      ->group("Optimizer");
-  app.add_option("--clip", f.run.optim.clip_norm, "Largest gradient norm; 0 is off")
-      ->capture_default_str()
-      ->group("Optimizer");
-  app.add_option("--guard", f.run.guard.factor,
-                 "Leave out steps whose gradient norm is this many times the median; 0 is off")
-      ->capture_default_str()
-      ->group("Optimizer");
-  app.add_option("--schedule", f.schedule, "constant, cosine or wsd")
-      ->capture_default_str()
-      ->group("Optimizer");
-  app.add_option("--warmup", f.run.schedule.warmup_steps, "Steps of linear warm-up")
-      ->capture_default_str()
-      ->group("Optimizer");
-  app.add_option("--decay-fraction", f.run.schedule.decay_fraction,
-                 "Share of the run in which wsd decays")
-      ->capture_default_str()
-      ->group("Optimizer");
-  app.add_option("--min-lr", f.run.schedule.min_ratio, "Final learning rate as a share of the peak")
-      ->capture_default_str()
-      ->group("Optimizer");
+  f.optim.add(app, f.run);
   app.add_option("--save-every", f.run.save_every, "Steps between checkpoints (0 = every minute)")
       ->capture_default_str()
       ->check(count);

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+
+#include "braid/cli/command.h"
+#include "braid/train/run.h"
+
+namespace braid {
+
+// The flags of optimizer, guard and schedule, for the commands that train.
+struct OptimFlags {
+  std::string schedule = "wsd";
+  std::string optimizer = "muon";
+  void add(CLI::App& app, RunConfig& run);
+  // Fills in what is named by a word, and checks all. Throws Error(kUsage).
+  void apply(RunConfig& run) const;
+};
+
+}  // namespace braid

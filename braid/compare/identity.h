@@ -1,0 +1,24 @@
+#pragma once
+// Which comparison a folder holds: all that its results depend on.
+
+#include <string>
+#include <vector>
+
+#include "braid/base/json.h"
+#include "braid/compare/compare.h"
+#include "braid/train/data.h"
+
+namespace braid {
+
+Json comparison_identity(const CompareConfig& config, const TrainData& data);
+
+// "stacks.B.width is 64 there and 96 here", one for each value that differs.
+std::vector<std::string> differences(const Json& there, const Json& here);
+
+// Throws Error(kUsage) for a folder that holds files and no comparison.
+void refuse_other_folder(const std::string& folder);
+// Writes comparison.json into the folder, or throws Error(kUsage) where another one is there, with
+// all that differs.
+void claim_folder(const CompareConfig& config, const TrainData& data);
+
+}  // namespace braid

@@ -1,0 +1,124 @@
+// braid compare as a person meets it: results, killed and resumed, clear refusals.
+
+#include "braid/base/json.h"
+#include "tests/braid_process.h"
+
+namespace braid::e2e {
+namespace {
+
+Args compare(const Folder& folder, const std::string& out) {
+  if (!path_exists(folder / "text.txt")) write_file(folder / "text.txt", some_text(20000));
+  return {"compare",
+          "kda, swiglu",
+          "gqa, mlp",
+          "--width",
+          "32",
+          "--heads",
+          "2",
+          "--match",
+          "none",
+          "--data",
+          folder / "text.txt",
+          "--steps",
+          "24",
+          "--batch",
+          "2",
+          "--seq-len",
+          "64",
+          "--evals",
+          "4",
+          "--turn",
+          "2",
+          "--save-every",
+          "1",
+          "--contexts",
+          "64",
+          "--cost-time",
+          "1s",
+          "--out",
+          out};
+}
+
+// compare.json without what is a time.
+std::string learned(const std::string& out) {
+  std::string text;
+  const Json json = Json::parse(read_file(join_path(out, "compare.json")));
+  for (const Json& s : json.at("stacks").elements()) {
+    for (const char* key : {"label", "stack", "parameters", "bpb"}) text += s.at(key).dump();
+    for (const Json& r : s.at("runs").elements()) {
+      text += r.at("seed").dump() + r.at("bpb").dump() + r.at("tokens").dump();
+      for (const Json& p : r.at("curve").elements())
+        text += p.at("step").dump() + p.at("bpb").dump();
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("two stacks: a table, JSON lines and a page; killed and resumed, the same bits") {
+  const Folder folder;
+  const Outcome whole = braid(compare(folder, folder / "whole") + Args{"--json"});
+  REQUIRE_MESSAGE(whole.code == 0, whole.all());
+  int evaluations = 0, stacks = 0;
+  for (const std::string& line : lines(whole.out)) {
+    const std::string event = Json::parse(line).at("event").as_string();
+    evaluations += event == "evaluation";
+    stacks += event == "stack";
+  }
+  CHECK(evaluations == 2 * 3 * 4);
+  CHECK(stacks == 2);
+  CHECK(whole.err.find("ETA") != std::string::npos);
+  const Json b = Json::parse(read_file(folder / "whole/compare.json")).at("stacks").elements()[1];
+  CHECK(b.at("bpb").at("half_width_95").as_real() > 0);
+  CHECK(b.at("decode").elements()[0].at("tpot_ms").as_real() > 0);
+
+  int stops = 0;
+  for (const int signal : {SIGKILL, SIGINT}) {
+    Process process(compare(folder, folder / "cut"));
+    const std::string last = folder / "cut/runs/B-seed2/log.jsonl";
+    const auto begun = [&] {
+      return file_size(last).value_or(0) > 1000u * (signal == SIGINT ? 3 : 1);
+    };
+    while (process.running() && !begun()) ::usleep(200);
+    process.send(signal);
+    const Outcome o = process.wait();
+    stops += o.signal == SIGKILL || o.code == 130;
+    if (o.code == 130) CHECK(o.err.find("the same command resumes") != std::string::npos);
+  }
+  CHECK(stops > 0);
+  const Outcome resumed = braid(compare(folder, folder / "cut"));
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.all());
+  CHECK(resumed.err.find("resumed: ") != std::string::npos);
+  CHECK(resumed.out.find("minus A, paired") != std::string::npos);
+  CHECK(learned(folder / "cut") == learned(folder / "whole"));
+
+  Args other = compare(folder, folder / "cut");
+  other.insert(other.end(), {"--lr", "0.5"});
+  const Outcome refused = braid(other);
+  CHECK(refused.code == 2);
+  CHECK(refused.err.find("lr is 0.002 there and 0.5 here") != std::string::npos);
+}
+
+TEST_CASE("usage errors name the flag or the stack") {
+  const Folder folder;
+  write_file(folder / "text.txt", some_text(20000));
+  const std::string data = folder / "text.txt", out = folder / "out";
+  const std::pair<Args, const char*> cases[] = {
+      {{"gqa, swiglo", "--data", data, "--steps", "2"}, "stack A"},
+      {{"gqa", "--steps", "2"}, "--data"},
+      {{"gqa", "--data", data}, "--steps"},
+      {{"gqa", "--data", data, "--time", "2s"}, "--match time"},
+      {{"gqa", "--data", data, "--match", "time", "--steps", "2"}, "--time"},
+      {{"gqa", "--data", data, "--match", "size", "--steps", "2"}, "params, flops, time or none"},
+      {{"gqa", "--data", data, "--seeds", "0", "--steps", "2"}, "--seeds"}};
+  for (const auto& [args, part] : cases) {
+    const Outcome o = braid(Args{"compare"} + args + Args{"--out", out});
+    INFO(o.all());
+    CHECK(o.code == 2);
+    CHECK(o.err.find(part) != std::string::npos);
+    CHECK_FALSE(path_exists(out));
+  }
+}
+
+}  // namespace braid::e2e
