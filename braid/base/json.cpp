@@ -47,6 +47,38 @@ std::string plain_message(std::string_view what) {
   return printable(what, 240);
 }
 
+bool in_word(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' ||
+         c == '-' || c == '+' || c == '.';
+}
+
+// The text with every bare Infinity outside strings as python_infinity(). A sign before it stays a
+// part of its word, which is then no JSON.
+std::string without_infinity(std::string_view text) {
+  constexpr std::string_view kWord = "Infinity";
+  const std::string spelt = python_infinity().dump();
+  std::string out;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const size_t end = i + kWord.size();
+    const bool word = !quoted && text[i] == 'I' && text.substr(i, kWord.size()) == kWord &&
+                      (i == 0 || !in_word(text[i - 1])) &&
+                      (end == text.size() || !in_word(text[end]));
+    if (word) {
+      out += spelt;
+      i = end - 1;
+      continue;
+    }
+    out += text[i];
+    if (quoted && text[i] == '\\' && i + 1 < text.size()) {
+      out += text[++i];
+    } else if (text[i] == '"') {
+      quoted = !quoted;
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 // Receives nlohmann's parse events and builds Json values.
@@ -341,10 +373,17 @@ Json Json::parse(std::string_view text, const JsonLimits& limits) {
   if (const size_t nul = text.find(char{0}); nul != text.npos) {
     throw Error(ErrorKind::kBadInput, format("json: byte {} is NUL", nul));
   }
+  std::string finite;
+  if (limits.infinity && text.find("Infinity") != text.npos) {
+    finite = without_infinity(text);
+    text = finite;
+  }
   JsonBuilder builder(limits);
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }
+
+Json python_infinity() { return Json::object({{"__float__", "Infinity"}}); }
 
 bool Json::operator==(const Json& other) const { return value_ == other.value_; }
 

@@ -17,6 +17,7 @@ namespace braid {
 struct JsonLimits {
   size_t bytes = size_t{100} << 20;
   int depth = 128;
+  bool infinity = false;  // Python's Infinity is read as python_infinity(); else bad syntax
 };
 
 class Json {
@@ -101,5 +102,8 @@ struct Json::Member {
   Json value;
   bool operator==(const Member& other) const { return key == other.key && value == other.value; }
 };
+
+// {"__float__": "Infinity"}, as which newer writers of configs spell a number that JSON lacks.
+Json python_infinity();
 
 }  // namespace braid

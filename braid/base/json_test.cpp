@@ -104,6 +104,22 @@ TEST_CASE("json: bad texts") {
   CHECK(error_of(std::string_view("1\0", 2)).find("json: ") == 0);
 }
 
+TEST_CASE("json: Python's Infinity, where it is asked for") {
+  const auto read = [](std::string_view text) { return Json::parse(text, {.infinity = true}); };
+  CHECK(read(R"({"a": [0.0, Infinity]})") ==
+        Json::parse(R"({"a": [0.0, {"__float__": "Infinity"}]})"));
+  CHECK(read("Infinity") == python_infinity());
+  CHECK(read(R"({"Infinity": "a\"Infinity\\"})").dump() == R"({"Infinity":"a\"Infinity\\"})");
+  CHECK(read(R"(["\\", Infinity])").elements()[1] == python_infinity());
+  for (const char* text : {"NaN", "-Infinity", "[0.Infinity]", "[Infinity0]", "[Infinity",
+                           "\"Infinity", "{Infinity: 1}", "infinity", "[1 Infinity]"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(read(text), Error);
+  }
+  CHECK(error_of("[Infinity]").find("json: parse error at line 1, column 2") == 0);
+  CHECK_THROWS_AS(Json::parse("[Infinity]", {.depth = 1, .infinity = true}), Error);
+}
+
 TEST_CASE("json: limits") {
   const std::string deep = std::string(128, '[') + std::string(128, ']');
   CHECK(Json::parse(deep).dump() == deep);

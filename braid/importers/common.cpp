@@ -399,11 +399,32 @@ LayerSpec mamba2_layer(const Mamba2Settings& m, int64_t width) {
   o.add("conv_bias", m.conv_bias, true);
   o.add("bias", m.bias, false);
   o.add("norm", m.norm, "gated");
-  o.add("norm_groups", m.norm_groups, m.groups == 1 ? 1 : 0);
+  o.add("norm_groups", m.norm_groups == m.groups ? 0 : m.norm_groups, 0);
   o.add("norm_eps", m.norm_eps, 0.0);
   o.add("dt_min", m.dt_min, 0.0);
   o.add("dt_max", m.dt_max, 0.0);
+  o.add("channel_skip", m.channel_skip, false);
   return o.layer("mamba2");
+}
+
+void check_mamba2(const ConfigReader& config, const Mamba2Settings& m) {
+  if (m.heads < 1 || m.head_dim < 1 || m.state < 1 || m.groups < 1 || m.heads % m.groups != 0)
+    config.fail(format("Mamba-2 of {} heads x {}, states of {}, in {} groups", m.heads, m.head_dim,
+                       m.state, m.groups));
+}
+
+void read_step_limit(ConfigReader& config, const char* key, Mamba2Settings& m) {
+  const Json* limit = config.find(key);
+  if (limit == nullptr) return;
+  const bool pair = limit->is_array() && limit->size() == 2;
+  if (!pair || !limit->elements()[0].is_number())
+    config.fail(format("{} is {}, not a pair of numbers", key, printable(limit->dump())));
+  const Json& most = limit->elements()[1];
+  const bool endless = most == python_infinity();
+  m.dt_min = limit->elements()[0].as_real();
+  m.dt_max = endless ? 0 : most.is_number() ? most.as_real() : -1;
+  if (!(m.dt_min >= 0) || !(endless || m.dt_max > m.dt_min))
+    config.fail(format("{} is {}, not a range of steps", key, printable(limit->dump())));
 }
 
 int64_t read_dt_rank(ConfigReader& config, const char* key, int64_t width) {
@@ -476,6 +497,17 @@ void append(std::vector<TensorRow>& table, std::vector<TensorRow> rows) {
 }
 
 std::vector<TensorRow> gqa_rows() { return {{"mixer.gqa.*", "self_attn.*", copied(), ""}}; }
+std::vector<TensorRow> mamba2_rows(const Mamba2Settings& m, const std::string& scope) {
+  const std::vector<int64_t> parts = {2 * m.heads * m.head_dim + 2 * m.groups * m.state, m.heads};
+  std::vector<TensorRow> rows;
+  for (const char* kind : {"weight", "bias"}) {
+    const std::string tensor = format("{}in_proj.{}", scope, kind);
+    rows.push_back({format("mixer.mamba2.in_proj.{}", kind), tensor, part_of(parts, 0), ""});
+    rows.push_back({format("mixer.mamba2.in_proj_dt.{}", kind), tensor, part_of(parts, 1), ""});
+  }
+  rows.push_back({"mixer.mamba2.*", scope + "*", copied(), ""});
+  return rows;
+}
 std::vector<TensorRow> swiglu_rows() { return {{"channel.swiglu.*", "mlp.*", copied(), ""}}; }
 
 std::vector<TensorRow> moe_rows(const std::string& scope, const std::string& gate,

@@ -130,8 +130,13 @@ struct Mamba2Settings {
   int64_t norm_groups = 0;        // 0: groups
   double norm_eps = 0;            // 0: the model's
   double dt_min = 0, dt_max = 0;  // dt_max 0: no limit
+  bool channel_skip = false;
 };
 LayerSpec mamba2_layer(const Mamba2Settings& mamba, int64_t width);
+// Throws where groups, heads and states do not fit together.
+void check_mamba2(const ConfigReader& config, const Mamba2Settings& mamba);
+// The range that step sizes are kept in: [from, to] under `key`, where `to` may be infinite.
+void read_step_limit(ConfigReader& config, const char* key, Mamba2Settings& mamba);
 
 // The stack of m.layers layers, two sub-layers each.
 void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
@@ -153,6 +158,8 @@ std::vector<TensorRow> base_table(const char* mixer_norm = "input_layernorm",
 void append(std::vector<TensorRow>& table, std::vector<TensorRow> rows);
 // self_attn.* and mlp.* as gqa and swiglu name them.
 std::vector<TensorRow> gqa_rows();
+// Mamba-2's below `scope` ("mamba."), where one matrix holds the projection and that of the steps.
+std::vector<TensorRow> mamba2_rows(const Mamba2Settings& mamba, const std::string& scope);
 std::vector<TensorRow> swiglu_rows();
 // The experts of a layer: "mlp.", "gate_proj", "up_proj", "down_proj", "shared_experts" (or "").
 std::vector<TensorRow> moe_rows(const std::string& scope = "mlp.",

@@ -10,8 +10,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   braid::ReadConfig read;
   try {
-    const auto json = braid::Json::parse({reinterpret_cast<const char*>(data), size},
-                                         {.bytes = size_t{1} << 20, .depth = 32});
+    const auto json = braid::parse_config({reinterpret_cast<const char*>(data), size});
     read = braid::read_config(json, "config.json");
   } catch (const braid::Error& e) {
     BRAID_CHECK(e.kind() == braid::ErrorKind::kBadInput);

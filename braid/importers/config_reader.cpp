@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "braid/base/error.h"
+#include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
 
@@ -106,7 +107,22 @@ bool of_other_towers(std::string_view key) {
   });
 }
 
+constexpr size_t kConfigBytes = size_t{16} << 20;
+
 }  // namespace
+
+Json parse_config(std::string_view text) {
+  return Json::parse(text, {.bytes = kConfigBytes, .depth = 32, .infinity = true});
+}
+
+Json load_config(const std::string& path) {
+  const std::string text = read_file(path, kConfigBytes);
+  try {
+    return parse_config(text);
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
+}
 
 ConfigReader::ConfigReader(Json root, std::string source)
     : root_(std::move(root)), source_(std::move(source)), config_(&root_) {

@@ -14,6 +14,10 @@
 
 namespace braid {
 
+// A config.json as Python writes it, with Infinity. Throws Error(kBadInput) with its place.
+Json parse_config(std::string_view text);
+Json load_config(const std::string& path);
+
 class ConfigReader {
  public:
   using Keys = std::initializer_list<const char*>;  // synonyms, the first one found counts

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "braid/base/file.h"
@@ -14,6 +15,7 @@
 #include "braid/importers/compress.h"
 #include "braid/importers/hf_export.h"
 #include "braid/importers/random_weights.h"
+#include "braid/ops/view.h"
 #include "braid/stack/weights.h"
 #include "braid/testing/golden.h"
 #include "braid/testing/scratch_folder.h"
@@ -58,7 +60,7 @@ void check_round_trip(const Context& ctx, const std::string& folder, const std::
   const HfCheckpoint c = open_hf_checkpoint(folder);
   const LoadedModel loaded = load_model(ctx, folder, {.weights = WeightType::kF32});
   const SafetensorsFolder before = SafetensorsFolder::open(folder);
-  const Json config = Json::parse(read_file(join_path(folder, "config.json")));
+  const Json config = load_config(join_path(folder, "config.json"));
   export_hf({loaded.model.get(), &c.map, config,
              [&](const std::string& name) { return before.at(name).entry->dtype; }, ""},
             again, kShard);
@@ -146,6 +148,10 @@ std::string error_of(const Context& ctx, const std::string& folder) {
   return "";
 }
 
+bool says(const std::string& text, const char* what) {
+  return text.find(what) != std::string::npos;
+}
+
 const TinyConfig& tiny(const std::string& name) {
   for (const TinyConfig& c : tiny_configs()) {
     if (name == c.name) return c;
@@ -175,15 +181,109 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("Mamba-2's tensors are read strictly") {
+  const Context ctx;
+  const ScratchFolder scratch("families-strict2");
+  const std::string folder = make_checkpoint(ctx, scratch, tiny("mamba2"), "F32");
+  const std::string at = "backbone.layers.1.mixer.";
+  for (const char* part : {"in_proj.weight", "in_proj.bias", "dt_bias", "norm.weight", "D"}) {
+    const std::string to = scratch / (std::string("without ") + part);
+    CHECK(says(error_of(ctx, broken(ctx, folder, to, at + part, "", false)),
+               ("missing: " + at + part).c_str()));
+  }
+  for (const std::string& stray : {at + "in_proj_dt.weight", at + "x_proj.weight"}) {
+    CHECK(says(error_of(ctx, broken(ctx, folder, scratch / stray, "", stray, false)),
+               ("not of this model: " + stray).c_str()));
+  }
+  for (const char* family : {"bamba", "granitemoehybrid"}) {  // one in_proj in these too
+    const std::string other = make_checkpoint(ctx, scratch, tiny(family), "F32");
+    for (const std::string& name : SafetensorsFolder::open(other).names())
+      CHECK_MESSAGE(name.find("in_proj_dt") == std::string::npos, name);
+  }
+}
+
 TEST_CASE("Mamba's embedding goes by either of its names under either config.json") {
   const Context ctx;
   const ScratchFolder scratch("families-mamba");
-  for (const auto& [written, read] : {std::pair{"mamba_own", "mamba"}, {"mamba", "mamba_own"}}) {
-    const std::string folder = make_checkpoint(ctx, scratch, tiny(written), "F32");
+  const std::string hf = R"({"model_type": "mamba2", "hidden_size": 32, "num_heads": 4,
+      "head_dim": 16, "state_size": 8, "n_groups": 1, "num_hidden_layers": 2, "vocab_size": 64,
+      "tie_word_embeddings": true})";
+  const TinyConfig mamba2{"mamba2_same", hf.c_str()};  // as mamba2_own
+  for (const auto& [written, read] : {std::pair{tiny("mamba_own"), tiny("mamba")},
+                                      {tiny("mamba"), tiny("mamba_own")},
+                                      {tiny("mamba2_own"), mamba2},
+                                      {mamba2, tiny("mamba2_own")}}) {
+    const std::string folder = make_checkpoint(ctx, scratch, written, "F32");
     const std::vector<float> want = logits_of(ctx, *load_model(ctx, folder).model, {16});
-    write_file(join_path(folder, "config.json"), tiny(read).json);
+    write_file(join_path(folder, "config.json"), read.json);
     CHECK(logits_of(ctx, *load_model(ctx, folder).model, {16}) == want);
   }
+}
+
+// A checkpoint of one golden layer: its tensors in the names they have there, the inputs of its
+// first sequence as the rows of the embedding.
+void write_golden_mamba2(const SafetensorsFile& file, const Tensor& inputs, const std::string& to) {
+  make_folders(to);
+  std::string json = format(R"({{"model_type": "mamba2", "vocab_size": {}, "num_hidden_layers": 1,
+      "tie_word_embeddings": true, "expand": 2, "time_step_limit": [0.0, Infinity])",
+                            inputs.size(0));
+  for (const char* key : {"hidden_size", "num_heads", "head_dim", "state_size", "n_groups",
+                          "conv_kernel", "layer_norm_epsilon"})
+    json += format(R"(, "{}": {})", key, file.metadata(key));
+  write_file(join_path(to, "config.json"), json + "}");
+  SafetensorsFolderWriter writer(to);
+  for (const SafetensorsEntry& e : file.entries()) {
+    if (e.name.starts_with("backbone."))
+      writer.add(e.name, e.dtype, e.shape,
+                 [&](ByteSink sink) { sink(file.bytes(e).data(), file.bytes(e).size()); });
+  }
+  const auto add = [&](const char* name, const Tensor& t) {
+    std::vector<int64_t> shape;
+    for (int i = 0; i < t.rank(); ++i) shape.push_back(t.size(i));
+    writer.add(name, "F32", shape,
+               [t](ByteSink sink) { sink(t.data(), static_cast<size_t>(t.count()) * 4); });
+  };
+  add("backbone.embeddings.weight", inputs);
+  Tensor ones = Tensor::empty(Context(), {inputs.size(1)});
+  std::fill_n(ones.data(), ones.count(), 1.0f);
+  add("backbone.norm_f.weight", ones);
+  writer.write();
+}
+
+TEST_CASE("Mamba-2's layers of others, as a checkpoint of theirs, give their outputs") {
+  const Context ctx;
+  const ScratchFolder scratch("families-mamba2");
+  int found = 0;
+  for (const std::string& path : golden_files("ssm")) {
+    const SafetensorsFile file = SafetensorsFile::open(path);
+    if (file.metadata("kind") != "layer_mamba2") continue;
+    if (file.metadata("gated_norm_groups") != file.metadata("n_groups")) continue;
+    INFO(path);
+    ++found;
+    const Tensor in = file.to_f32(ctx, "in.hidden_states").narrow(0, 0, 1);
+    const int64_t tokens = in.size(1), width = in.size(2);
+    const std::string folder = scratch / file_name(path);
+    write_golden_mamba2(file, reshape(ctx, in, {tokens, width}), folder);
+    const LoadedModel loaded = load_model(ctx, folder, {.weights = WeightType::kF32});
+    std::vector<int32_t> ids(static_cast<size_t>(tokens));
+    std::iota(ids.begin(), ids.end(), 0);
+    SequenceState sequence = loaded.model->new_sequence(ctx);
+    SequenceState* const one[] = {&sequence};
+    Batch batch;
+    batch.seq_starts = {0, tokens};
+    batch.offsets = {0};
+    const Tensor got = loaded.model->hidden(ctx, ids, batch, one);
+    const Tensor out = file.to_f32(ctx, "out.out");
+    for (int64_t t = 0; t < tokens; ++t) {
+      const float* row = out.data() + t * width;
+      double squares = 0;
+      for (int64_t c = 0; c < width; ++c) squares += double{row[c]} * row[c];
+      const double scale = 1 / std::sqrt(squares / static_cast<double>(width) + 1e-5);
+      for (int64_t c = 0; c < width; ++c)
+        REQUIRE(std::abs(got.data()[t * width + c] - row[c] * scale) < 1e-5);
+    }
+  }
+  CHECK(found == 2);
 }
 
 // BlinkDL's word for a tensor that fla calls `name`.
@@ -283,7 +383,7 @@ TEST_CASE("RWKV-7's tensors are those of fla's own layers, in name and shape") {
                             "decay_low_rank_dim", "a_low_rank_dim", "v_low_rank_dim"})
       json += format(R"(, "{}": {})", key, file.metadata(key));
     json += format(R"(, "gate_low_rank_dim": {}}})", file.metadata("gate_low_rank_dim"));
-    const FamilyModel family = read_config(Json::parse(json), path).model;
+    const FamilyModel family = read_config(parse_config(json), path).model;
     Context dry;
     dry.arena = Arena::create(Arena::Mode::kDry);
     const Model model(dry, family.settings, Model::Fill::kDeferred);
@@ -302,16 +402,12 @@ TEST_CASE("RWKV-7's tensors are those of fla's own layers, in name and shape") {
 
 std::string config_error(const std::string& json) {
   try {
-    read_config(Json::parse(json), "config.json");
+    read_config(parse_config(json), "config.json");
   } catch (const Error& e) {
     CHECK(e.kind() == ErrorKind::kBadInput);
     return e.what();
   }
   return "";
-}
-
-bool says(const std::string& text, const char* what) {
-  return text.find(what) != std::string::npos;
 }
 
 TEST_CASE("config.json is read strictly, in both spellings") {
@@ -342,6 +438,23 @@ TEST_CASE("config.json is read strictly, in both spellings") {
   CHECK(says(config_error(R"({"model_type": "Mamba1"})"), "ssm_cfg"));
   CHECK(says(config_error(R"({"model_type": "mamba", "hidden_size": 32, "d_model": 48})"),
              "hidden_size is 32 but d_model is 48"));
+  const std::string mamba2 = R"({"model_type": "mamba2", )";
+  CHECK(config_error(mamba2 + R"("time_step_limit": [0.0, Infinity]})") == "");
+  CHECK(config_error(mamba2 + R"("time_step_limit": [0.0, {"__float__": "Infinity"}]})") == "");
+  CHECK(says(config_error(mamba2 + R"("time_step_limit": [0.0, NaN]})"), "json: parse error"));
+  CHECK(says(config_error(mamba2 + R"("time_step_limit": [0.0, {"__float__": "NaN"}]})"), "NaN"));
+  CHECK(says(config_error(mamba2 + R"("time_step_limit": [0.5, 0.1]})"), "not a range"));
+  CHECK(says(config_error(mamba2 + R"("time_step_limit": [-1.0, 0.1]})"), "not a range"));
+  CHECK(says(config_error(mamba2 + R"("time_step_limit": [Infinity, Infinity]})"), "not a pair"));
+  CHECK(says(config_error(mamba2 + R"("hidden_size": Infinity})"), "hidden_size"));
+  CHECK(says(config_error(mamba2 + R"("num_heads": 64})"), "num_heads = 64 of head_dim = 64"));
+  CHECK(says(config_error(mamba2 + R"("n_groups": 3})"), "3 groups"));
+  CHECK(says(config_error(mamba2 + R"("hidden_act": "gelu"})"), "gelu"));
+  const std::string own2 = R"({"d_model": 128, "ssm_cfg": {"layer": "Mamba2", )";
+  CHECK(says(config_error(own2 + R"("headdim": 48}})"), "headdim = 48"));
+  CHECK(says(config_error(own2 + R"("d_ssm": 64}})"), "d_ssm"));
+  CHECK(says(config_error(own2 + R"("d_stat": 8}})"), "d_stat = 8"));
+  CHECK(says(config_error(own2 + R"("d_state": 8}, "attn_layer_idx": [1]})"), "attn_layer_idx"));
   CHECK(says(config_error(R"({"model_type": "jamba", "attn_layer_offset": 8})"),
              "attn_layer_offset = 8"));
   CHECK(says(config_error(R"({"model_type": "bamba", "mamba_d_head": 48})"),
@@ -362,7 +475,7 @@ TEST_CASE("config.json is read strictly, in both spellings") {
   CHECK(says(config_error("{}"), "model_type"));
   CHECK(says(config_error("[]"), "not an object"));
   const auto settings = [](const std::string& json) {
-    return print_settings(read_config(Json::parse(json), "config.json").model.settings);
+    return print_settings(read_config(parse_config(json), "config.json").model.settings);
   };
   CHECK(settings(start +
                  R"(, "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}})") ==
@@ -389,14 +502,17 @@ TEST_CASE("config.json is read strictly, in both spellings") {
 
 TEST_CASE("stacks are written as a person would") {
   const auto text = [](const char* json) {
-    return print_stack(read_config(Json::parse(json), "config.json").model.settings.stack);
+    return print_stack(read_config(parse_config(json), "config.json").model.settings.stack);
   };
   for (const TinyConfig& config : tiny_configs()) {
-    const ModelSettings s = read_config(Json::parse(config.json), config.name).model.settings;
+    const ModelSettings s = read_config(parse_config(config.json), config.name).model.settings;
     CHECK(parse_stack(print_stack(s.stack)) == s.stack);
   }
   CHECK(text(R"({"model_type": "llama"})") == "32 x (gqa, swiglu{ffn=11008})");
   CHECK(text(R"({"model_type": "mamba", "num_hidden_layers": 24})") == "24 x mamba");
+  CHECK(text(R"({"model_type": "mamba2", "n_groups": 1})") == "64 x mamba2");
+  CHECK(text(R"({"ssm_cfg": {"layer": "Mamba2", "dt_limit": [0.0, 0.5]}})") ==
+        "64 x mamba2{dt_max=0.5}");
   CHECK(
       text(R"({"model_type": "jamba"})")
           .starts_with("4 x (2 x (mamba{norms=true}, swiglu{ffn=14336}, mamba{norms=true}, moe{"));

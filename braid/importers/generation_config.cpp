@@ -5,6 +5,7 @@
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/base/strings.h"
+#include "braid/importers/config_reader.h"
 
 namespace braid {
 namespace {
@@ -13,11 +14,7 @@ class Reader {
  public:
   explicit Reader(const std::string& path) : path_(path) {
     if (!path_exists(path)) return;
-    try {
-      json_ = Json::parse(read_file(path, size_t{16} << 20));
-    } catch (Error& e) {
-      throw e.add_context(path);
-    }
+    json_ = load_config(path);
     if (!json_.is_object()) fail("is not an object");
   }
 

@@ -183,7 +183,7 @@ GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlT
   }
   const HfCheckpoint c = open_hf_checkpoint(model);
   const std::string file = join_path(model, "config.json");
-  const Json config = Json::parse(read_file(file, size_t{16} << 20));
+  const Json config = load_config(file);
   return export_gguf(ctx, {c.source.get(), config, model, file_name(model), type}, path);
 }
 

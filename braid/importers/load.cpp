@@ -17,7 +17,6 @@
 namespace braid {
 namespace {
 
-constexpr size_t kConfigBytes = size_t{16} << 20;
 constexpr size_t kListed = 8;
 
 // Where checkpoints keep the text model; the first is what is written.
@@ -45,15 +44,6 @@ std::string listed(const std::vector<std::string>& names) {
   for (size_t i = 0; i < names.size() && i < kListed; ++i)
     out += (i > 0 ? ", " : "") + printable(names[i], 200);
   return names.size() > kListed ? out + format(" and {} more", names.size() - kListed) : out;
-}
-
-Json read_json(const std::string& path) {
-  const std::string text = read_file(path, kConfigBytes);
-  try {
-    return Json::parse(text, {.bytes = kConfigBytes, .depth = 32});
-  } catch (Error& e) {
-    throw e.add_context(path);
-  }
 }
 
 std::string saved_folder(const std::string& path) {
@@ -235,7 +225,7 @@ bool has_weights(const std::string& path) {
 ModelSettings load_settings(const std::string& path) {
   if (is_hf_folder(path)) {
     const std::string file = join_path(path, "config.json");
-    return read_config(read_json(file), file).model.settings;
+    return read_config(load_config(file), file).model.settings;
   }
   if (is_gguf_file(path)) return open_gguf_checkpoint(path).config.model.settings;
   std::string file = path;
@@ -258,7 +248,7 @@ void fit_tensors(HfCheckpoint& c) {
 HfCheckpoint open_hf_checkpoint(const std::string& folder) {
   HfCheckpoint c;
   const std::string file = join_path(folder, "config.json");
-  c.config = read_config(read_json(file), file);
+  c.config = read_config(load_config(file), file);
   c.notes = c.config.model.notes;
   c.source = open_safetensors_source(folder, c.config.fp8_block);
   fit_tensors(c);

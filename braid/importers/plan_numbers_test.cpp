@@ -5,7 +5,6 @@
 
 #include <cmath>
 
-#include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/importers/load.h"
 #include "braid/testing/golden.h"
@@ -20,8 +19,7 @@ struct Published {
     Context dry;
     dry.arena = Arena::create(Arena::Mode::kDry);
     const std::string path = golden_path("configs/" + name + ".json");
-    const Json json = Json::parse(read_file(path));
-    model = std::make_unique<Model>(dry, read_config(json, path).model.settings,
+    model = std::make_unique<Model>(dry, read_config(load_config(path), path).model.settings,
                                     Model::Fill::kDeferred);
   }
   // Bytes that one more token adds, in 16 bits.
@@ -98,6 +96,15 @@ TEST_CASE("Mamba 130M and 2.8B have as many parameters as their makers count, in
   CHECK(large.kv_bytes() == 0);
   // h [5120, 16] and three inputs of the convolution, f32, in 64 layers.
   CHECK(large.model->state_bytes(1 << 20) == 64 * 5120 * (16 + 3) * 4);
+}
+
+TEST_CASE("Mamba-2 130M and 2.7B have as many parameters as their makers count, in both forms") {
+  const Published small("mamba2_130m"), large("mamba2_2_7b");
+  CHECK(small.parameters() == 128989632);
+  CHECK(large.parameters() == 2702599680);
+  CHECK(large.kv_bytes() == 0);
+  // S [80, 128, 64] and three inputs of the convolution, f32, in 64 layers.
+  CHECK(large.model->state_bytes(1 << 20) == 64 * (80 * 128 * 64 + 3 * (5120 + 2 * 128)) * 4);
 }
 
 TEST_CASE("Falcon-Mamba has 7.27, Jamba 51.6 billion parameters") {

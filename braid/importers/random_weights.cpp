@@ -30,7 +30,7 @@ HfExported write_random_checkpoint(const Context& ctx, const std::string& folder
                                    const std::string& to, const std::string& dtype, uint64_t seed,
                                    uint64_t shard_bytes) {
   const std::string path = join_path(folder, "config.json");
-  const Json config = Json::parse(read_file(path, size_t{16} << 20));
+  const Json config = load_config(path);
   ReadConfig read = read_config(config, path);
   read.model.settings.seed = seed & INT64_MAX;
   Model model(ctx, read.model.settings);

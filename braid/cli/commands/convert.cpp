@@ -52,10 +52,6 @@ const char* torch_name(const std::string& dtype) {
   return dtype == "F32" ? "float32" : dtype == "BF16" ? "bfloat16" : "float16";
 }
 
-Json read_config_file(const std::string& folder) {
-  return Json::parse(read_file(join_path(folder, "config.json"), size_t{16} << 20));
-}
-
 // The config with what `dtype` says, and without the format the weights had before.
 Json config_in(Json config, const std::string& dtype) {
   Json out = Json::object();
@@ -87,7 +83,7 @@ Published publish(const Context& ctx, const Flags& f) {
   if (is_gguf_file(f.model)) {
     p.config = hf_config_of(gguf_model_of(GgufFile::open(f.model)));
   } else if (is_hf_folder(f.model)) {
-    p.config = read_config_file(f.model);
+    p.config = load_config(join_path(f.model, "config.json"));
     p.texts_from = f.model;
   } else {
     const HfHome home = find_home(p.loaded.model->settings(), f.family);

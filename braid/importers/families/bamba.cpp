@@ -26,21 +26,11 @@ Mamba2Settings read_mamba2(ConfigReader& c, int64_t width) {
   m.groups = c.integer("mamba_n_groups", 1);
   m.state = c.integer("mamba_d_state", 256);
   m.conv = c.integer("mamba_d_conv", 4);
-  if (m.groups < 1 || m.heads % m.groups != 0 || m.state < 1)
-    c.fail(format("mamba_n_groups = {}, mamba_d_state = {}, mamba_n_heads = {}", m.groups, m.state,
-                  m.heads));
+  check_mamba2(c, m);
   m.conv_bias = c.boolean("mamba_conv_bias", true);
   m.bias = c.boolean("mamba_proj_bias", false);
   m.norm_groups = 1;  // the class's gated norm is over all channels, whatever the groups
-  if (const Json* limit = c.find("time_step_limit")) {
-    const bool pair = limit->is_array() && limit->size() == 2 && limit->elements()[0].is_number() &&
-                      limit->elements()[1].is_number();
-    if (!pair) c.fail("time_step_limit is not a pair of numbers");
-    m.dt_min = limit->elements()[0].as_real();
-    const double most = limit->elements()[1].as_real();
-    if (!(m.dt_min >= 0 && most > m.dt_min)) c.fail("time_step_limit is not a range of steps");
-    m.dt_max = std::isfinite(most) ? most : 0;
-  }
+  read_step_limit(c, "time_step_limit", m);
   c.ignore({"mamba_chunk_size", "time_step_min", "time_step_max", "z_loss_coefficient",
             "num_logits_to_keep", "init_method"});
   return m;
@@ -72,8 +62,8 @@ FamilyModel read_bamba(ConfigReader& c) {
       },
       [&](int64_t) { return channel; });
   m.table = {{"norm.weight", "{P}final_layernorm.weight", copied(), ""},
-             {"mixer.mamba2.*", "mamba.*", copied(), ""},
              {"channel.swiglu.*", "feed_forward.*", copied(), ""}};
+  append(m.table, mamba2_rows(mamba, "mamba."));
   append(m.table, base_table("input_layernorm", "pre_ff_layernorm"));
   append(m.table, gqa_rows());
   return m;
@@ -144,7 +134,7 @@ FamilyModel read_granite(ConfigReader& c) {
         return attends ? gqa_layer(gqa, m.settings) : mamba2_layer(mamba, m.settings.width);
       },
       [&](int64_t) { return channel; });
-  append(m.table, {{"mixer.mamba2.*", "mamba.*", copied(), ""}});
+  append(m.table, mamba2_rows(mamba, "mamba."));
   append(m.table, base_table());
   append(m.table, gqa_rows());
   return m;

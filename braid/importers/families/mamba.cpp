@@ -1,7 +1,8 @@
 // Mamba in Hugging Face's form and in state-spaces' own, and Falcon-Mamba: layers of one mixer.
 
+#include "braid/importers/families/state_spaces.h"
+
 #include "braid/base/format.h"
-#include "braid/importers/common.h"
 
 namespace braid {
 namespace {
@@ -15,20 +16,7 @@ void check_sizes(const ConfigReader& c, const FamilyModel& m, const MambaSetting
                   mamba.inner, mamba.state, m.layers, m.settings.vocab));
 }
 
-void finish(FamilyModel& m, const MambaSettings& mamba, const char* embedding,
-            const char* embedding_too) {
-  set_stack(m, [&](int64_t) { return mamba_layer(mamba, m.settings.width); });
-  m.prefix = "backbone.";
-  m.table = {{"embed_tokens.weight", embedding, copied(), ""},
-             {"embed_tokens.weight", embedding_too, copied(), ""},
-             {"norm.weight", "{P}norm_f.weight", copied(), ""},
-             {"lm_head.weight", "{H}lm_head.weight", copied(), ""},
-             {"mixer.norm.weight", "norm.weight", copied(), ""},
-             {"mixer.mamba.*", "mixer.*", copied(), ""}};
-}
-
-constexpr const char* kHfEmbedding = "{P}embeddings.weight";
-constexpr const char* kOwnEmbedding = "{P}embedding.weight";
+std::vector<TensorRow> mamba_rows() { return {{"mixer.mamba.*", "mixer.*", copied(), ""}}; }
 
 // Hugging Face's. What state-spaces' own form said stays in their files: it must agree, or is not
 // read by the class.
@@ -61,15 +49,37 @@ FamilyModel read_hf(ConfigReader& c, bool falcon) {
             "time_step_init_scheme", "rescale_prenorm_residual", "residual_in_fp32",
             "fused_add_norm", "pad_vocab_size_multiple", "ssm_cfg", "use_mambapy",
             "use_falcon_mambapy", "use_associative_scan"});
-  finish(m, mamba, kHfEmbedding, kOwnEmbedding);
+  set_backbone(m, mamba_layer(mamba, s.width), false, mamba_rows());
   return m;
 }
 
 FamilyModel read_falcon(ConfigReader& c) { return read_hf(c, true); }
 
-// state-spaces' own: the layer in ssm_cfg, the vocabulary rounded up.
 FamilyModel read_own(ConfigReader& c) {
   FamilyModel m;
+  ConfigReader ssm = read_state_spaces(c, "Mamba1", m);
+  const int64_t width = m.settings.width;
+  MambaSettings mamba;
+  mamba.state = ssm.integer("d_state", 16);
+  mamba.conv = ssm.integer("d_conv", 4);
+  mamba.inner = ssm.integer("expand", 2, 1 << 10) * width;
+  mamba.conv_bias = ssm.boolean("conv_bias", true);
+  mamba.bias = ssm.boolean("bias", false);
+  check_sizes(c, m, mamba);
+  mamba.dt_rank = read_dt_rank(ssm, "dt_rank", width);
+  ssm.ignore({"dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "use_fast_path"});
+  ssm.finish();
+  set_backbone(m, mamba_layer(mamba, width), true, mamba_rows());
+  return m;
+}
+
+FamilyModel read_mamba(ConfigReader& c) {
+  return c.model_type() == "Mamba1" ? read_own(c) : read_hf(c, false);
+}
+
+}  // namespace
+
+ConfigReader read_state_spaces(ConfigReader& c, const char* layer, FamilyModel& m) {
   ModelSettings& s = m.settings;
   s.width = c.integer("d_model", 2560, 1 << 20);
   m.layers = c.integer("n_layer", 64, kMostLayers);
@@ -83,29 +93,25 @@ FamilyModel read_own(ConfigReader& c) {
   if (c.integer("d_intermediate", 0) != 0) c.fail("d_intermediate is not 0");
   if (!c.integers("attn_layer_idx").empty()) c.fail("attn_layer_idx is not empty");
   c.ignore({"residual_in_fp32", "fused_add_norm", "attn_cfg"});
-  const Json* layer = c.find("ssm_cfg");
-  if (layer == nullptr) c.fail("there is no ssm_cfg");
-  ConfigReader ssm(*layer, c.source() + ": ssm_cfg");
-  ssm.require_text("layer", {"Mamba1"});
-  MambaSettings mamba;
-  mamba.state = ssm.integer("d_state", 16);
-  mamba.conv = ssm.integer("d_conv", 4);
-  mamba.inner = ssm.integer("expand", 2, 1 << 10) * s.width;
-  mamba.conv_bias = ssm.boolean("conv_bias", true);
-  mamba.bias = ssm.boolean("bias", false);
-  check_sizes(c, m, mamba);
-  mamba.dt_rank = read_dt_rank(ssm, "dt_rank", s.width);
-  ssm.ignore({"dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "use_fast_path"});
-  ssm.finish();
-  finish(m, mamba, kOwnEmbedding, kHfEmbedding);
-  return m;
+  const Json* given = c.find("ssm_cfg");
+  if (given == nullptr) c.fail("there is no ssm_cfg");
+  ConfigReader ssm(*given, c.source() + ": ssm_cfg");
+  ssm.require_text("layer", {layer});
+  return ssm;
 }
 
-FamilyModel read_mamba(ConfigReader& c) {
-  return c.model_type() == "Mamba1" ? read_own(c) : read_hf(c, false);
+void set_backbone(FamilyModel& m, const LayerSpec& layer, bool own, std::vector<TensorRow> mixer) {
+  set_stack(m, [&](int64_t) { return layer; });
+  m.prefix = "backbone.";
+  constexpr const char* kHf = "{P}embeddings.weight";
+  constexpr const char* kOwn = "{P}embedding.weight";
+  m.table = {{"embed_tokens.weight", own ? kOwn : kHf, copied(), ""},
+             {"embed_tokens.weight", own ? kHf : kOwn, copied(), ""},
+             {"norm.weight", "{P}norm_f.weight", copied(), ""},
+             {"lm_head.weight", "{H}lm_head.weight", copied(), ""},
+             {"mixer.norm.weight", "norm.weight", copied(), ""}};
+  append(m.table, std::move(mixer));
 }
-
-}  // namespace
 
 Family family_mamba() { return {"mamba", {"mamba", "Mamba1"}, read_mamba}; }
 Family family_falcon_mamba() { return {"falcon_mamba", {"falcon_mamba"}, read_falcon}; }
