@@ -13,7 +13,7 @@
 namespace braid {
 namespace {
 
-constexpr double kTurnSeconds = 5;  // where the budget is time
+constexpr double kTurnSeconds = 5;  // at most, where the budget is time
 
 // One stack with one seed.
 struct Member {
@@ -41,11 +41,7 @@ class Training {
       for (int64_t i = 0; i < config.seeds; ++i)
         add_member(s, config.first_seed + static_cast<uint64_t>(i));
     }
-    const Budget& first = config.stacks[0].budget;
-    const double turns = first.steps > 0
-                             ? static_cast<double>(first.steps) / static_cast<double>(config.turn)
-                             : first.seconds / kTurnSeconds;
-    rounds_ = std::max<int64_t>(1, std::llround(std::ceil(turns)));
+    rounds_ = rounds_of(config);
   }
 
   // False when told to stop.
@@ -84,6 +80,13 @@ class Training {
   }
 
  private:
+  // Time is cut finer where it is short, so that turns are many.
+  static int64_t rounds_of(const CompareConfig& c) {
+    const Budget& first = c.stacks[0].budget;
+    if (first.steps > 0) return (first.steps + c.turn - 1) / c.turn;
+    return std::max(c.points, static_cast<int64_t>(std::ceil(first.seconds / kTurnSeconds)));
+  }
+
   void add_member(size_t stack, uint64_t seed) {
     auto m = std::make_unique<Member>();
     const ComparedStack& s = config_.stacks[stack];

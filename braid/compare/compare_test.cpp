@@ -299,6 +299,51 @@ TEST_CASE("another comparison, other data and other folders are refused with wha
   CHECK(has(refusal(c), "no comparison"));
 }
 
+TEST_CASE("more seeds are added to those there are") {
+  const Context ctx;
+  const Folder folder;
+  CompareConfig c = small_comparison(folder, folder / "grown");
+  Comparison two, grown, three;
+  REQUIRE(train_compared(ctx, c, {}, two));
+  c.seeds = 3;
+  std::vector<uint64_t> trained;
+  CompareWatcher w;
+  w.on_step = [&](const CompareProgress& p, const RunProgress&) { trained.push_back(p.seed); };
+  REQUIRE(train_compared(ctx, c, w, grown));
+  CHECK(trained == std::vector<uint64_t>(20, 2));  // 10 steps of both stacks with the new seed
+  c.out = folder / "fresh";
+  REQUIRE(train_compared(ctx, c, {}, three));
+  CHECK(learned(grown) == learned(three));
+  c.out = folder / "grown";
+  c.seeds = 2;
+  CHECK_THROWS_WITH_AS(train_compared(ctx, c, {}, two), doctest::Contains("seeds is 3 there"),
+                       Error);
+}
+
+TEST_CASE("matched in time: every run trains for its seconds, in turns") {
+  const Context ctx;
+  const Folder folder;
+  CompareConfig c = small_comparison(folder, folder / "out");
+  c.run.budget = {0, 0, 0.1};
+  c.match = MatchKind::kTime;
+  const std::vector<ModelSettings> stacks = {c.stacks[0].settings, c.stacks[1].settings};
+  c.stacks = match_stacks(stacks, c.match, c.run);
+  std::vector<int64_t> rounds;
+  CompareWatcher w;
+  w.on_step = [&](const CompareProgress& p, const RunProgress&) { rounds.push_back(p.round); };
+  Comparison r;
+  REQUIRE(train_compared(ctx, c, w, r));
+  CHECK(std::is_sorted(rounds.begin(), rounds.end()));
+  for (const ComparedRun& run : r.runs) {
+    CHECK(run.seconds >= 0.1);
+    CHECK(run.seconds - static_cast<double>(run.tokens) / static_cast<double>(run.steps) /
+                            run.tokens_per_second.back() <
+          0.1);  // before its last step it was not over
+    CHECK(run.validation.targets > 0);
+    CHECK(run.curve.back().step == run.steps);
+  }
+}
+
 TEST_CASE("the report is whole: every stack, seed, curve and no interval that there is not") {
   const Context ctx;
   const Folder folder;

@@ -18,7 +18,7 @@ std::vector<std::string> differences(const Json& there, const Json& here);
 // Throws Error(kUsage) for a folder that holds files and no comparison.
 void refuse_other_folder(const std::string& folder);
 // Writes comparison.json into the folder, or throws Error(kUsage) where another one is there, with
-// all that differs.
+// all that differs. More seeds than before are the same comparison, which grows.
 void claim_folder(const CompareConfig& config, const TrainData& data);
 
 }  // namespace braid
