@@ -16,8 +16,8 @@ namespace {
 constexpr MatchKind kKinds[] = {MatchKind::kNone, MatchKind::kParams, MatchKind::kFlops,
                                 MatchKind::kTime};
 
-// Widths are tried in steps of whole vectors, and between them where that leaves more than
-// kCloseEnough of difference.
+// Widths are tried in steps of whole vectors, and finer where that leaves more than kCloseEnough of
+// difference.
 constexpr int64_t kWidthStep = 8, kFineStep = 2;
 constexpr double kCloseEnough = 0.02;
 constexpr int64_t kMostWidthRatio = 4;  // to the width that was asked for, either way
@@ -47,19 +47,16 @@ class WidthSearch {
   }
 
   ModelSettings run() {
-    const int64_t from = std::max<int64_t>(1, given_.width / kMostWidthRatio);
-    scan(from, given_.width * kMostWidthRatio, kWidthStep);
-    if (distance_ > kCloseEnough) {
-      const int64_t near = best_.width;
-      scan(std::max(kFineStep, near - kWidthStep), near + kWidthStep, kFineStep);
-    }
+    scan(kWidthStep);
+    if (distance_ > kCloseEnough) scan(kFineStep);
     return best_;
   }
 
  private:
   // From the low end up, until there are far more parameters than wanted.
-  void scan(int64_t from, int64_t to, int64_t step) {
-    for (int64_t w = (from + step - 1) / step * step; w <= to; w += step) {
+  void scan(int64_t step) {
+    const int64_t from = (given_.width / kMostWidthRatio + step - 1) / step * step;
+    for (int64_t w = std::max(step, from); w <= given_.width * kMostWidthRatio; w += step) {
       for (const bool up : {false, true}) {
         const ModelSettings s = at_width(given_, w, up);
         const std::optional<int64_t> parameters = parameters_of(s);
