@@ -181,6 +181,27 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("Nemotron-H's tensors have the names of its checkpoints and are read strictly") {
+  const Context ctx;
+  const ScratchFolder scratch("families-nemotron");
+  const std::string folder = make_checkpoint(ctx, scratch, tiny("nemotron_h"), "F32");
+  const std::vector<std::string> names = SafetensorsFolder::open(folder).names();
+  for (const char* name :
+       {"backbone.embeddings.weight", "backbone.layers.0.mixer.in_proj.weight",
+        "backbone.layers.0.norm.weight", "backbone.layers.1.mixer.up_proj.weight",
+        "backbone.layers.1.mixer.down_proj.weight", "backbone.layers.4.mixer.q_proj.weight",
+        "backbone.layers.4.mixer.o_proj.weight", "backbone.norm_f.weight", "lm_head.weight"})
+    CHECK_MESSAGE(std::find(names.begin(), names.end(), name) != names.end(), name);
+  for (const std::string name : {"mixer.up_proj.weight", "norm.weight"}) {
+    const std::string drop = "backbone.layers.5." + name;
+    CHECK(says(error_of(ctx, broken(ctx, folder, scratch / name, drop, "", false)),
+               ("missing: " + drop).c_str()));
+  }
+  const std::string stray = "backbone.layers.1.mixer.gate_proj.weight";
+  CHECK(says(error_of(ctx, broken(ctx, folder, scratch / "stray", "", stray, false)),
+             ("not of this model: " + stray).c_str()));
+}
+
 TEST_CASE("Mamba-2's tensors are read strictly") {
   const Context ctx;
   const ScratchFolder scratch("families-strict2");
@@ -220,34 +241,68 @@ TEST_CASE("Mamba's embedding goes by either of its names under either config.jso
   }
 }
 
-// A checkpoint of one golden layer: its tensors in the names they have there, the inputs of its
-// first sequence as the rows of the embedding.
-void write_golden_mamba2(const SafetensorsFile& file, const Tensor& inputs, const std::string& to) {
-  make_folders(to);
-  std::string json = format(R"({{"model_type": "mamba2", "vocab_size": {}, "num_hidden_layers": 1,
+// config.json of one golden Mamba-2 layer in a family's words for its sizes.
+std::string golden_mamba2_config(const SafetensorsFile& file, const std::string& family,
+                                 int64_t vocab) {
+  const bool nemotron = family == "nemotron_h";
+  std::string json = format(R"({{"model_type": "{}", "vocab_size": {}, "num_hidden_layers": 1,
       "tie_word_embeddings": true, "expand": 2, "time_step_limit": [0.0, Infinity])",
-                            inputs.size(0));
-  for (const char* key : {"hidden_size", "num_heads", "head_dim", "state_size", "n_groups",
-                          "conv_kernel", "layer_norm_epsilon"})
-    json += format(R"(, "{}": {})", key, file.metadata(key));
-  write_file(join_path(to, "config.json"), json + "}");
+                            family, vocab);
+  if (nemotron) json += R"(, "hybrid_override_pattern": "M")";
+  for (const auto& [key, word] : {std::pair{"hidden_size", "hidden_size"},
+                                  {"num_heads", "mamba_num_heads"},
+                                  {"head_dim", "mamba_head_dim"},
+                                  {"state_size", "ssm_state_size"},
+                                  {"n_groups", "n_groups"},
+                                  {"conv_kernel", "conv_kernel"},
+                                  {"layer_norm_epsilon", "layer_norm_epsilon"}})
+    json += format(R"(, "{}": {})", nemotron ? word : key, file.metadata(key));
+  return json + "}";
+}
+
+// The tensors of a golden layer in the names they have there; `inputs` are the rows of the
+// embedding.
+void write_golden_mamba2(const Context& ctx, const SafetensorsFile& file, const Tensor& inputs,
+                         const std::string& to) {
   SafetensorsFolderWriter writer(to);
   for (const SafetensorsEntry& e : file.entries()) {
     if (e.name.starts_with("backbone."))
       writer.add(e.name, e.dtype, e.shape,
                  [&](ByteSink sink) { sink(file.bytes(e).data(), file.bytes(e).size()); });
   }
-  const auto add = [&](const char* name, const Tensor& t) {
-    std::vector<int64_t> shape;
-    for (int i = 0; i < t.rank(); ++i) shape.push_back(t.size(i));
-    writer.add(name, "F32", shape,
-               [t](ByteSink sink) { sink(t.data(), static_cast<size_t>(t.count()) * 4); });
+  const auto add = [&](const char* name, std::vector<int64_t> shape, const Tensor& t) {
+    writer.add(name, "F32", std::move(shape), [t](ByteSink sink) {
+      sink(t.data(), static_cast<size_t>(t.count()) * sizeof(float));
+    });
   };
-  add("backbone.embeddings.weight", inputs);
-  Tensor ones = Tensor::empty(Context(), {inputs.size(1)});
+  add("backbone.embeddings.weight", {inputs.size(0), inputs.size(1)}, inputs);
+  Tensor ones = Tensor::empty(ctx, {inputs.size(1)});
   std::fill_n(ones.data(), ones.count(), 1.0f);
-  add("backbone.norm_f.weight", ones);
+  add("backbone.norm_f.weight", {inputs.size(1)}, ones);
   writer.write();
+}
+
+// The model's output for tokens 0, 1, ... against the norm of what the golden layer gave.
+void check_golden_mamba2(const Context& ctx, const std::string& folder, const Tensor& out,
+                         int64_t tokens) {
+  const LoadedModel loaded = load_model(ctx, folder, {.weights = WeightType::kF32});
+  std::vector<int32_t> ids(static_cast<size_t>(tokens));
+  std::iota(ids.begin(), ids.end(), 0);
+  SequenceState sequence = loaded.model->new_sequence(ctx);
+  SequenceState* const one[] = {&sequence};
+  Batch batch;
+  batch.seq_starts = {0, tokens};
+  batch.offsets = {0};
+  const Tensor got = loaded.model->hidden(ctx, ids, batch, one);
+  const int64_t width = out.size(2);
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* row = out.data() + t * width;
+    double squares = 0;
+    for (int64_t c = 0; c < width; ++c) squares += double{row[c]} * row[c];
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(width) + 1e-5);
+    for (int64_t c = 0; c < width; ++c)
+      REQUIRE(std::abs(got.data()[t * width + c] - row[c] * scale) < 1e-5);
+  }
 }
 
 TEST_CASE("Mamba-2's layers of others, as a checkpoint of theirs, give their outputs") {
@@ -258,29 +313,16 @@ TEST_CASE("Mamba-2's layers of others, as a checkpoint of theirs, give their out
     const SafetensorsFile file = SafetensorsFile::open(path);
     if (file.metadata("kind") != "layer_mamba2") continue;
     if (file.metadata("gated_norm_groups") != file.metadata("n_groups")) continue;
-    INFO(path);
     ++found;
     const Tensor in = file.to_f32(ctx, "in.hidden_states").narrow(0, 0, 1);
-    const int64_t tokens = in.size(1), width = in.size(2);
+    const int64_t tokens = in.size(1);
     const std::string folder = scratch / file_name(path);
-    write_golden_mamba2(file, reshape(ctx, in, {tokens, width}), folder);
-    const LoadedModel loaded = load_model(ctx, folder, {.weights = WeightType::kF32});
-    std::vector<int32_t> ids(static_cast<size_t>(tokens));
-    std::iota(ids.begin(), ids.end(), 0);
-    SequenceState sequence = loaded.model->new_sequence(ctx);
-    SequenceState* const one[] = {&sequence};
-    Batch batch;
-    batch.seq_starts = {0, tokens};
-    batch.offsets = {0};
-    const Tensor got = loaded.model->hidden(ctx, ids, batch, one);
-    const Tensor out = file.to_f32(ctx, "out.out");
-    for (int64_t t = 0; t < tokens; ++t) {
-      const float* row = out.data() + t * width;
-      double squares = 0;
-      for (int64_t c = 0; c < width; ++c) squares += double{row[c]} * row[c];
-      const double scale = 1 / std::sqrt(squares / static_cast<double>(width) + 1e-5);
-      for (int64_t c = 0; c < width; ++c)
-        REQUIRE(std::abs(got.data()[t * width + c] - row[c] * scale) < 1e-5);
+    make_folders(folder);
+    write_golden_mamba2(ctx, file, reshape(ctx, in, {tokens, in.size(2)}), folder);
+    for (const char* family : {"mamba2", "nemotron_h"}) {
+      INFO(path, " as ", family);
+      write_file(join_path(folder, "config.json"), golden_mamba2_config(file, family, tokens));
+      check_golden_mamba2(ctx, folder, file.to_f32(ctx, "out.out"), tokens);
     }
   }
   CHECK(found == 2);
@@ -455,6 +497,22 @@ TEST_CASE("config.json is read strictly, in both spellings") {
   CHECK(says(config_error(own2 + R"("d_ssm": 64}})"), "d_ssm"));
   CHECK(says(config_error(own2 + R"("d_stat": 8}})"), "d_stat = 8"));
   CHECK(says(config_error(own2 + R"("d_state": 8}, "attn_layer_idx": [1]})"), "attn_layer_idx"));
+  const std::string nemotron = R"({"model_type": "nemotron_h", )";
+  const std::string pattern = nemotron + R"("hybrid_override_pattern": "M-*-")";
+  CHECK(config_error(pattern + "}") == "");
+  CHECK(says(config_error(nemotron + R"("hidden_size": 64})"), "neither hybrid_override_pattern"));
+  CHECK(says(config_error(nemotron + R"("hybrid_override_pattern": "ME*"})"), "ungated relu2"));
+  CHECK(
+      says(config_error(nemotron + R"("layers_block_type": ["mamba", "moe"]})"), "ungated relu2"));
+  CHECK(says(config_error(nemotron + R"("layers_block_type": ["mamba", "lstm"]})"), "lstm"));
+  CHECK(says(config_error(nemotron + R"("hybrid_override_pattern": "M-x"})"), "\"x\""));
+  CHECK(says(config_error(pattern + R"(, "layers_block_type": ["mamba"]})"), "another key M-*-"));
+  CHECK(says(config_error(pattern + R"(, "num_hidden_layers": 5})"), "num_hidden_layers is 5"));
+  CHECK(says(config_error(pattern + R"(, "mlp_hidden_act": "silu"})"), "relu2 is known"));
+  CHECK(says(config_error(pattern + R"(, "norm_eps": 1e-6})"), "norm_eps is"));
+  CHECK(says(config_error(pattern + R"(, "sliding_window": 512})"), "sliding_window"));
+  CHECK(says(config_error(pattern + R"(, "mamba_num_heads": 12})"), "12 heads"));
+  CHECK(says(config_error(pattern + R"(, "rope_scaling": {"type": "linear"}})"), "rope_scaling"));
   CHECK(says(config_error(R"({"model_type": "jamba", "attn_layer_offset": 8})"),
              "attn_layer_offset = 8"));
   CHECK(says(config_error(R"({"model_type": "bamba", "mamba_d_head": 48})"),
@@ -510,6 +568,11 @@ TEST_CASE("stacks are written as a person would") {
   }
   CHECK(text(R"({"model_type": "llama"})") == "32 x (gqa, swiglu{ffn=11008})");
   CHECK(text(R"({"model_type": "mamba", "num_hidden_layers": 24})") == "24 x mamba");
+  CHECK(text(R"({"model_type": "nemotron_h", "hybrid_override_pattern": "M-M-*-",
+               "layer_types": ["linear_attention", "mlp", "linear_attention", "mlp",
+               "full_attention", "mlp"]})") ==
+        "2 x (mamba2{groups=8}, mlp{ffn=21504,act=relu2}), gqa{kv_heads=8,rope=false}, "
+        "mlp{ffn=21504,act=relu2}");
   CHECK(text(R"({"model_type": "mamba2", "n_groups": 1})") == "64 x mamba2");
   CHECK(text(R"({"ssm_cfg": {"layer": "Mamba2", "dt_limit": [0.0, 0.5]}})") ==
         "64 x mamba2{dt_max=0.5}");

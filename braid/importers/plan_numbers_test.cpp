@@ -131,6 +131,15 @@ TEST_CASE("Bamba has 9.78, Granite 4.0 H Tiny 6.94 billion parameters") {
   CHECK(granite.kv_bytes() == 4 * 2 * 4 * 128 * 2);
 }
 
+TEST_CASE("Nemotron Nano 9B v2 has 8.89 billion parameters in 27, 25 and 4 layers") {
+  const Published nano("nemotron_nano_9b_v2");
+  CHECK(nano.parameters() == doctest::Approx(8.89e9).epsilon(0.0005));
+  CHECK(nano.count("mamba2") == 27);
+  CHECK(nano.count("mlp") == 25);
+  CHECK(nano.count("gqa") == 4);
+  CHECK(nano.kv_bytes() == 4 * 2 * 8 * 128 * 2);
+}
+
 TEST_CASE("RWKV-7 0.1B has 191,034,624 parameters and a state of 2.4 MB") {
   const Published rwkv("rwkv7_0_1b");
   CHECK(rwkv.parameters() == 191034624);

@@ -1,0 +1,135 @@
+// Nemotron-H and Nemotron Nano 2: layers of one sub-layer each, Mamba-2, attention without
+// positions or an ungated feed-forward layer, in the order of a pattern.
+
+#include "braid/base/format.h"
+#include "braid/base/strings.h"
+#include "braid/importers/common.h"
+
+namespace braid {
+namespace {
+
+constexpr const char* kLetters = "M is Mamba-2, * attention, - a feed-forward layer";
+
+// One letter a layer: hybrid_override_pattern, or layers_block_type under either of its names.
+std::string read_pattern(ConfigReader& c) {
+  std::string pattern = c.text("hybrid_override_pattern", "");
+  for (const char* key : {"layers_block_type", "layer_types"}) {
+    std::string own;
+    for (const std::string& kind : c.texts(key)) {
+      const bool mamba = kind == "mamba" || kind == "linear_attention";
+      const bool attention = kind == "attention" || kind == "full_attention";
+      if (!mamba && !attention && kind != "mlp" && kind != "moe")
+        c.fail(format("{} holds \"{}\", which is not known for nemotron_h", key, printable(kind)));
+      own += mamba ? 'M' : attention ? '*' : kind == "mlp" ? '-' : 'E';
+    }
+    if (own.empty()) continue;
+    if (!pattern.empty() && pattern != own)
+      c.fail(format("{} says {}, another key {}", key, own, printable(pattern)));
+    pattern = own;
+  }
+  if (pattern.empty()) c.fail("there is neither hybrid_override_pattern nor layers_block_type");
+  for (const char letter : pattern) {
+    if (letter == 'E')
+      c.fail(
+          "hybrid_override_pattern holds E, layers of ungated relu2 experts (Nemotron 3); braid's "
+          "moe has gated experts only");
+    if (letter != 'M' && letter != '*' && letter != '-')
+      c.fail(format("hybrid_override_pattern holds \"{}\"; {}", printable(std::string(1, letter)),
+                    kLetters));
+  }
+  return pattern;
+}
+
+Mamba2Settings read_mamba2(ConfigReader& c) {
+  Mamba2Settings m;
+  m.heads = c.integer("mamba_num_heads", 128);
+  m.head_dim = c.integer("mamba_head_dim", 64);
+  m.groups = c.integer({"n_groups", "mamba_n_groups"}, 8);
+  m.state = c.integer("ssm_state_size", 128);
+  m.conv = c.integer({"conv_kernel", "mamba_d_conv"}, 4);
+  check_mamba2(c, m);
+  m.conv_bias = c.boolean("use_conv_bias", true);
+  m.bias = c.boolean("use_bias", false);
+  read_step_limit(c, "time_step_limit", m);
+  c.require_text("mamba_hidden_act", {"silu"});
+  // expand is not read where heads and their size are given; mamba_proj_bias never is.
+  c.ignore({"expand", "mamba_proj_bias", "chunk_size", "time_step_min", "time_step_max",
+            "time_step_floor", "time_step_rank", "mamba_ssm_cache_dtype", "use_mamba_kernels"});
+  return m;
+}
+
+GqaSettings read_attention(ConfigReader& c, FamilyModel& m) {
+  GqaSettings gqa;
+  const int64_t head_dim = c.integer({"head_dim", "attention_head_dim"}, 128, 1 << 16);
+  read_heads(c, {.kv_heads = 8, .head_dim = head_dim}, m, gqa);
+  gqa.rope.on = false;
+  gqa.bias = c.boolean("attention_bias", false) ? "qkvo" : "none";
+  if (c.has("sliding_window")) c.fail("sliding_window is given; none is known for nemotron_h");
+  c.ignore({"rope_theta", "partial_rotary_factor"});
+  return gqa;
+}
+
+LayerSpec read_feed_forward(ConfigReader& c) {
+  const int64_t ffn = c.integer("intermediate_size", 21504);
+  if (ffn < 1) c.fail("intermediate_size is 0");
+  c.require_text("mlp_hidden_act", {"relu2"});
+  OptionList o;
+  o.add("ffn", ffn, 0);
+  o.add("act", std::string("relu2"), "gelu_tanh");
+  o.add("bias", c.boolean("mlp_bias", false), false);
+  return o.layer("mlp");
+}
+
+void check_eps(ConfigReader& c, double eps) {
+  for (const char* key : {"rms_norm_eps", "norm_eps"}) {
+    if (const double other = c.real(key, eps); other != eps)
+      c.fail(format("layer_norm_epsilon is {}, {} is {}", eps, key, other));
+  }
+}
+
+FamilyModel read(ConfigReader& c) {
+  FamilyModel m;
+  const std::string pattern = read_pattern(c);
+  const int64_t layers = std::ssize(pattern);
+  read_model(c,
+             {.layers = layers,
+              .vocab = 131072,
+              .max_positions = 4096,
+              .eps = 1e-5,
+              .eps_key = "layer_norm_epsilon"},
+             m);
+  if (m.layers != layers)
+    c.fail(format("num_hidden_layers is {}, hybrid_override_pattern has {}", m.layers, layers));
+  check_eps(c, m.settings.norm_eps);
+  const GqaSettings gqa = read_attention(c, m);
+  const Mamba2Settings mamba = read_mamba2(c);
+  const LayerSpec feed_forward = read_feed_forward(c);
+  // Of experts, which no layer of this pattern has.
+  c.ignore({"n_routed_experts", "n_shared_experts", "moe_intermediate_size",
+            "moe_shared_expert_intermediate_size", "moe_latent_size", "moe_shared_expert_overlap",
+            "num_experts_per_tok", "routed_scaling_factor", "n_group", "topk_group",
+            "norm_topk_prob", "mtp_layers_block_type", "mtp_hybrid_override_pattern",
+            "num_logits_to_keep", "num_query_groups", "rescale_prenorm_residual",
+            "residual_in_fp32"});
+  set_stack(m, [&](int64_t i) {
+    const char letter = pattern[static_cast<size_t>(i)];
+    return letter == 'M'   ? mamba2_layer(mamba, m.settings.width)
+           : letter == '*' ? gqa_layer(gqa, m.settings)
+                           : feed_forward;
+  });
+  m.prefix = "backbone.";
+  m.table = {{"embed_tokens.weight", "{P}embeddings.weight", copied(), ""},
+             {"norm.weight", "{P}norm_f.weight", copied(), ""},
+             {"lm_head.weight", "{H}lm_head.weight", copied(), ""},
+             {"mixer.norm.weight", "norm.weight", copied(), ""},
+             {"mixer.gqa.*", "mixer.*", copied(), ""},
+             {"mixer.mlp.*", "mixer.*", copied(), ""}};
+  append(m.table, mamba2_rows(mamba, "mixer."));
+  return m;
+}
+
+}  // namespace
+
+Family family_nemotron_h() { return {"nemotron_h", {"nemotron_h"}, read}; }
+
+}  // namespace braid
