@@ -408,9 +408,10 @@ LayerSpec mamba2_layer(const Mamba2Settings& m, int64_t width) {
 }
 
 void check_mamba2(const ConfigReader& config, const Mamba2Settings& m) {
-  if (m.heads < 1 || m.head_dim < 1 || m.state < 1 || m.groups < 1 || m.heads % m.groups != 0)
-    config.fail(format("Mamba-2 of {} heads x {}, states of {}, in {} groups", m.heads, m.head_dim,
-                       m.state, m.groups));
+  if (m.heads < 1 || m.head_dim < 1 || m.state < 1 || m.groups < 1 || m.heads % m.groups != 0 ||
+      m.conv < 1)
+    config.fail(format("Mamba-2 of {} heads x {}, states of {}, in {} groups, {} taps", m.heads,
+                       m.head_dim, m.state, m.groups, m.conv));
 }
 
 void read_step_limit(ConfigReader& config, const char* key, Mamba2Settings& m) {

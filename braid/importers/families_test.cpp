@@ -604,6 +604,53 @@ std::string home_error(const char* stack) {
   }
 }
 
+// A model with random weights in its home's form, read back.
+void check_home(const Context& ctx, const std::string& to, const ModelSettings& settings,
+                const char* family) {
+  const HfHome home = find_home(settings, "");
+  CHECK(home.family->name == std::string(family));
+  Model model(ctx, settings);
+  fill_random(ctx, model, 5);
+  const FamilyModel read = read_config(home.config, "config.json").model;
+  const TensorMap map = export_map(read, model.parameters());
+  export_hf({&model, &map, home.config, [](const std::string&) { return "F32"; }, ""}, to, kShard);
+  const LoadedModel again = load_model(ctx, to, {.weights = WeightType::kF32});
+  CHECK(logits_of(ctx, *again.model, {16}) == logits_of(ctx, model, {16}));
+}
+
+TEST_CASE("state-space models that braid trained give the same logits from their published form") {
+  const Context ctx;
+  const ScratchFolder scratch("families-home");
+  int folders = 0;
+  const auto check = [&](const char* family, const char* stack, bool rwkv = false) {
+    INFO(stack);
+    ModelSettings s;
+    s.stack = parse_stack(stack, known_layers());
+    s.width = 64;
+    s.vocab = 64;
+    if (rwkv) {
+      s.norm = NormKind::kLayer;
+      s.embedding_norm = true;
+      s.norm_eps = 1e-5;
+    }
+    check_home(ctx, scratch / std::to_string(++folders), s, family);
+  };
+  check("mamba", "2 x mamba");
+  check("mamba", "2 x mamba{state=8,dt_rank=3,expand=3,bias=true}");
+  check("mamba2", "3 x mamba2{head_dim=16}");
+  check("mamba2", "2 x mamba2{heads=8,head_dim=8,groups=2,dt_min=0.01,dt_max=0.5,bias=true}");
+  check("nemotron_h",
+        "2 x (mamba2{head_dim=16,groups=2}, mlp{act=relu2}), gqa{rope=false,heads=4}");
+  check("jamba",
+        "2 x (mamba{norms=true}, swiglu, mamba{norms=true}, swiglu, "
+        "gqa{rope=false,heads=4,kv_heads=2}, swiglu)");
+  check("jamba",
+        "2 x (mamba{norms=true}, moe{ffn=32,renormalise=false,balance=none}, "
+        "mamba{norms=true}, swiglu{ffn=32})");
+  check("rwkv7", "3 x (rwkv7{head_dim=64}, cmix)", true);
+  check("granitemoehybrid", "mamba2{head_dim=16}, swiglu, gqa{rope=false,heads=4}, swiglu");
+}
+
 TEST_CASE("what braid trains has a published home, or the layer that has none is named") {
   CHECK(home_error("2 x (gqa, swiglu)") == "llama");
   CHECK(home_error("2 x (gqa{qk_norm=head}, swiglu)") == "qwen3");
@@ -616,6 +663,20 @@ TEST_CASE("what braid trains has a published home, or the layer that has none is
   CHECK(home_error("mamba2, moe{shared=32,balance=none}, gqa, moe{shared=32,balance=none}") ==
         "granitemoehybrid");
   CHECK(says(home_error("mamba2{norm=before}, swiglu"), "norm=before"));
+  CHECK(says(home_error("2 x mamba2{norm=before}"), "norm=before"));
+  CHECK(says(home_error("2 x mamba2{channel_skip=true}"), "channel_skip=true"));
+  CHECK(says(home_error("2 x mamba2{norm_groups=1,groups=2}"), "norm_groups=1"));
+  CHECK(says(home_error("mamba2, mamba2{state=16}"), "layer 1 is mamba2{"));
+  CHECK(says(home_error("2 x mamba{inner=72}"), "inner=72"));
+  CHECK(says(home_error("2 x mamba{conv=0}"), "0 taps"));
+  CHECK(says(home_error("2 x mamba2{conv=0}"), "0 taps"));
+  CHECK(says(home_error("2 x mamba{norms=true}"), "norms=true"));
+  CHECK(says(home_error("mamba2, mlp"), "layer 1 is mlp{ffn=256}"));
+  CHECK(says(home_error("mamba2, mlp{act=relu2}, gqa"), "layer 2 is gqa{"));
+  CHECK(says(home_error("mamba, swiglu"), "norms=true"));
+  CHECK(says(home_error("2 x (rwkv7, cmix)"), "layer 0 is rwkv7{"));
+  CHECK(says(home_error("rwkv7, cmix, gqa, swiglu"), "rwkv7"));
+  CHECK(says(home_error("2 x (mamba{norms=true}, swiglu), gqa{rope=false}"), "5 sub-layers"));
   CHECK(says(home_error("gla, swiglu"), "layer 0 is gla"));
   CHECK(says(home_error("gqa, swiglu, gqa{window=8}, swiglu"), "layer 2 is gqa{"));
   CHECK(says(home_error("gdn{neg_eigval=true}, swiglu"), "neg_eigval=true"));

@@ -3,131 +3,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <span>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
 #include "braid/importers/hf_export.h"
+#include "braid/importers/hf_shown.h"
 
 namespace braid {
 namespace {
 
-struct Layer {
-  std::string name;
-  std::map<std::string, std::string> options;
-  std::string text;  // as the expression says it
-
-  std::string get(const char* key, const std::string& fallback) const {
-    const auto found = options.find(key);
-    return found == options.end() ? fallback : found->second;
-  }
-  int64_t integer(const char* key, int64_t fallback) const {
-    return parse_int(get(key, "")).value_or(fallback);
-  }
-  double real(const char* key, double fallback) const {
-    return parse_real(get(key, "")).value_or(fallback);
-  }
-  bool truth(const char* key, bool fallback) const {
-    return parse_bool(get(key, "")).value_or(fallback);
-  }
-};
-
-struct Shown {
-  ModelSettings settings;  // resolved
-  std::vector<Layer> layers;
-  int64_t blocks() const { return std::ssize(layers) / 2; }
-  const Layer* first(std::string_view name) const {
-    for (const Layer& l : layers) {
-      if (l.name == name) return &l;
-    }
-    return nullptr;
-  }
-  bool has(std::string_view name) const { return first(name) != nullptr; }
-};
-
-[[noreturn]] void homeless(const std::string& what) {
-  throw Error(ErrorKind::kUsage, "no Hugging Face family holds this model: " + what);
-}
-
-// Widths of the dense layers and of the experts where the layer leaves them to itself.
-int64_t default_ffn(int64_t width) { return ((8 * width + 2) / 3 + 63) / 64 * 64; }
-int64_t default_expert_ffn(int64_t width, int64_t top_k) {
-  return std::max<int64_t>(1, ((8 * width + 2) / 3 / top_k + 31) / 32) * 32;
-}
-
-// Sizes that a layer leaves to the model are said, and what only training reads is left out, so
-// that two layers are the same when their texts are.
-void spell_out(const ModelSettings& s, Layer& l) {
-  const auto put = [&](const char* key, int64_t value) { l.options[key] = format("{}", value); };
-  if (l.name == "swiglu" && l.integer("ffn", 0) == 0) put("ffn", default_ffn(s.width));
-  if (l.name == "moe") {
-    if (l.integer("ffn", 0) == 0) put("ffn", default_expert_ffn(s.width, l.integer("top_k", 2)));
-    for (const char* key : {"aux_coef", "bias_rate"}) l.options.erase(key);
-    if (l.get("balance", "bias") == "aux") l.options["balance"] = "none";
-  }
-  if (l.name == "gqa" || l.name == "gdn" || l.name == "kda") {
-    const int64_t heads = l.integer("heads", 0), dim = l.integer("head_dim", 0);
-    put("heads", heads > 0 ? heads : dim > 0 ? s.width / dim : s.heads);
-    put("head_dim", dim > 0 ? dim : heads > 0 ? s.width / heads : s.head_dim);
-    if (l.name == "gqa") {
-      put("kv_heads", l.integer("kv_heads", l.integer("heads", 0)));
-    } else {
-      put("v_heads", l.integer("v_heads", l.integer("heads", 0)));
-      put("value_dim", l.integer("value_dim", l.integer("head_dim", 0)));
-    }
-    if (l.name == "kda") put("gate_rank", l.integer("gate_rank", l.integer("value_dim", 0)));
-  }
-  if (l.name == "mla") {
-    const int64_t heads = l.integer("heads", 0), dim = l.integer("qk_nope_head_dim", 0);
-    const int64_t own = dim > 0 ? dim : heads > 0 ? s.width / heads : s.head_dim;
-    put("heads", heads > 0 ? heads : dim > 0 ? s.width / dim : s.heads);
-    put("qk_nope_head_dim", own);
-    put("qk_rope_head_dim", l.integer("qk_rope_head_dim", own / 2));
-    put("v_head_dim", l.integer("v_head_dim", own));
-    put("kv_lora_rank", l.integer("kv_lora_rank", 4 * own));
-  }
-  l.text = l.name;
-  const char* sign = "{";
-  for (const auto& [key, value] : l.options) {
-    l.text += format("{}{}={}", sign, key, value);
-    sign = ",";
-  }
-  if (!l.options.empty()) l.text += "}";
-}
-
-// The layers of a model in canonical options.
-Shown shown(const ModelSettings& settings) {
-  Context dry;
-  dry.arena = Arena::create(Arena::Mode::kDry);
-  const Model model(dry, settings, Model::Fill::kDeferred);
-  Shown out{model.settings(), {}};
-  const std::vector<Model::SubLayer> all = model.sublayers();
-  if (std::ssize(all) != model.executed())
-    homeless("layers run more than once (loop), and no family shares weights");
-  for (const Model::SubLayer& s : all) {
-    Layer l;
-    l.name = s.name;
-    const Options options = s.layer->options();
-    for (const Options::Item& o : options.items()) l.options[o.key] = o.value;
-    spell_out(out.settings, l);
-    out.layers.push_back(std::move(l));
-  }
-  if (out.layers.size() % 2 != 0)
-    homeless(format("{} sub-layers are no whole number of mixer and channel", out.layers.size()));
-  for (size_t i = 0; i < out.layers.size(); ++i) {
-    const std::string& name = out.layers[i].name;
-    const bool channel = name == "swiglu" || name == "moe";
-    const bool known = channel || name == "gqa" || name == "gdn" || name == "kda" ||
-                       name == "mla" || name == "shortconv" || name == "mamba2";
-    if (!known || channel != (i % 2 == 1))
-      homeless(format("layer {} is {}; a {} is wanted there", i, out.layers[i].text,
-                      i % 2 == 1 ? "swiglu or moe" : "gqa, gdn, kda, mla, mamba2 or shortconv"));
-  }
-  return out;
-}
-
-void put_common(const Shown& m, const char* type, const char* architecture, Json& c) {
+void put_common(const ShownModel& m, const char* type, const char* architecture, Json& c) {
   const ModelSettings& s = m.settings;
   c.set("architectures", Json::array({architecture}));
   c.set("model_type", type);
@@ -141,8 +28,8 @@ void put_common(const Shown& m, const char* type, const char* architecture, Json
         s.max_position_embeddings > 0 ? s.max_position_embeddings : int64_t{32768});
 }
 
-void put_gqa(const Shown& m, Json& c) {
-  const Layer& g = *m.first("gqa");
+void put_gqa(const ShownModel& m, Json& c) {
+  const ShownLayer& g = *m.first("gqa");
   const int64_t heads = g.integer("heads", m.settings.heads);
   c.set("num_attention_heads", heads);
   c.set("num_key_value_heads", g.integer("kv_heads", heads));
@@ -151,15 +38,15 @@ void put_gqa(const Shown& m, Json& c) {
   c.set("attention_bias", g.get("bias", "none") == "qkvo");
 }
 
-int64_t dense_width(const Shown& m) {
-  const Layer* l = m.first("swiglu");
+int64_t dense_width(const ShownModel& m) {
+  const ShownLayer* l = m.first("swiglu");
   return l == nullptr ? default_ffn(m.settings.width) : l->integer("ffn", 0);
 }
-int64_t expert_width(const Shown& m, const Layer& moe) {
+int64_t expert_width(const ShownModel& m, const ShownLayer& moe) {
   return moe.integer("ffn", default_expert_ffn(m.settings.width, 2));
 }
 
-Json llama_config(const Shown& m) {
+Json llama_config(const ShownModel& m) {
   Json c = Json::object();
   put_common(m, "llama", "LlamaForCausalLM", c);
   put_gqa(m, c);
@@ -168,7 +55,7 @@ Json llama_config(const Shown& m) {
   return c;
 }
 
-Json qwen3_config(const Shown& m) {
+Json qwen3_config(const ShownModel& m) {
   Json c = Json::object();
   put_common(m, "qwen3", "Qwen3ForCausalLM", c);
   put_gqa(m, c);
@@ -178,7 +65,7 @@ Json qwen3_config(const Shown& m) {
 }
 
 // mlp_only_layers: those without experts.
-Json dense_layers(const Shown& m) {
+Json dense_layers(const ShownModel& m) {
   Json out = Json::array();
   for (int64_t i = 0; i < m.blocks(); ++i) {
     if (m.layers[static_cast<size_t>(2 * i + 1)].name == "swiglu") out.push(i);
@@ -186,9 +73,9 @@ Json dense_layers(const Shown& m) {
   return out;
 }
 
-void put_qwen_experts(const Shown& m, Json& c) {
-  const Layer none{"moe", {}, ""};
-  const Layer& e = m.has("moe") ? *m.first("moe") : none;
+void put_qwen_experts(const ShownModel& m, Json& c) {
+  const ShownLayer none{"moe", {}, ""};
+  const ShownLayer& e = m.has("moe") ? *m.first("moe") : none;
   c.set("intermediate_size", dense_width(m));
   c.set("num_experts", e.integer("experts", 8));
   c.set("num_experts_per_tok", e.integer("top_k", 2));
@@ -198,7 +85,7 @@ void put_qwen_experts(const Shown& m, Json& c) {
   c.set("mlp_only_layers", dense_layers(m));
 }
 
-Json qwen3_moe_config(const Shown& m) {
+Json qwen3_moe_config(const ShownModel& m) {
   Json c = Json::object();
   put_common(m, "qwen3_moe", "Qwen3MoeForCausalLM", c);
   put_gqa(m, c);
@@ -206,7 +93,7 @@ Json qwen3_moe_config(const Shown& m) {
   return c;
 }
 
-Json layer_types(const Shown& m) {
+Json layer_types(const ShownModel& m) {
   Json out = Json::array();
   for (int64_t i = 0; i < m.blocks(); ++i) {
     const bool full = m.layers[static_cast<size_t>(2 * i)].name == "gqa";
@@ -215,7 +102,7 @@ Json layer_types(const Shown& m) {
   return out;
 }
 
-Json qwen3_next_config(const Shown& m) {
+Json qwen3_next_config(const ShownModel& m) {
   Json c = Json::object();
   put_common(m, "qwen3_next", "Qwen3NextForCausalLM", c);
   if (!m.has("gdn")) homeless("qwen3_next has gdn layers, this model none");
@@ -228,11 +115,11 @@ Json qwen3_next_config(const Shown& m) {
     c.set("head_dim", m.settings.head_dim);
   }
   put_qwen_experts(m, c);
-  const Layer none{"moe", {}, ""};
-  const Layer& e = m.has("moe") ? *m.first("moe") : none;
+  const ShownLayer none{"moe", {}, ""};
+  const ShownLayer& e = m.has("moe") ? *m.first("moe") : none;
   c.set("shared_expert_intermediate_size", e.integer("shared", 0));
   c.set("layer_types", layer_types(m));
-  const Layer& g = *m.first("gdn");
+  const ShownLayer& g = *m.first("gdn");
   const int64_t heads = g.integer("heads", m.settings.heads);
   const int64_t dim = g.integer("head_dim", m.settings.head_dim);
   c.set("linear_num_key_heads", heads);
@@ -243,8 +130,8 @@ Json qwen3_next_config(const Shown& m) {
   return c;
 }
 
-void put_kimi_layers(const Shown& m, Json& c) {
-  const Layer& k = *m.first("kda");
+void put_kimi_layers(const ShownModel& m, Json& c) {
+  const ShownLayer& k = *m.first("kda");
   Json kda = Json::array(), full = Json::array();
   for (int64_t i = 0; i < m.blocks(); ++i)
     (m.layers[static_cast<size_t>(2 * i)].name == "kda" ? kda : full).push(i + 1);
@@ -259,13 +146,13 @@ void put_kimi_layers(const Shown& m, Json& c) {
   c.set("linear_attn_config", linear);
 }
 
-Json kimi_linear_config(const Shown& m) {
+Json kimi_linear_config(const ShownModel& m) {
   Json c = Json::object();
   put_common(m, "kimi_linear", "KimiLinearForCausalLM", c);
   if (!m.has("kda")) homeless("kimi_linear has kda layers, this model none");
   put_kimi_layers(m, c);
-  const Layer none{"", {}, ""};
-  const Layer& a = m.has("mla") ? *m.first("mla") : none;
+  const ShownLayer none{"", {}, ""};
+  const ShownLayer& a = m.has("mla") ? *m.first("mla") : none;
   c.set("num_attention_heads", a.integer("heads", m.settings.heads));
   if (a.integer("q_lora_rank", 0) > 0) c.set("q_lora_rank", a.integer("q_lora_rank", 0));
   for (const auto& [key, fallback] : {std::pair<const char*, int64_t>{"kv_lora_rank", 512},
@@ -274,7 +161,7 @@ Json kimi_linear_config(const Shown& m) {
                                       {"v_head_dim", 128}})
     c.set(key, a.integer(key, fallback));
   c.set("mla_use_nope", true);
-  const Layer& e = m.has("moe") ? *m.first("moe") : none;
+  const ShownLayer& e = m.has("moe") ? *m.first("moe") : none;
   const int64_t ffn = expert_width(m, e);
   c.set("intermediate_size", dense_width(m));
   c.set("num_experts", e.integer("experts", 8));
@@ -294,11 +181,11 @@ Json kimi_linear_config(const Shown& m) {
   return c;
 }
 
-Json lfm2_config(const Shown& m) {
+Json lfm2_config(const ShownModel& m) {
   if (!m.has("shortconv")) homeless("lfm2 has shortconv layers, this model none");
   const ModelSettings& s = m.settings;
-  const Layer &conv = *m.first("shortconv"), none{"gqa", {}, ""};
-  const Layer& g = m.has("gqa") ? *m.first("gqa") : none;
+  const ShownLayer &conv = *m.first("shortconv"), none{"gqa", {}, ""};
+  const ShownLayer& g = m.has("gqa") ? *m.first("gqa") : none;
   const int64_t heads = g.integer("heads", s.heads);
   Json types = Json::array();
   for (int64_t i = 0; i < m.blocks(); ++i) {
@@ -326,13 +213,12 @@ Json lfm2_config(const Shown& m) {
        {"layer_types", types}});
 }
 
-void put_mamba2(const Shown& m, Json& c) {
-  const Layer& l = *m.first("mamba2");
-  const int64_t width = m.settings.width, dim = l.integer("head_dim", 64),
-                expand = l.integer("expand", 2);
+void put_mamba2(const ShownModel& m, Json& c) {
+  const ShownLayer& l = *m.first("mamba2");
+  const int64_t heads = l.integer("heads", 0), dim = l.integer("head_dim", 64);
   c.set("mamba_d_head", dim);
-  c.set("mamba_n_heads", l.integer("heads", expand * width / dim));
-  c.set("mamba_expand", l.integer("heads", 0) > 0 ? l.integer("heads", 0) * dim / width : expand);
+  c.set("mamba_n_heads", heads);
+  c.set("mamba_expand", heads * dim / m.settings.width);
   c.set("mamba_n_groups", l.integer("groups", 1));
   c.set("mamba_d_state", l.integer("state", 128));
   c.set("mamba_d_conv", l.integer("conv", 4));
@@ -340,13 +226,13 @@ void put_mamba2(const Shown& m, Json& c) {
   c.set("mamba_proj_bias", l.truth("bias", false));
 }
 
-Json granite_config(const Shown& m) {
+Json granite_config(const ShownModel& m) {
   if (!m.has("mamba2")) homeless("granitemoehybrid has mamba2 layers, this model none");
   Json c = Json::object();
   put_common(m, "granitemoehybrid", "GraniteMoeHybridForCausalLM", c);
   put_mamba2(m, c);
-  const Layer none{"", {}, ""};
-  const Layer& g = m.has("gqa") ? *m.first("gqa") : none;
+  const ShownLayer none{"", {}, ""};
+  const ShownLayer& g = m.has("gqa") ? *m.first("gqa") : none;
   const int64_t heads = g.integer("heads", m.settings.heads);
   const double dim = static_cast<double>(g.integer("head_dim", m.settings.head_dim));
   c.set("num_attention_heads", heads);
@@ -361,7 +247,7 @@ Json granite_config(const Shown& m) {
   const Options& residual = m.settings.residual.options;
   c.set("residual_multiplier",
         parse_real(residual.items().empty() ? "1" : residual.items().front().value).value_or(1));
-  const Layer& e = m.has("moe") ? *m.first("moe") : none;
+  const ShownLayer& e = m.has("moe") ? *m.first("moe") : none;
   c.set("num_local_experts", m.has("moe") ? e.integer("experts", 8) : 0);
   c.set("num_experts_per_tok", e.integer("top_k", 2));
   c.set("intermediate_size", expert_width(m, e));
@@ -373,29 +259,219 @@ Json granite_config(const Shown& m) {
   return c;
 }
 
+// Models of one mixer a layer have other words for the sizes of all.
+Json backbone_config(const ShownModel& m, const char* type, const char* architecture) {
+  const ModelSettings& s = m.settings;
+  if (!m.has(type)) homeless(format("{} has {} layers, this model none", type, type));
+  return Json::object({{"architectures", Json::array({architecture})},
+                       {"model_type", type},
+                       {"vocab_size", s.vocab},
+                       {"hidden_size", s.width},
+                       {"num_hidden_layers", m.blocks()},
+                       {"layer_norm_epsilon", s.norm_eps},
+                       {"tie_word_embeddings", s.tie_embeddings},
+                       {"residual_in_fp32", true}});
+}
+
+Json mamba_config(const ShownModel& m) {
+  Json c = backbone_config(m, "mamba", "MambaForCausalLM");
+  c.set("hidden_act", "silu");
+  const ShownLayer& l = *m.first("mamba");
+  c.set("state_size", l.integer("state", 16));
+  c.set("conv_kernel", l.integer("conv", 4));
+  c.set("expand", l.integer("inner", 0) / m.settings.width);
+  c.set("time_step_rank", l.integer("dt_rank", 0));
+  c.set("use_conv_bias", l.truth("conv_bias", true));
+  c.set("use_bias", l.truth("bias", false));
+  return c;
+}
+
+// Limits of the steps, where there are some.
+void put_step_limit(const ShownLayer& l, Json& c) {
+  const double least = l.real("dt_min", 0), most = l.real("dt_max", 0);
+  if (least == 0 && most == 0) return;
+  c.set("time_step_limit", Json::array({least, most > 0 ? Json(most) : python_infinity()}));
+}
+
+Json mamba2_config(const ShownModel& m) {
+  Json c = backbone_config(m, "mamba2", "Mamba2ForCausalLM");
+  c.set("hidden_act", "silu");
+  const ShownLayer& l = *m.first("mamba2");
+  const int64_t heads = l.integer("heads", 0), dim = l.integer("head_dim", 64);
+  c.set("num_heads", heads);
+  c.set("head_dim", dim);
+  c.set("expand", heads * dim / m.settings.width);
+  c.set("state_size", l.integer("state", 128));
+  c.set("n_groups", l.integer("groups", 1));
+  c.set("conv_kernel", l.integer("conv", 4));
+  c.set("use_conv_bias", l.truth("conv_bias", true));
+  c.set("use_bias", l.truth("bias", false));
+  put_step_limit(l, c);
+  return c;
+}
+
+std::string nemotron_pattern(const ShownModel& m) {
+  std::string out;
+  for (const ShownLayer& l : m.layers) {
+    const char letter = l.name == "mamba2" ? 'M' : l.name == "gqa" ? '*' : '-';
+    out += letter;
+  }
+  return out;
+}
+
+Json nemotron_h_config(const ShownModel& m) {
+  Json c = backbone_config(m, "mamba2", "NemotronHForCausalLM");
+  c.set("model_type", "nemotron_h");
+  c.set("hybrid_override_pattern", nemotron_pattern(m));
+  c.set("max_position_embeddings", m.settings.max_position_embeddings > 0
+                                       ? m.settings.max_position_embeddings
+                                       : int64_t{8192});
+  const ShownLayer& l = *m.first("mamba2");
+  c.set("mamba_num_heads", l.integer("heads", 0));
+  c.set("mamba_head_dim", l.integer("head_dim", 64));
+  c.set("n_groups", l.integer("groups", 1));
+  c.set("ssm_state_size", l.integer("state", 128));
+  c.set("conv_kernel", l.integer("conv", 4));
+  c.set("use_conv_bias", l.truth("conv_bias", true));
+  c.set("use_bias", l.truth("bias", false));
+  c.set("mamba_hidden_act", "silu");
+  put_step_limit(l, c);
+  const ShownLayer none{"", {}, ""};
+  const ShownLayer& g = m.has("gqa") ? *m.first("gqa") : none;
+  const int64_t heads = g.integer("heads", m.settings.heads);
+  c.set("num_attention_heads", heads);
+  c.set("num_key_value_heads", g.integer("kv_heads", heads));
+  c.set("head_dim", g.integer("head_dim", m.settings.head_dim));
+  c.set("attention_bias", g.get("bias", "none") == "qkvo");
+  const ShownLayer& f = m.has("mlp") ? *m.first("mlp") : none;
+  c.set("intermediate_size", f.integer("ffn", 4 * m.settings.width));
+  c.set("mlp_hidden_act", "relu2");
+  c.set("mlp_bias", f.truth("bias", false));
+  return c;
+}
+
+// Layers of one kind as "every period-th, from the offset on", as far as that says it.
+void put_every(const ShownModel& m, const char* name, int64_t slot, const char* period_key,
+               const char* offset_key, Json& c) {
+  std::vector<int64_t> at;
+  for (int64_t i = 0; i < m.blocks(); ++i) {
+    if (m.layers[static_cast<size_t>(2 * i + slot)].name == name) at.push_back(i);
+  }
+  const int64_t offset = at.empty() ? m.blocks() : at[0];
+  c.set(period_key, at.size() > 1 ? at[1] - at[0] : m.blocks() + 1);
+  c.set(offset_key, offset);
+}
+
+Json jamba_config(const ShownModel& m) {
+  if (!m.has("mamba")) homeless("jamba has mamba layers, this model none");
+  Json c = Json::object();
+  put_common(m, "jamba", "JambaForCausalLM", c);
+  const ShownLayer& l = *m.first("mamba");
+  const ShownLayer none{"", {}, ""};
+  const ShownLayer& g = m.has("gqa") ? *m.first("gqa") : none;
+  const ShownLayer& e = m.has("moe") ? *m.first("moe") : none;
+  const int64_t heads = g.integer("heads", m.settings.heads);
+  c.set("num_attention_heads", heads);
+  c.set("num_key_value_heads", g.integer("kv_heads", heads));
+  put_every(m, "gqa", 0, "attn_layer_period", "attn_layer_offset", c);
+  put_every(m, "moe", 1, "expert_layer_period", "expert_layer_offset", c);
+  c.set("intermediate_size", m.has("swiglu") ? dense_width(m) : expert_width(m, e));
+  c.set("num_experts", m.has("moe") ? e.integer("experts", 8) : 1);
+  c.set("num_experts_per_tok", m.has("moe") ? e.integer("top_k", 2) : 1);
+  c.set("mamba_d_state", l.integer("state", 16));
+  c.set("mamba_d_conv", l.integer("conv", 4));
+  c.set("mamba_expand", l.integer("inner", 0) / m.settings.width);
+  c.set("mamba_dt_rank", l.integer("dt_rank", 0));
+  c.set("mamba_conv_bias", l.truth("conv_bias", true));
+  c.set("mamba_proj_bias", l.truth("bias", false));
+  return c;
+}
+
+Json rwkv7_config(const ShownModel& m) {
+  if (!m.has("rwkv7") || !m.has("cmix")) homeless("rwkv7 has rwkv7 and cmix layers");
+  const ModelSettings& s = m.settings;
+  const ShownLayer &l = *m.first("rwkv7"), &f = *m.first("cmix");
+  const int64_t dim = l.integer("head_dim", 64);
+  const ShownLayer& later = m.layers.size() > 2 ? m.layers[2] : l;  // the first has no v_rank
+  return Json::object({{"architectures", Json::array({"RWKV7ForCausalLM"})},
+                       {"model_type", "rwkv7"},
+                       {"vocab_size", s.vocab},
+                       {"hidden_size", s.width},
+                       {"num_hidden_layers", m.blocks()},
+                       {"head_dim", dim},
+                       {"num_heads", s.width / dim},
+                       {"intermediate_size", f.integer("ffn", 0)},
+                       {"decay_low_rank_dim", l.integer("decay_rank", 0)},
+                       {"a_low_rank_dim", l.integer("a_rank", 0)},
+                       {"v_low_rank_dim", later.integer("v_rank", 16)},
+                       {"gate_low_rank_dim", l.integer("g_rank", 0)},
+                       {"hidden_act", "sqrelu"},
+                       {"norm_first", s.embedding_norm},
+                       {"norm_bias", true},
+                       {"norm_eps", s.norm_eps},
+                       {"max_position_embeddings",
+                        s.max_position_embeddings > 0 ? s.max_position_embeddings : int64_t{4096}},
+                       {"tie_word_embeddings", s.tie_embeddings}});
+}
+
 struct Writer {
   const char* family;
-  Json (*write)(const Shown&);
+  int64_t slots;  // sub-layers of a layer
+  Json (*write)(const ShownModel&);
 };
-constexpr Writer kWriters[] = {{"llama", llama_config},
-                               {"qwen3", qwen3_config},
-                               {"qwen3_moe", qwen3_moe_config},
-                               {"qwen3_next", qwen3_next_config},
-                               {"kimi_linear", kimi_linear_config},
-                               {"lfm2", lfm2_config},
-                               {"granitemoehybrid", granite_config}};
+constexpr Writer kWriters[] = {{"llama", 2, llama_config},
+                               {"qwen3", 2, qwen3_config},
+                               {"qwen3_moe", 2, qwen3_moe_config},
+                               {"qwen3_next", 2, qwen3_next_config},
+                               {"kimi_linear", 2, kimi_linear_config},
+                               {"lfm2", 2, lfm2_config},
+                               {"granitemoehybrid", 2, granite_config},
+                               {"mamba", 1, mamba_config},
+                               {"mamba2", 1, mamba2_config},
+                               {"nemotron_h", 1, nemotron_h_config},
+                               {"jamba", 2, jamba_config},
+                               {"rwkv7", 2, rwkv7_config}};
 
-std::string nearest(const Shown& m) {
+// All layers are of these kinds.
+bool only(const ShownModel& m, std::initializer_list<std::string_view> names) {
+  return std::all_of(m.layers.begin(), m.layers.end(), [&](const ShownLayer& l) {
+    return std::find(names.begin(), names.end(), l.name) != names.end();
+  });
+}
+
+std::string nearest(const ShownModel& m) {
+  if (only(m, {"mamba"})) return "mamba";
+  if (only(m, {"mamba2"})) return "mamba2";
+  if (m.has("mamba2") && only(m, {"mamba2", "gqa", "mlp"})) return "nemotron_h";
+  if (m.has("rwkv7")) return "rwkv7";
   if (m.has("kda") || m.has("mla")) return "kimi_linear";
   if (m.has("gdn")) return "qwen3_next";
   if (m.has("shortconv")) return "lfm2";
   if (m.has("mamba2")) return "granitemoehybrid";
+  if (m.has("mamba")) return "jamba";
   if (m.has("moe")) return "qwen3_moe";
   return m.has("gqa") && m.first("gqa")->get("qk_norm", "none") == "head" ? "qwen3" : "llama";
 }
 
+// Layers of two sub-layers are a mixer and a channel each.
+void check_order(const ShownModel& m) {
+  constexpr std::string_view kMixers[] = {"gqa",       "gdn",    "kda",   "mla",
+                                          "shortconv", "mamba2", "mamba", "rwkv7"};
+  constexpr std::string_view kChannels[] = {"swiglu", "moe", "cmix"};
+  if (m.layers.size() % 2 != 0)
+    homeless(format("{} sub-layers are no whole number of mixer and channel", m.layers.size()));
+  for (size_t i = 0; i < m.layers.size(); ++i) {
+    const std::span<const std::string_view> wanted =
+        i % 2 == 1 ? std::span<const std::string_view>(kChannels) : kMixers;
+    if (std::find(wanted.begin(), wanted.end(), m.layers[i].name) != wanted.end()) continue;
+    std::string list;
+    for (const std::string_view w : wanted) list += (list.empty() ? "" : ", ") + std::string(w);
+    homeless(format("layer {} is {}; one of {} is wanted there", i, m.layers[i].text, list));
+  }
+}
+
 // What the family would make of its config against what the model is.
-void check_same(const Shown& want, const Shown& got, const char* family) {
+void check_same(const ShownModel& want, const ShownModel& got, const char* family) {
   for (size_t i = 0; i < want.layers.size(); ++i) {
     const std::string has = i < got.layers.size() ? got.layers[i].text : "nothing";
     if (has != want.layers[i].text)
@@ -420,7 +496,7 @@ void check_same(const Shown& want, const Shown& got, const char* family) {
 }  // namespace
 
 HfHome find_home(const ModelSettings& settings, const std::string& name) {
-  Shown m = shown(settings);
+  ShownModel m = show_model(settings);
   const std::string family = name.empty() ? nearest(m) : name;
   const auto writer = std::find_if(std::begin(kWriters), std::end(kWriters),
                                    [&](const Writer& w) { return family == w.family; });
@@ -429,7 +505,9 @@ HfHome find_home(const ModelSettings& settings, const std::string& name) {
     for (const Writer& w : kWriters) known += (known.empty() ? "" : ", ") + std::string(w.family);
     throw Error(ErrorKind::kUsage, format("--family is \"{}\"; {} can be written", family, known));
   }
-  if (family == "qwen3_next") m = shown(with_one_plus(settings));
+  m.slots = writer->slots;
+  if (m.slots == 2) check_order(m);
+  if (family == "qwen3_next") m = show_model(with_one_plus(settings));
   HfHome home{writer->write(m), find_family(family)};
   ModelSettings read;
   try {
@@ -437,7 +515,7 @@ HfHome find_home(const ModelSettings& settings, const std::string& name) {
   } catch (const Error& e) {
     homeless(format("{} cannot say it ({})", family, e.what()));
   }
-  check_same(m, shown(read), writer->family);
+  check_same(m, show_model(read), writer->family);
   return home;
 }
 

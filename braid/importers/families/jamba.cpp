@@ -23,8 +23,9 @@ MambaSettings read_mamba(ConfigReader& c, int64_t width) {
   mamba.state = c.integer("mamba_d_state", 16);
   mamba.conv = c.integer("mamba_d_conv", 4);
   const int64_t expand = c.integer("mamba_expand", 2, 1 << 10);
-  if (mamba.state < 1 || expand < 1)
-    c.fail(format("mamba_d_state = {}, mamba_expand = {}", mamba.state, expand));
+  if (mamba.state < 1 || expand < 1 || mamba.conv < 1)
+    c.fail(format("mamba_d_state = {}, mamba_expand = {}, mamba_d_conv = {}", mamba.state, expand,
+                  mamba.conv));
   mamba.inner = expand * width;
   mamba.dt_rank = read_dt_rank(c, "mamba_dt_rank", width);
   mamba.conv_bias = c.boolean("mamba_conv_bias", true);

@@ -11,9 +11,10 @@ void check_sizes(const ConfigReader& c, const FamilyModel& m, const MambaSetting
   if (!(m.settings.norm_eps > 0) || (mamba.norms && !(mamba.norm_eps > 0)))
     c.fail(format("norms have the epsilons {} and {}", m.settings.norm_eps, mamba.norm_eps));
   if (m.settings.width < 1 || m.settings.vocab < 2 || m.layers < 1 || mamba.inner < 1 ||
-      mamba.state < 1)
-    c.fail(format("width {}, inner {}, state {}, {} layers, vocabulary {}", m.settings.width,
-                  mamba.inner, mamba.state, m.layers, m.settings.vocab));
+      mamba.state < 1 || mamba.conv < 1)
+    c.fail(format("width {}, inner {}, state {}, {} taps, {} layers, vocabulary {}",
+                  m.settings.width, mamba.inner, mamba.state, mamba.conv, m.layers,
+                  m.settings.vocab));
 }
 
 std::vector<TensorRow> mamba_rows() { return {{"mixer.mamba.*", "mixer.*", copied(), ""}}; }

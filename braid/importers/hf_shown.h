@@ -1,0 +1,58 @@
+#pragma once
+// A model that braid trained as its layers in canonical options: two models are the same when their
+// texts are.
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "braid/base/strings.h"
+#include "braid/stack/settings.h"
+
+namespace braid {
+
+struct ShownLayer {
+  std::string name;
+  std::map<std::string, std::string> options;
+  std::string text;  // as the expression says it
+
+  std::string get(const char* key, const std::string& fallback) const {
+    const auto found = options.find(key);
+    return found == options.end() ? fallback : found->second;
+  }
+  int64_t integer(const char* key, int64_t fallback) const {
+    return parse_int(get(key, "")).value_or(fallback);
+  }
+  double real(const char* key, double fallback) const {
+    return parse_real(get(key, "")).value_or(fallback);
+  }
+  bool truth(const char* key, bool fallback) const {
+    return parse_bool(get(key, "")).value_or(fallback);
+  }
+};
+
+struct ShownModel {
+  ModelSettings settings;  // resolved
+  std::vector<ShownLayer> layers;
+  int64_t slots = 2;  // sub-layers of a family's layer
+  int64_t blocks() const { return std::ssize(layers) / slots; }
+  const ShownLayer* first(std::string_view name) const {
+    for (const ShownLayer& l : layers) {
+      if (l.name == name) return &l;
+    }
+    return nullptr;
+  }
+  bool has(std::string_view name) const { return first(name) != nullptr; }
+};
+
+// Throws Error(kUsage): "no Hugging Face family holds this model: " and what.
+[[noreturn]] void homeless(const std::string& what);
+
+ShownModel show_model(const ModelSettings& settings);
+
+// Widths of the dense layers and of the experts where the layer leaves them to itself.
+int64_t default_ffn(int64_t width);
+int64_t default_expert_ffn(int64_t width, int64_t top_k);
+
+}  // namespace braid
