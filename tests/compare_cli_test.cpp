@@ -100,6 +100,37 @@ TEST_CASE("two stacks: a table, JSON lines and a page; killed and resumed, the s
   CHECK(refused.err.find("lr is 0.002 there and 0.5 here") != std::string::npos);
 }
 
+TEST_CASE("--mem is enforced before anything is written, and what it allows suffices") {
+  const Folder folder;
+  Args args = compare(folder, folder / "out") + Args{"--mem", "3M"};
+  Outcome o = braid(args);
+  INFO(o.all());
+  CHECK(o.code == 4);
+  CHECK_FALSE(path_exists(folder / "out"));
+  const std::string needs = " needs ";
+  const size_t at = o.err.find(needs);
+  REQUIRE(at != std::string::npos);
+  const std::string bytes = format("{}", std::atoll(o.err.c_str() + at + needs.size()));
+  args.back() = bytes;
+  o = braid(args);
+  INFO(o.all());
+  CHECK(o.code == 0);
+}
+
+TEST_CASE("damaged files of a comparison are named") {
+  const Folder folder;
+  const Args args = compare(folder, folder / "out");
+  REQUIRE(braid(args).code == 0);
+  for (const char* file : {"runs/B-seed1/final.json", "comparison.json"}) {
+    const std::string path = join_path(folder / "out", file);
+    write_file(path, read_file(path).substr(0, 9));
+    const Outcome o = braid(args);
+    INFO(o.all());
+    CHECK(o.code == 3);
+    CHECK(o.err.find(file) != std::string::npos);
+  }
+}
+
 TEST_CASE("usage errors name the flag or the stack") {
   const Folder folder;
   write_file(folder / "text.txt", some_text(20000));

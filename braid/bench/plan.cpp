@@ -1,6 +1,7 @@
 #include "braid/bench/plan.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "braid/base/format.h"
 #include "braid/infer/generate.h"
@@ -111,24 +112,50 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
   }
 }
 
-void plan_training(const ModelSettings& settings, const PlanOptions& options, Plan& plan) {
-  Counters counters;
-  const Context ctx = dry_context(&counters);
-  Model model(ctx, settings);
-  model.set_recompute(options.recompute);
-  OptimConfig optim;
-  optim.use_muon = options.use_muon;
-  Trainer trainer(ctx, model, optim);
+TrainBatch batch_of(const PlanOptions& options) {
   TrainBatch one;
   const int64_t tokens = options.batch * options.seq_len;
   one.inputs.assign(static_cast<size_t>(tokens), 0);
   one.targets = one.inputs;
   for (int64_t s = 0; s <= options.batch; ++s) one.seq_starts.push_back(s * options.seq_len);
-  const std::vector<TrainBatch> micro(static_cast<size_t>(options.accumulate), one);
-  trainer.step(ctx, micro, 1.0);
-  plan.train_flops = counters.product_flops;
+  return one;
+}
+
+struct DryTraining {
+  double flops = 0;  // of one step of every model
+  size_t bytes = 0;  // held at most
+};
+
+// A step of each model in turn, in one arena that holds them all.
+DryTraining train_dry(std::span<const ModelSettings> models, const PlanOptions& options) {
+  Counters counters;
+  const Context ctx = dry_context(&counters);
+  OptimConfig optim;
+  optim.use_muon = options.use_muon;
+  std::vector<std::unique_ptr<Model>> built;
+  std::vector<std::unique_ptr<Trainer>> trainers;
+  for (const ModelSettings& settings : models) {
+    built.push_back(std::make_unique<Model>(ctx, settings));
+    built.back()->set_recompute(options.recompute);
+    trainers.push_back(std::make_unique<Trainer>(ctx, *built.back(), optim));
+  }
+  const std::vector<TrainBatch> micro(static_cast<size_t>(options.accumulate), batch_of(options));
+  counters.product_flops = 0;
+  DryTraining need;
+  for (const auto& trainer : trainers) {
+    trainer->step(ctx, micro, 1.0);
+    need.bytes = std::max(need.bytes, ctx.arena->stats().reserved);
+    ctx.arena->trim();
+  }
+  need.flops = counters.product_flops;
+  return need;
+}
+
+void plan_training(const ModelSettings& settings, const PlanOptions& options, Plan& plan) {
+  const DryTraining need = train_dry({&settings, 1}, options);
+  plan.train_flops = need.flops;
   plan.train_seconds = plan.train_flops / (plan.limits.peak_gflops * 1e9);
-  plan.train_bytes = ctx.arena->stats().reserved;
+  plan.train_bytes = need.bytes;
   plan.train_resident = plan.train_bytes + kProcessBytes;
 }
 
@@ -146,10 +173,8 @@ PlanOptions fitted(PlanOptions options, int64_t positions) {
   return options;
 }
 
-size_t training_bytes(const ModelSettings& settings, const PlanOptions& options) {
-  Plan plan;
-  plan_training(settings, options, plan);
-  return plan.train_bytes;
+size_t training_bytes(std::span<const ModelSettings> models, const PlanOptions& options) {
+  return train_dry(models, options).bytes;
 }
 
 double decode_seconds(const Plan& plan, const PlanContext& c, const MachineLimits& limits) {

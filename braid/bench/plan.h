@@ -3,6 +3,7 @@
 // so that the numbers come from the code that will run (core/arena.h, Mode::kDry).
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -75,9 +76,9 @@ Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
 // The least time of one token at that context: its bytes at the memory's rates or its products at
 // the peak, whichever is longer.
 double decode_seconds(const Plan& plan, const PlanContext& c, const MachineLimits& limits);
-// Bytes of tensors that one training step holds at most: weights, gradients, optimizer state and
-// activations.
-size_t training_bytes(const ModelSettings& settings, const PlanOptions& options);
+// Bytes of tensors that training holds at most: weights, gradients and optimizer states of models
+// that train in turns, and the activations of one of them.
+size_t training_bytes(std::span<const ModelSettings> models, const PlanOptions& options);
 Json plan_json(const Plan& plan, const PlanOptions& options);
 std::string plan_text(const Plan& plan, const PlanOptions& options);
 

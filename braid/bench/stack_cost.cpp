@@ -186,7 +186,7 @@ struct Case {
 // Readings of the machine's limits.
 class Limits {
  public:
-  explicit Limits(const Context& ctx) : probe_(ctx) {
+  explicit Limits(const Context& ctx) : ctx_(unbudgeted(ctx)), probe_(ctx_) {
     for (int i = 0; i < 3; ++i) read(true);
   }
   MachineLimits read(bool memory) {
@@ -213,6 +213,12 @@ class Limits {
     readings_[static_cast<int>(limit)].push_back(value);
     return value;
   }
+  static Context unbudgeted(const Context& ctx) {
+    Context own;
+    own.threads = ctx.threads;
+    return own;
+  }
+  Context ctx_;
   LimitProbe probe_;
   std::vector<double> readings_[3];
 };

@@ -71,7 +71,7 @@ struct CostProgress {
 
 // Throws Error(kUsage) for lengths below 1 or beyond a model's learned positions. `progress` may be
 // empty; `stop` (too) is asked between cases: true ends with what was measured, in the first round
-// with Error(kInterrupted).
+// with Error(kInterrupted). The buffer that memory is read in (limits.h) is not under ctx's budget.
 StackCosts measure_stacks(const Context& ctx, std::span<const ModelSettings> stacks,
                           const StackCostOptions& options,
                           const std::function<void(const CostProgress&)>& progress,

@@ -33,6 +33,28 @@ Json final_json(const TrainingRun& run, const Evaluation& e) {
   return Json::object({{"step", run.at().step}, {"nats", e.nats}, {"targets", e.targets}});
 }
 
+ComparedRun logged(const Member& m) {
+  const std::string path = join_path(m.config.out, "log.jsonl");
+  try {
+    return read_run_log(read_file(path));
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
+}
+
+Evaluation read_final(const Member& m) {
+  const std::string path = final_path(m);
+  try {
+    const Json json = Json::parse(read_file(path, size_t{1} << 20));
+    Evaluation e;
+    e.nats = json.at("nats").is_null() ? std::nan("") : json.at("nats").as_real();
+    e.targets = json.at("targets").as_int();
+    return e;
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
+}
+
 class Training {
  public:
   Training(const Context& ctx, const CompareConfig& config, const CompareWatcher& watcher)
@@ -68,12 +90,10 @@ class Training {
   std::vector<ComparedRun> results() const {
     std::vector<ComparedRun> runs;
     for (const auto& m : members_) {
-      ComparedRun r = read_run_log(read_file(join_path(m->config.out, "log.jsonl")));
-      const Json last = Json::parse(read_file(final_path(*m), size_t{1} << 20));
+      ComparedRun r = logged(*m);
       r.stack = m->stack;
       r.seed = m->seed;
-      r.validation.nats = last.at("nats").as_real();
-      r.validation.targets = last.at("targets").as_int();
+      r.validation = read_final(*m);
       runs.push_back(std::move(r));
     }
     return runs;
@@ -124,7 +144,7 @@ class Training {
       m->run = std::make_unique<TrainingRun>(ctx_, m->config, m->watcher);
       resumed += m->run->begin();
       if (m->run->at().step == 0) continue;
-      const ComparedRun so_far = read_run_log(read_file(join_path(m->config.out, "log.jsonl")));
+      const ComparedRun so_far = logged(*m);
       if (so_far.curve.empty()) continue;
       const CurvePoint& last = so_far.curve.back();
       m->points = points_at(*m, last.step, last.seconds);

@@ -6,7 +6,6 @@
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
-#include "braid/bench/plan.h"
 #include "braid/bench/stack_cost.h"
 #include "braid/stack/model.h"
 
@@ -91,12 +90,7 @@ class WidthSearch {
 };
 
 ComparedStack described(const ModelSettings& settings, const RunConfig& base) {
-  PlanOptions options;
-  options.batch = base.batch;
-  options.seq_len = base.seq_len;
-  options.accumulate = base.accumulate;
-  options.recompute = base.recompute;
-  options.use_muon = base.optim.use_muon;
+  PlanOptions options = step_options(base);
   options.prefill = 1;
   options.contexts = {1};
   const Plan plan = make_plan(settings, options, MachineLimits{});
@@ -143,6 +137,16 @@ std::vector<ComparedStack> match_stacks(std::span<const ModelSettings> stacks, M
     s.budget.steps = std::max<int64_t>(1, std::llround(training_flops(out[0]) / s.step_flops));
   }
   return out;
+}
+
+PlanOptions step_options(const RunConfig& run) {
+  PlanOptions options;
+  options.batch = run.batch;
+  options.seq_len = run.seq_len;
+  options.accumulate = run.accumulate;
+  options.recompute = run.recompute;
+  options.use_muon = run.optim.use_muon;
+  return options;
 }
 
 double training_flops(const ComparedStack& stack) {

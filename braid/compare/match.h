@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "braid/bench/plan.h"
 #include "braid/stack/settings.h"
 #include "braid/train/run.h"
 
@@ -35,6 +36,9 @@ struct ComparedStack {
 // label, for stacks that cannot be built.
 std::vector<ComparedStack> match_stacks(std::span<const ModelSettings> stacks, MatchKind kind,
                                         const RunConfig& base);
+
+// A training step of the run, for plan.h.
+PlanOptions step_options(const RunConfig& run);
 
 // Products of all its steps; 0 where the budget is not in steps.
 double training_flops(const ComparedStack& stack);

@@ -90,9 +90,42 @@ std::string matched_line(const CompareConfig& c, size_t i) {
   return line + "  " + s.expression;
 }
 
+// Said before anything is written, instead of in the middle of the first round.
+void check_memory(const Flags& f) {
+  if (f.common.mem.empty()) return;
+  const CompareConfig& c = f.compare;
+  std::vector<ModelSettings> runs;
+  for (const ComparedStack& s : c.stacks)
+    runs.insert(runs.end(), static_cast<size_t>(c.seeds), s.settings);
+  f.common.require_memory(training_bytes(runs, step_options(c.run)),
+                          format("{} runs in turns, all in memory, with steps of {} x {} tokens,",
+                                 runs.size(), c.run.batch, c.run.seq_len),
+                          "lower --seeds, --batch or --seq-len, or use --recompute");
+}
+
+void say_if_warm_up(const CompareConfig& c, ProgressLine& line) {
+  for (const ComparedStack& s : c.stacks) {
+    if (s.budget.steps == 0 || s.budget.steps > c.run.schedule.warmup_steps) continue;
+    line.message(
+        format("{} has only {} steps and the first {} are warm-up (--warmup): it will "
+               "hardly be trained",
+               s.label, s.budget.steps, c.run.schedule.warmup_steps));
+  }
+}
+
 void print(const Json& j) {
   std::puts(j.dump().c_str());
   std::fflush(stdout);
+}
+
+Json matched_json(const ComparedStack& s) {
+  return Json::object({{"event", "matched"},
+                       {"label", s.label},
+                       {"stack", s.expression},
+                       {"width", s.settings.width},
+                       {"parameters", s.parameters},
+                       {"steps", s.budget.steps},
+                       {"seconds", s.budget.seconds}});
 }
 
 CompareWatcher watcher_of(const Flags& f, ProgressLine& line) {
@@ -120,6 +153,7 @@ CompareWatcher watcher_of(const Flags& f, ProgressLine& line) {
 }
 
 int stopped(const Flags& f) {
+  if (f.common.json) print(Json::object({{"event", "interrupted"}, {"out", f.compare.out}}));
   std::fprintf(stderr, "interrupted, saved in %s; the same command resumes\n",
                f.compare.out.c_str());
   return static_cast<int>(ErrorKind::kInterrupted);
@@ -150,10 +184,15 @@ int run(Flags& f) {
   CompareConfig& c = f.compare;
   c.first_seed = f.model.seed.value_or(0);
   c.stacks = match_stacks(settings_of(f), c.match, c.run);
+  check_memory(f);
   const Context ctx = f.common.context();
   watch_interrupt();
   ProgressLine line;
-  for (size_t i = 0; i < c.stacks.size(); ++i) line.message(matched_line(c, i));
+  for (size_t i = 0; i < c.stacks.size(); ++i) {
+    line.message(matched_line(c, i));
+    if (f.common.json) print(matched_json(c.stacks[i]));
+  }
+  say_if_warm_up(c, line);
   Comparison result;
   if (!train_compared(ctx, c, watcher_of(f, line), result)) {
     line.finish();
@@ -167,8 +206,9 @@ int run(Flags& f) {
   write_compare_report(result);
   if (f.common.json) {
     for (size_t i = 0; i < c.stacks.size(); ++i) {
-      Json event = stack_result_json(result, i);
-      event.set("event", "stack");
+      Json event = Json::object({{"event", "stack"}});
+      const Json values = stack_result_json(result, i);
+      for (const Json::Member& m : values.members()) event.set(m.key, m.value);
       print(event);
     }
     print(Json::object({{"event", "done"}, {"out", c.out}}));

@@ -159,7 +159,7 @@ void check_memory(const Flags& f) {
   o.accumulate = f.run.accumulate;
   o.recompute = f.run.recompute;
   o.use_muon = f.run.optim.use_muon;
-  f.common.require_memory(training_bytes(f.run.model, o),
+  f.common.require_memory(training_bytes({&f.run.model, 1}, o),
                           format("a training step of {} x {} tokens", o.batch, o.seq_len),
                           "lower --batch or --seq-len, or use --recompute");
 }
