@@ -291,6 +291,7 @@ LayerSpec moe_layer(const MoeSettings& m) {
     o.add("limit", m.limit, 7.0);
     o.add("alpha", m.alpha, 1.702);
   }
+  if (!m.gated) o.add("act", std::string("relu2"), "silu").add("gated", false, true);
   return o.layer("moe");
 }
 

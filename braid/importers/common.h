@@ -89,6 +89,7 @@ struct MoeSettings {
   bool router_bias = false, expert_bias = false;
   bool clamped = false;  // gpt-oss's activation
   double limit = 7, alpha = 1.702;
+  bool gated = true;  // false: Nemotron's relu2
 };
 LayerSpec moe_layer(const MoeSettings& moe);
 // Experts and choices, under any of their names; throws where they do not fit.

@@ -197,6 +197,14 @@ TEST_CASE("Nemotron-H's tensors have the names of its checkpoints and are read s
     CHECK(says(error_of(ctx, broken(ctx, folder, scratch / name, drop, "", false)),
                ("missing: " + drop).c_str()));
   }
+  const std::string sparse = make_checkpoint(ctx, scratch, tiny("nemotron_h_moe"), "F32");
+  for (const char* name :
+       {"gate.weight", "gate.e_score_correction_bias", "experts.5.up_proj.weight",
+        "experts.0.down_proj.weight", "shared_experts.up_proj.weight"}) {
+    const std::string drop = std::string("backbone.layers.3.mixer.") + name;
+    CHECK(says(error_of(ctx, broken(ctx, sparse, scratch / name, drop, "", false)),
+               ("missing: " + drop).c_str()));
+  }
   const std::string stray = "backbone.layers.1.mixer.gate_proj.weight";
   CHECK(says(error_of(ctx, broken(ctx, folder, scratch / "stray", "", stray, false)),
              ("not of this model: " + stray).c_str()));
@@ -501,9 +509,13 @@ TEST_CASE("config.json is read strictly, in both spellings") {
   const std::string pattern = nemotron + R"("hybrid_override_pattern": "M-*-")";
   CHECK(config_error(pattern + "}") == "");
   CHECK(says(config_error(nemotron + R"("hidden_size": 64})"), "neither hybrid_override_pattern"));
-  CHECK(says(config_error(nemotron + R"("hybrid_override_pattern": "ME*"})"), "ungated relu2"));
-  CHECK(
-      says(config_error(nemotron + R"("layers_block_type": ["mamba", "moe"]})"), "ungated relu2"));
+  const std::string sparse = nemotron + R"("hybrid_override_pattern": "ME*")";
+  CHECK(config_error(sparse + "}") == "");
+  CHECK(says(config_error(sparse + R"(, "moe_latent_size": 512})"), "moe_latent_size"));
+  CHECK(says(config_error(sparse + R"(, "mlp_bias": true})"), "mlp_bias"));
+  CHECK(says(config_error(sparse + R"(, "n_shared_experts": 2})"), "n_shared_experts"));
+  CHECK(says(config_error(sparse + R"(, "num_experts_per_tok": 9})"), "9 of 8 experts"));
+  CHECK(config_error(nemotron + R"("layers_block_type": ["mamba", "moe"]})") == "");
   CHECK(says(config_error(nemotron + R"("layers_block_type": ["mamba", "lstm"]})"), "lstm"));
   CHECK(says(config_error(nemotron + R"("hybrid_override_pattern": "M-x"})"), "\"x\""));
   CHECK(says(config_error(pattern + R"(, "layers_block_type": ["mamba"]})"), "another key M-*-"));
@@ -641,9 +653,15 @@ TEST_CASE("state-space models that braid trained give the same logits from their
   check("mamba2", "2 x mamba2{heads=8,head_dim=8,groups=2,dt_min=0.01,dt_max=0.5,bias=true}");
   check("nemotron_h",
         "2 x (mamba2{head_dim=16,groups=2}, mlp{act=relu2}), gqa{rope=false,heads=4}");
+  check("nemotron_h",
+        "2 x (mamba2{head_dim=16}, moe{gated=false,act=relu2,router=sigmoid,shared=32,scale=2.5}), "
+        "gqa{rope=false,heads=4}");
   check("jamba",
         "2 x (mamba{norms=true}, swiglu, mamba{norms=true}, swiglu, "
         "gqa{rope=false,heads=4,kv_heads=2}, swiglu)");
+  check("nemotron_h",
+        "2 x (mamba2{head_dim=16}, moe{gated=false,act=relu2,router=sigmoid,shared=32,scale=2.5}), "
+        "gqa{rope=false,heads=4}");
   check("jamba",
         "2 x (mamba{norms=true}, moe{ffn=32,renormalise=false,balance=none}, "
         "mamba{norms=true}, swiglu{ffn=32})");

@@ -313,10 +313,22 @@ Json mamba2_config(const ShownModel& m) {
 std::string nemotron_pattern(const ShownModel& m) {
   std::string out;
   for (const ShownLayer& l : m.layers) {
-    const char letter = l.name == "mamba2" ? 'M' : l.name == "gqa" ? '*' : '-';
-    out += letter;
+    out += l.name == "mamba2" ? 'M' : l.name == "gqa" ? '*' : l.name == "moe" ? 'E' : '-';
   }
   return out;
+}
+
+void put_nemotron_experts(const ShownModel& m, Json& c) {
+  const ShownLayer& e = *m.first("moe");
+  c.set("n_routed_experts", e.integer("experts", 8));
+  c.set("num_experts_per_tok", e.integer("top_k", 2));
+  c.set("moe_intermediate_size", expert_width(m, e));
+  c.set("n_shared_experts", 1);
+  c.set("moe_shared_expert_intermediate_size", e.integer("shared", 0));
+  c.set("n_group", e.integer("groups", 1));
+  c.set("topk_group", e.integer("topk_groups", 1));
+  c.set("norm_topk_prob", e.truth("renormalise", true));
+  c.set("routed_scaling_factor", e.real("scale", 1));
 }
 
 Json nemotron_h_config(const ShownModel& m) {
@@ -347,6 +359,7 @@ Json nemotron_h_config(const ShownModel& m) {
   c.set("intermediate_size", f.integer("ffn", 4 * m.settings.width));
   c.set("mlp_hidden_act", "relu2");
   c.set("mlp_bias", f.truth("bias", false));
+  if (m.has("moe")) put_nemotron_experts(m, c);
   return c;
 }
 
@@ -442,7 +455,8 @@ bool only(const ShownModel& m, std::initializer_list<std::string_view> names) {
 std::string nearest(const ShownModel& m) {
   if (only(m, {"mamba"})) return "mamba";
   if (only(m, {"mamba2"})) return "mamba2";
-  if (m.has("mamba2") && only(m, {"mamba2", "gqa", "mlp"})) return "nemotron_h";
+  const bool ungated = !m.has("moe") || !m.first("moe")->truth("gated", true);
+  if (m.has("mamba2") && ungated && only(m, {"mamba2", "gqa", "mlp", "moe"})) return "nemotron_h";
   if (m.has("rwkv7")) return "rwkv7";
   if (m.has("kda") || m.has("mla")) return "kimi_linear";
   if (m.has("gdn")) return "qwen3_next";

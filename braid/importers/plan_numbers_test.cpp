@@ -140,6 +140,17 @@ TEST_CASE("Nemotron Nano 9B v2 has 8.89 billion parameters in 27, 25 and 4 layer
   CHECK(nano.kv_bytes() == 4 * 2 * 8 * 128 * 2);
 }
 
+TEST_CASE("Nemotron 3 Nano has 31.6 billion parameters, 3.6 of them for a token") {
+  const Published nano("nemotron_3_nano_30b_a3b");
+  CHECK(nano.parameters() == doctest::Approx(31.6e9).epsilon(0.001));
+  int64_t idle = 0;
+  for (const Model::SubLayer& l : nano.model->sublayers()) idle += l.layer->idle_parameters();
+  CHECK(nano.parameters() - idle == doctest::Approx(3.6e9).epsilon(0.01));
+  CHECK(nano.count("mamba2") == 23);
+  CHECK(nano.count("moe") == 23);
+  CHECK(nano.count("gqa") == 6);
+}
+
 TEST_CASE("RWKV-7 0.1B has 191,034,624 parameters and a state of 2.4 MB") {
   const Published rwkv("rwkv7_0_1b");
   CHECK(rwkv.parameters() == 191034624);

@@ -205,6 +205,29 @@ float dot(const float* a, const float* b, int64_t n) {
   return sum;
 }
 
+// a [F] of one routed row: act(gate) * up, or act(up).
+void inside(const ExpertWeights& w, const float* inner, float* a, int64_t ffn) {
+  if (w.gated) {
+    gated_f32(w.act, inner, inner + ffn, a, ffn);
+  } else {
+    activate_f32(w.act.act, inner, a, ffn);
+  }
+}
+
+// The same backwards, as expert_inner_backward_f32 says; inner and dinner [F] where ungated.
+float inside_backward(const ExpertWeights& w, const float* inner, const float* da, float weight,
+                      float* weighted, float* dinner, int64_t ffn) {
+  if (w.gated) return expert_inner_backward_f32(w.act, ffn, inner, da, weight, weighted, dinner);
+  activate_f32(w.act.act, inner, weighted, ffn);
+  const float dweight = dot(da, weighted, ffn);
+  activate_backward_f32(w.act.act, inner, da, dinner, ffn);
+  for (int64_t i = 0; i < ffn; ++i) {
+    weighted[i] *= weight;
+    dinner[i] *= weight;
+  }
+  return dweight;
+}
+
 struct Grads {
   Tensor dx;        // [T, D]
   Tensor dweights;  // [T, k]
@@ -215,11 +238,11 @@ struct Grads {
 Grads experts_backward(const Context& ctx, const Tensor& x, const ExpertWeights& w,
                        const Dispatch& d, const Tensor& weights, const Tensor& inner,
                        const Tensor& dy) {
-  const int64_t rows = d.rows(), ffn = d.ffn;
+  const int64_t rows = d.rows(), ffn = d.ffn, columns = inner.size(1);
   Grads g{{}, Tensor::empty(ctx, weights.shape())};
   const Tensor gathered = Tensor::empty(ctx, {rows, d.width});
   gather(ctx, d, dy, gathered);
-  const Tensor dinner = Tensor::empty(ctx, {rows, 2 * ffn});
+  const Tensor dinner = Tensor::empty(ctx, {rows, columns});
   {
     const Tensor da = Tensor::empty(ctx, {rows, ffn}), weighted = Tensor::empty(ctx, {rows, ffn});
     input_product(ctx, d, gathered, w.down->value, da);
@@ -227,9 +250,8 @@ Grads experts_backward(const Context& ctx, const Tensor& x, const ExpertWeights&
       for (int64_t r = begin; r < end; ++r) {
         const int32_t i = d.source.data<int32_t>()[r];
         float& dw = g.dweights.data()[i];
-        dw = expert_inner_backward_f32(w.act, ffn, inner.data() + r * 2 * ffn, da.data() + r * ffn,
-                                       weights.data()[i], weighted.data() + r * ffn,
-                                       dinner.data() + r * 2 * ffn);
+        dw = inside_backward(w, inner.data() + r * columns, da.data() + r * ffn, weights.data()[i],
+                             weighted.data() + r * ffn, dinner.data() + r * columns, ffn);
         if (w.down_bias == nullptr) continue;
         dw += dot(gathered.data() + r * d.width,
                   w.down_bias->value.data() + expert_of(d, r) * d.width, d.width);
@@ -258,9 +280,10 @@ void check_shapes(const ExpertWeights& w, const Tensor& x, const Tensor& experts
   const Shape down = w.down->value.shape();
   const int64_t count = down[0], width = down[1], ffn = down[2];
   BRAID_CHECK(width == rows_of(x).cols);
-  BRAID_CHECK(w.gate_up->value.shape() == (Shape{count, 2 * ffn, width}));
+  const int64_t columns = (w.gated ? 2 : 1) * ffn;
+  BRAID_CHECK(w.gate_up->value.shape() == (Shape{count, columns, width}));
   BRAID_CHECK(w.gate_up_bias == nullptr ||
-              w.gate_up_bias->value.shape() == (Shape{count, 2 * ffn}));
+              w.gate_up_bias->value.shape() == (Shape{count, columns}));
   BRAID_CHECK(w.down_bias == nullptr || w.down_bias->value.shape() == (Shape{count, width}));
   BRAID_CHECK(experts.dtype() == DType::kI32 && experts.shape() == weights.shape());
   BRAID_CHECK(experts.size(0) == x.size(0) && experts.size(1) <= kMaxExpertsPerToken);
@@ -274,8 +297,8 @@ Tensor moe_experts(const Context& ctx, const Tensor& x, const ExpertWeights& w,
   const int64_t width = w.down->value.size(1), ffn = w.down->value.size(2);
   const auto d =
       std::make_shared<const Dispatch>(dispatch(ctx, experts, w.down->value.size(0), width, ffn));
-  const int64_t rows = d->rows();
-  const Tensor inner = Tensor::empty(ctx, {rows, 2 * ffn});
+  const int64_t rows = d->rows(), columns = w.gate_up->value.size(1);
+  const Tensor inner = Tensor::empty(ctx, {rows, columns});
   const Tensor gathered = Tensor::empty(ctx, {rows, width});
   gather(ctx, *d, x, gathered);
   forward_product(ctx, *d, gathered, *w.gate_up, inner);
@@ -283,8 +306,7 @@ Tensor moe_experts(const Context& ctx, const Tensor& x, const ExpertWeights& w,
   const Tensor a = Tensor::empty(ctx, {rows, ffn});
   parallel_for(ctx, rows, kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const float* gate = inner.data() + r * 2 * ffn;
-      gated_f32(w.act, gate, gate + ffn, a.data() + r * ffn, ffn);
+      inside(w, inner.data() + r * columns, a.data() + r * ffn, ffn);
     }
   });
   forward_product(ctx, *d, a, *w.down, gathered);

@@ -1,5 +1,5 @@
-// Nemotron-H and Nemotron Nano 2: layers of one sub-layer each, Mamba-2, attention without
-// positions or an ungated feed-forward layer, in the order of a pattern.
+// Nemotron-H, Nemotron Nano 2 and Nemotron 3: layers of one sub-layer each, Mamba-2, attention
+// without positions, an ungated feed-forward layer or experts like it, in the order of a pattern.
 
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
@@ -8,7 +8,7 @@
 namespace braid {
 namespace {
 
-constexpr const char* kLetters = "M is Mamba-2, * attention, - a feed-forward layer";
+constexpr const char* kLetters = "M is Mamba-2, * attention, - a feed-forward layer, E experts";
 
 // One letter a layer: hybrid_override_pattern, or layers_block_type under either of its names.
 std::string read_pattern(ConfigReader& c) {
@@ -29,11 +29,7 @@ std::string read_pattern(ConfigReader& c) {
   }
   if (pattern.empty()) c.fail("there is neither hybrid_override_pattern nor layers_block_type");
   for (const char letter : pattern) {
-    if (letter == 'E')
-      c.fail(
-          "hybrid_override_pattern holds E, layers of ungated relu2 experts (Nemotron 3); braid's "
-          "moe has gated experts only");
-    if (letter != 'M' && letter != '*' && letter != '-')
+    if (letter != 'M' && letter != '*' && letter != '-' && letter != 'E')
       c.fail(format("hybrid_override_pattern holds \"{}\"; {}", printable(std::string(1, letter)),
                     kLetters));
   }
@@ -80,6 +76,19 @@ LayerSpec read_feed_forward(ConfigReader& c) {
   return o.layer("mlp");
 }
 
+LayerSpec read_moe(ConfigReader& c) {
+  if (c.has("moe_latent_size"))
+    c.fail("moe_latent_size is given: experts between latent projections have no layer in braid");
+  if (c.boolean("mlp_bias", false)) c.fail("mlp_bias is true; experts have no biases");
+  MoeSettings moe;
+  read_experts(c, 8, 2, c.integer("moe_intermediate_size", 7688), moe);
+  read_sigmoid_router(c, {}, moe);
+  if (c.integer("n_shared_experts", 1) != 1) c.fail("n_shared_experts is not 1");
+  moe.shared = c.integer("moe_shared_expert_intermediate_size", 7688);
+  moe.gated = false;
+  return moe_layer(moe);
+}
+
 void check_eps(ConfigReader& c, double eps) {
   for (const char* key : {"rms_norm_eps", "norm_eps"}) {
     if (const double other = c.real(key, eps); other != eps)
@@ -104,7 +113,9 @@ FamilyModel read(ConfigReader& c) {
   const GqaSettings gqa = read_attention(c, m);
   const Mamba2Settings mamba = read_mamba2(c);
   const LayerSpec feed_forward = read_feed_forward(c);
-  // Of experts, which no layer of this pattern has.
+  const bool sparse = pattern.find('E') != std::string::npos;
+  const LayerSpec moe = sparse ? read_moe(c) : LayerSpec();
+  // The keys of experts stand in configs without them too.
   c.ignore({"n_routed_experts", "n_shared_experts", "moe_intermediate_size",
             "moe_shared_expert_intermediate_size", "moe_latent_size", "moe_shared_expert_overlap",
             "num_experts_per_tok", "routed_scaling_factor", "n_group", "topk_group",
@@ -115,6 +126,7 @@ FamilyModel read(ConfigReader& c) {
     const char letter = pattern[static_cast<size_t>(i)];
     return letter == 'M'   ? mamba2_layer(mamba, m.settings.width)
            : letter == '*' ? gqa_layer(gqa, m.settings)
+           : letter == 'E' ? moe
                            : feed_forward;
   });
   m.prefix = "backbone.";
@@ -123,7 +135,10 @@ FamilyModel read(ConfigReader& c) {
              {"lm_head.weight", "{H}lm_head.weight", copied(), ""},
              {"mixer.norm.weight", "norm.weight", copied(), ""},
              {"mixer.gqa.*", "mixer.*", copied(), ""},
-             {"mixer.mlp.*", "mixer.*", copied(), ""}};
+             {"mixer.mlp.*", "mixer.*", copied(), ""},
+             {"mixer.moe.gate.*", "mixer.gate.*", copied(), ""},
+             {"mixer.moe.experts.*", "mixer.experts.{e}.*.weight", experts(), ""},
+             {"mixer.moe.shared_expert.*", "mixer.shared_experts.*", copied(), ""}};
   append(m.table, mamba2_rows(mamba, "mixer."));
   return m;
 }

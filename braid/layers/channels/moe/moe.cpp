@@ -62,12 +62,17 @@ void MoeConfig::visit(OptionVisitor& v) {
   v.field("act", act, "silu");
   v.field("limit", limit, 7.0);
   v.field("alpha", alpha, 1.702);
+  v.field("gated", gated, true);
+}
+
+Act moe_act(const MoeConfig& c) {
+  if (c.gated) return read_act("moe", c.act, {Act::kSilu, Act::kGeluTanh, Act::kClamped});
+  return read_act("moe with gated=false", c.act, {Act::kSilu, Act::kGeluTanh, Act::kRelu2});
 }
 
 MoeLayer::MoeLayer(const MoeConfig& config, const LayerEnv& env, int64_t ffn, ParamBuilder& params)
     : config_(config),
-      act_{read_act("moe", config.act, {Act::kSilu, Act::kGeluTanh, Act::kClamped}),
-           static_cast<float>(config.limit), static_cast<float>(config.alpha)},
+      act_{moe_act(config), static_cast<float>(config.limit), static_cast<float>(config.alpha)},
       loads_(static_cast<size_t>(config.experts), 0) {
   const int64_t e = config.experts, d = env.width;
   gate_ = &params.gate_matrix("gate.weight", e, d, env.init_std);
@@ -76,19 +81,22 @@ MoeLayer::MoeLayer(const MoeConfig& config, const LayerEnv& env, int64_t ffn, Pa
     bias_ = &params.add("gate.e_score_correction_bias", ParamRole::kBuffer, {e}, Init::zeros());
   }
   experts_.act = act_;
-  experts_.gate_up = &params.add("experts.gate_up_proj", ParamRole::kMatrix, {e, 2 * ffn, d},
-                                 Init::normal(env.init_std));
-  experts_.gate_up->row_splits.assign(static_cast<size_t>(2 * e), ffn);
+  experts_.gated = config.gated;
+  const int64_t rows = (config.gated ? 2 : 1) * ffn;
+  const std::string first = config.gated ? "experts.gate_up_proj" : "experts.up_proj";
+  experts_.gate_up =
+      &params.add(first, ParamRole::kMatrix, {e, rows, d}, Init::normal(env.init_std));
+  if (config.gated) experts_.gate_up->row_splits.assign(static_cast<size_t>(2 * e), ffn);
   experts_.down = &params.add("experts.down_proj", ParamRole::kMatrix, {e, d, ffn},
                               Init::normal(env.out_init_std));
   if (config.expert_bias) {
-    experts_.gate_up_bias =
-        &params.vector("experts.gate_up_proj_bias", {e, 2 * ffn}, Init::zeros());
+    experts_.gate_up_bias = &params.vector(first + "_bias", {e, rows}, Init::zeros());
     experts_.down_bias = &params.vector("experts.down_proj_bias", {e, d}, Init::zeros());
   }
   if (config.shared == 0) return;
   ParamBuilder shared = params.scope("shared_expert");
-  shared_.gate_proj = &shared.matrix("gate_proj.weight", config.shared, d, env.init_std);
+  if (config.gated)
+    shared_.gate_proj = &shared.matrix("gate_proj.weight", config.shared, d, env.init_std);
   shared_.up_proj = &shared.matrix("up_proj.weight", config.shared, d, env.init_std);
   shared_.down_proj = &shared.matrix("down_proj.weight", d, config.shared, env.out_init_std);
   if (!config.shared_gate) return;
@@ -111,8 +119,9 @@ RouterConfig MoeLayer::router() const {
 Tensor MoeLayer::forward(const Context& ctx, const Tensor& x, const Batch&, States) {
   // Everything that reads x whole, in one product.
   std::vector<Parameter*> inputs = {gate_};
-  if (config_.shared > 0) inputs.insert(inputs.end(), {shared_.gate_proj, shared_.up_proj});
-  if (shared_.gate != nullptr) inputs.push_back(shared_.gate);
+  for (Parameter* p : {shared_.gate_proj, shared_.up_proj, shared_.gate}) {
+    if (p != nullptr) inputs.push_back(p);
+  }
   const std::vector<Tensor> in = linear_many(ctx, x, inputs);
   const Routing routing = route(ctx, biased(ctx, in[0], gate_bias_), bias_, router());
   if (ctx.tape != nullptr) {
@@ -121,8 +130,10 @@ Tensor MoeLayer::forward(const Context& ctx, const Tensor& x, const Batch&, Stat
   }
   Tensor y = moe_experts(ctx, x, experts_, routing.experts, routing.weights);
   if (config_.shared == 0) return y;
-  Tensor shared = linear(ctx, gated(ctx, in[1], in[2], act_), *shared_.down_proj);
-  if (shared_.gate != nullptr) shared = gate_rows(ctx, shared, in[3]);
+  const Tensor inside =
+      config_.gated ? gated(ctx, in[1], in[2], act_) : activate(ctx, in[1], act_.act);
+  Tensor shared = linear(ctx, inside, *shared_.down_proj);
+  if (shared_.gate != nullptr) shared = gate_rows(ctx, shared, in.back());
   return add(ctx, y, shared);
 }
 
@@ -153,16 +164,18 @@ std::vector<double> MoeLayer::reference(const ReferenceParams& params, std::span
                          config_.shared,
                          params["gate.weight"].data(),
                          find(bias_ != nullptr, "gate.e_score_correction_bias"),
-                         params["experts.gate_up_proj"].data(),
+                         params[config_.gated ? "experts.gate_up_proj" : "experts.up_proj"].data(),
                          params["experts.down_proj"].data(),
-                         find(shared, "shared_expert.gate_proj.weight"),
+                         find(shared && config_.gated, "shared_expert.gate_proj.weight"),
                          find(shared, "shared_expert.up_proj.weight"),
                          find(shared, "shared_expert.down_proj.weight"),
                          find(config_.shared_gate, "shared_expert_gate.weight"),
                          act_,
                          find(config_.router_bias, "gate.bias"),
-                         find(config_.expert_bias, "experts.gate_up_proj_bias"),
-                         find(config_.expert_bias, "experts.down_proj_bias")};
+                         find(config_.expert_bias,
+                              config_.gated ? "experts.gate_up_proj_bias" : "experts.up_proj_bias"),
+                         find(config_.expert_bias, "experts.down_proj_bias"),
+                         config_.gated};
   std::vector<double> y;
   for (int64_t t = 0; t < tokens; ++t) {
     const std::vector<double> row = moe_ref(m, x.data() + t * width);

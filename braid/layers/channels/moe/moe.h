@@ -23,11 +23,14 @@ struct MoeConfig {
   int64_t topk_groups = 1;
   bool router_bias = false;
   bool expert_bias = false;
-  std::string act = "silu";  // silu | gelu_tanh | clamped
+  std::string act = "silu";  // silu | gelu_tanh | clamped; ungated silu | gelu_tanh | relu2
   double limit = 7;          // of clamped
   double alpha = 1.702;
+  bool gated = true;  // act(gate) * up, else act(up)
   void visit(OptionVisitor& v);
 };
+
+Act moe_act(const MoeConfig& config);
 
 class MoeLayer final : public Layer {
  public:

@@ -29,6 +29,7 @@ struct MoeRef {
   const S* router_bias = nullptr;   // [E] of the logits
   const S* gate_up_bias = nullptr;  // [E, 2F]
   const S* down_bias = nullptr;     // [E, D]
+  bool gated = true;                // else gate_up [E, F, D], its bias [E, F], no shared_gate_proj
 };
 
 // Scores [E] of one token.
@@ -89,12 +90,17 @@ std::vector<S> moe_ref(const MoeRef<S>& m, const S* x) {
   std::vector<S> y(m.width, S(0));
   for (const int64_t e : chosen) {
     const S weight = m.scale * (m.renormalise ? s[e] / (sum + 1e-20) : s[e]);
-    const S* gate = m.gate_up + e * 2 * m.ffn * m.width;
-    FeedForwardWeights<S> own{
-        m.width, m.ffn, gate, gate + m.ffn * m.width, m.down + e * m.width * m.ffn, m.act};
+    const int64_t gate_rows = m.gated ? m.ffn : 0, rows = gate_rows + m.ffn;
+    const S* first = m.gate_up + e * rows * m.width;
+    FeedForwardWeights<S> own{m.width,
+                              m.ffn,
+                              m.gated ? first : nullptr,
+                              first + gate_rows * m.width,
+                              m.down + e * m.width * m.ffn,
+                              m.act};
     if (m.gate_up_bias != nullptr) {
-      own.gate_bias = m.gate_up_bias + e * 2 * m.ffn;
-      own.up_bias = own.gate_bias + m.ffn;
+      own.gate_bias = m.gate_up_bias + e * rows;
+      own.up_bias = own.gate_bias + gate_rows;
       own.down_bias = m.down_bias + e * m.width;
     }
     feed_forward_ref<S>(own, x, weight, y.data());

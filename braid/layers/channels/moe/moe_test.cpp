@@ -38,8 +38,9 @@ struct Fixture {
     ParamBuilder params(ctx, set, 3);
     layer = find_channel("moe")->make(options, env, params);
     set.allocate_grads(ctx);
-    for (const char* name : {"gate.e_score_correction_bias", "gate.bias",
-                             "experts.gate_up_proj_bias", "experts.down_proj_bias"}) {
+    for (const char* name :
+         {"gate.e_score_correction_bias", "gate.bias", "experts.gate_up_proj_bias",
+          "experts.up_proj_bias", "experts.down_proj_bias"}) {
       Parameter* bias = set.find(name);
       if (bias == nullptr) continue;
       bias->value = testing::random_tensor(ctx, bias->value.shape(), name, 0.2);
@@ -68,13 +69,14 @@ struct Reference {
     m.gate = take(m.experts * m.width);
     if (router_bias) m.router_bias = take(m.experts);
     m.bias = bias.empty() ? nullptr : bias.data();
-    m.gate_up = take(m.experts * 2 * m.ffn * m.width);
+    const int64_t rows = (m.gated ? 2 : 1) * m.ffn;
+    m.gate_up = take(m.experts * rows * m.width);
     m.down = take(m.experts * m.width * m.ffn);
     if (expert_bias) {
-      m.gate_up_bias = take(m.experts * 2 * m.ffn);
+      m.gate_up_bias = take(m.experts * rows);
       m.down_bias = take(m.experts * m.width);
     }
-    m.shared_gate_proj = take(m.shared * m.width);
+    m.shared_gate_proj = m.gated ? take(m.shared * m.width) : nullptr;
     m.shared_up_proj = take(m.shared * m.width);
     m.shared_down_proj = take(m.shared * m.width);
     m.shared_gate = at < in.data() + in.size() ? at : nullptr;
@@ -126,8 +128,8 @@ void check_gradients(const Options& options, bool sigmoid, double aux_coef) {
                 f.moe().loads(),
                 config.router_bias,
                 config.expert_bias};
-  ref.m.act = {read_act("moe", config.act, {Act::kSilu, Act::kGeluTanh, Act::kClamped}),
-               static_cast<float>(config.limit), static_cast<float>(config.alpha)};
+  ref.m.act = {moe_act(config), static_cast<float>(config.limit), static_cast<float>(config.alpha)};
+  ref.m.gated = config.gated;
   for (const Parameter& p : f.set) {
     const auto v = testing::values(p.value);
     if (p.role == ParamRole::kBuffer) {
@@ -205,6 +207,22 @@ TEST_CASE("moe equals its definition, values and gradients") {
                               {"expert_bias", "true"},
                               {"act", "gelu_tanh"}}),
                   true, 0);
+  check_gradients(options_of({{"experts", "6"},
+                              {"ffn", "5"},
+                              {"router", "sigmoid"},
+                              {"scale", "2.5"},
+                              {"shared", "4"},
+                              {"act", "relu2"},
+                              {"gated", "false"}}),
+                  true, 0);
+  check_gradients(options_of({{"experts", "4"},
+                              {"ffn", "5"},
+                              {"shared", "3"},
+                              {"shared_gate", "true"},
+                              {"balance", "none"},
+                              {"expert_bias", "true"},
+                              {"gated", "false"}}),
+                  false, 0);
 }
 
 TEST_CASE("moe over many tokens: experts with none, few and several tiles of rows") {
@@ -354,6 +372,9 @@ TEST_CASE("moe's errors name the option, both values and what would be right") {
   fails({{"shared_gate", "true"}}, "moe: shared_gate=true needs a shared expert, shared=0");
   fails({{"groups", "3"}}, "moe: groups=3 must divide experts=8");
   fails({{"act", "relu"}}, "moe: act=relu is none of silu, gelu_tanh, clamped");
+  fails({{"act", "relu2"}}, "moe: act=relu2 is none of silu, gelu_tanh, clamped");
+  fails({{"act", "clamped"}, {"gated", "false"}},
+        "moe with gated=false: act=clamped is none of silu, gelu_tanh, relu2");
   fails({{"limit", "5"}}, "moe: limit and alpha belong to act=clamped, not act=silu");
   fails({{"act", "clamped"}, {"limit", "0"}}, "moe: limit=0 must be positive");
   fails({{"groups", "8"}, {"top_k", "2"}},
