@@ -100,6 +100,23 @@ TEST_CASE("two stacks: a table, JSON lines and a page; killed and resumed, the s
   CHECK(refused.err.find("lr is 0.002 there and 0.5 here") != std::string::npos);
 }
 
+TEST_CASE("a run among others ends as the same one alone, trained by braid train") {
+  const Folder folder;
+  const Args together = compare(folder, folder / "out");
+  REQUIRE(braid(together).code == 0);
+  const Json stacks = Json::parse(read_file(folder / "out/compare.json")).at("stacks");
+  const Json& run = stacks.elements()[1].at("runs").elements()[2];  // of "gqa, mlp" with seed 2
+  const Outcome alone = braid({"train",   "--stack", "gqa, mlp", "--width",           "32",
+                               "--heads", "2",       "--data",   folder / "text.txt", "--steps",
+                               "24",      "--batch", "2",        "--seq-len",         "64",
+                               "--seed",  "2",       "--out",    folder / "alone",    "--json"});
+  REQUIRE_MESSAGE(alone.code == 0, alone.all());
+  const Json done = Json::parse(lines(alone.out).back());
+  CHECK(done.at("event").as_string() == "done");
+  CHECK(done.at("validation_bpb").as_real() == run.at("bpb").as_real());
+  CHECK(done.at("tokens").as_int() == run.at("tokens").as_int());
+}
+
 TEST_CASE("--mem is enforced before anything is written, and what it allows suffices") {
   const Folder folder;
   Args args = compare(folder, folder / "out") + Args{"--mem", "3M"};
