@@ -42,14 +42,17 @@ ComparedRun logged(const Member& m) {
   }
 }
 
-Evaluation read_final(const Member& m) {
+// What a run came to at its end.
+void read_final(const Member& m, ComparedRun& r) {
   const std::string path = final_path(m);
   try {
     const Json json = Json::parse(read_file(path, size_t{1} << 20));
-    Evaluation e;
-    e.nats = json.at("nats").is_null() ? std::nan("") : json.at("nats").as_real();
-    e.targets = json.at("targets").as_int();
-    return e;
+    if (json.find("diverged") != nullptr) {
+      r.diverged = json.at("step").as_int();
+      return;
+    }
+    r.validation.nats = json.at("nats").is_null() ? std::nan("") : json.at("nats").as_real();
+    r.validation.targets = json.at("targets").as_int();
   } catch (Error& e) {
     throw e.add_context(path);
   }
@@ -93,7 +96,7 @@ class Training {
       ComparedRun r = logged(*m);
       r.stack = m->stack;
       r.seed = m->seed;
-      r.validation = read_final(*m);
+      read_final(*m, r);
       runs.push_back(std::move(r));
     }
     return runs;
@@ -175,11 +178,23 @@ class Training {
         if (watcher_.should_stop && watcher_.should_stop()) return false;
         m.run->step();
       } while (true);
+    } catch (const DivergedError& e) {
+      give_up(m, e.what());
     } catch (Error& e) {
       throw e.add_context(m.name);
     }
     ctx_.arena->trim();
     return true;
+  }
+
+  // A run that diverged is a result too; the others go on.
+  void give_up(Member& m, const char* why) {
+    Json last = final_json(*m.run, {});
+    last.set("diverged", why);
+    write_file(final_path(m), last.dump_pretty());
+    m.watcher.on_message(why);
+    m.run.reset();
+    m.done = true;
   }
 
   bool evaluate_if_due(Member& m) {

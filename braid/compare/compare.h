@@ -46,7 +46,8 @@ struct ComparedRun {
   double seconds = 0;
   double flops = 0;                       // products that the steps made
   std::vector<double> tokens_per_second;  // of every step
-  Evaluation validation;                  // of all held-out text
+  Evaluation validation;                  // of all held-out text; empty where it diverged
+  int64_t diverged = 0;                   // at this step, else 0
 };
 
 struct Comparison {
@@ -79,7 +80,7 @@ struct CompareWatcher {
 bool train_compared(const Context& ctx, const CompareConfig& config, const CompareWatcher& watcher,
                     Comparison& result);
 
-// Statistics over seeds.
+// Statistics over seeds, NaN where one of the runs diverged.
 MeanInterval stack_bpb(const Comparison& c, size_t stack);
 // Of bpb of `stack` minus bpb of the first one, seed by seed.
 MeanInterval bpb_difference(const Comparison& c, size_t stack);

@@ -18,11 +18,13 @@ constexpr double kFarApart = 0.03;  // numbers of parameters that count as match
 std::string signed_percent(double share) { return format("{:+.2f} %", share * 100); }
 
 std::string interval_text(const MeanInterval& m, bool with_sign) {
+  if (!std::isfinite(m.mean)) return "diverged";
   const std::string mean = with_sign ? format("{:+.4f}", m.mean) : format("{:.4f}", m.mean);
   return std::isfinite(m.half) ? format("{} ± {:.4f}", mean, m.half) : mean;
 }
 
 std::string verdict(const MeanInterval& d) {
+  if (!std::isfinite(d.mean)) return "";
   if (!std::isfinite(d.half)) return "no interval";
   if (!excludes_zero(d)) return "not told apart";
   return d.mean < 0 ? "better" : "worse";
@@ -90,7 +92,8 @@ TextRows seed_rows(const Comparison& c) {
     const uint64_t seed = c.config.first_seed + static_cast<uint64_t>(i);
     std::vector<std::string> row = {format("{}", seed)};
     for (const ComparedRun& r : c.runs) {
-      if (r.seed == seed) row.push_back(format("{:.4f}", r.validation.bits_per_target()));
+      if (r.seed != seed) continue;
+      row.push_back(r.diverged > 0 ? "diverged" : format("{:.4f}", r.validation.bits_per_target()));
     }
     rows.push_back(std::move(row));
   }
@@ -128,12 +131,17 @@ std::string notes(const Comparison& c) {
     out += format(" {} has {} parameters: its layers take no width that brings it nearer.", s.label,
                   signed_percent(share));
   }
+  for (const ComparedRun& r : c.runs) {
+    if (r.diverged == 0) continue;
+    out += format(" {}, seed {} diverged at step {}.", stacks[r.stack].label, r.seed, r.diverged);
+  }
   for (const std::string& s : c.costs.left_out)
     out += format(" Left out, --cost-time is short: {}.", s);
   return out;
 }
 
-// The curves of a stack's runs: the mean over seeds at each evaluation, and lowest to highest.
+// The curves of a stack's runs that did not diverge: the mean over seeds at each evaluation, and
+// lowest to highest.
 PlotSeries curve(const Comparison& c, size_t stack, bool against_seconds) {
   PlotSeries line{.label = c.config.stacks[stack].label,
                   .colour = static_cast<int>(stack) + 1,
@@ -142,11 +150,11 @@ PlotSeries curve(const Comparison& c, size_t stack, bool against_seconds) {
   std::vector<const ComparedRun*> runs;
   size_t points = SIZE_MAX;
   for (const ComparedRun& r : c.runs) {
-    if (r.stack != stack) continue;
+    if (r.stack != stack || r.diverged > 0) continue;
     runs.push_back(&r);
     points = std::min(points, r.curve.size());
   }
-  for (size_t i = 0; i < points; ++i) {
+  for (size_t i = 0; !runs.empty() && i < points; ++i) {
     std::vector<double> x, y;
     for (const ComparedRun* r : runs) {
       const CurvePoint& p = r->curve[i];
@@ -214,6 +222,7 @@ Json run_json(const ComparedRun& r) {
         {{"step", p.step}, {"tokens", p.tokens}, {"seconds", p.seconds}, {"bpb", p.bpb}}));
   }
   return Json::object({{"seed", r.seed},
+                       {"diverged_at_step", r.diverged > 0 ? Json(r.diverged) : Json()},
                        {"bpb", r.validation.bits_per_target()},
                        {"held_out_bytes", r.validation.targets},
                        {"steps", r.steps},

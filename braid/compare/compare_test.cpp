@@ -344,6 +344,35 @@ TEST_CASE("matched in time: every run trains for its seconds, in turns") {
   }
 }
 
+TEST_CASE("a run that diverges is a result, and the others go on") {
+  const Context ctx;
+  const Folder folder;
+  CompareConfig c = small_comparison(folder, folder / "out");
+  std::vector<ModelSettings> stacks = {c.stacks[0].settings, c.stacks[1].settings};
+  stacks[1].logit_scale = 1e39;  // beyond f32
+  c.run.budget.steps = 40;
+  c.stacks = match_stacks(stacks, c.match, c.run);
+  std::vector<std::string> messages;
+  CompareWatcher w;
+  w.on_message = [&](const std::string& m) { messages.push_back(m); };
+  Comparison r;
+  REQUIRE(train_compared(ctx, c, w, r));
+  REQUIRE(messages.size() >= 2);
+  CHECK(has(messages.back(), "B, seed 1: training has diverged"));
+  CHECK(r.runs[0].diverged == 0);
+  CHECK(r.runs[0].steps == 40);
+  CHECK(r.runs[3].diverged == 31);  // and the 32nd was the last straw
+  CHECK(std::isfinite(stack_bpb(r, 0).mean));
+  CHECK(std::isnan(bpb_difference(r, 1).mean));
+  CHECK_FALSE(excludes_zero(bpb_difference(r, 1)));
+  CHECK(has(compare_table(r), "B, seed 0 diverged at step 31."));
+  CHECK_FALSE(has(compare_html(r), "nan"));
+  const Json json = Json::parse(compare_json(r).dump());
+  const Json& b = json.at("stacks").elements()[1];
+  CHECK(b.at("bpb").at("mean").is_null());
+  CHECK(b.at("runs").elements()[1].at("diverged_at_step").as_int() == 31);
+}
+
 TEST_CASE("the report is whole: every stack, seed, curve and no interval that there is not") {
   const Context ctx;
   const Folder folder;

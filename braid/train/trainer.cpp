@@ -73,7 +73,7 @@ StepResult Trainer::step(const Context& ctx, std::span<const TrainBatch> micro_b
   model_.after_step(ctx);
   left_out_ = done.applied ? 0 : left_out_ + 1;
   if (left_out_ >= kMostLeftOut) {
-    throw Error(
+    throw DivergedError(
         ErrorKind::kBadInput,
         format("training has diverged: {} steps in a row left out, the last with loss {:.4g} "
                "and gradient norm {:.4g} (limit {:.4g}); resume from an earlier checkpoint "

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "braid/base/error.h"
 #include "braid/stack/model.h"
 #include "braid/train/data.h"
 #include "braid/train/optim.h"
@@ -25,14 +26,20 @@ struct StepResult {
   bool applied = false;  // false: left out by the guard
 };
 
+// A run whose steps are left out, one after the other.
+class DivergedError : public Error {
+ public:
+  using Error::Error;
+};
+
 class Trainer {
  public:
   // Allocates gradients and optimizer state. `model` must outlive it.
   Trainer(const Context& ctx, Model& model, const OptimConfig& optim,
           const GuardConfig& guard = {});
-  // Throws Error(kBadInput) when the guard has left out so many steps in a row that the run has
-  // diverged. Gradients are summed over the micro-batches and divided by the number of targets of
-  // all of them.
+  // Throws DivergedError(kBadInput) when the guard has left out so many steps in a row that the run
+  // has diverged. Gradients are summed over the micro-batches and divided by the number of targets
+  // of all of them.
   StepResult step(const Context& ctx, std::span<const TrainBatch> micro_batches, double lr_scale);
   Optimizer& optimizer() { return optimizer_; }
   // The guard's memory is part of a checkpoint: a resumed run leaves out the same steps.
