@@ -44,11 +44,7 @@ constexpr WeightType kWeightTypes[] = {WeightType::kF32, WeightType::kBF16, Weig
 size_t bytes_of(const Model& model, const std::vector<WeightType>& types) {
   size_t bytes = 0;
   auto type = types.begin();
-  for (const Parameter& p : model.parameters()) {
-    bytes += *type == WeightType::kF32 ? p.value.bytes()
-                                       : static_cast<size_t>(weight_bytes(*type, p.value.shape()));
-    ++type;
-  }
+  for (const Parameter& p : model.parameters()) bytes += bytes_as(p, *type++);
   return bytes;
 }
 

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "braid/base/clock.h"
 #include "braid/base/format.h"
 
 namespace braid {
@@ -57,6 +56,17 @@ void ProgressLine::finish() {
   if (current_.empty()) return;
   std::fprintf(stderr, terminal_ ? "\r%s\x1b[K\n" : "%s\n", current_.c_str());
   current_.clear();
+}
+
+std::function<void(uint64_t, uint64_t)> WorkProgress::bytes(std::string what) {
+  constexpr double kSilent = 2;
+  return [this, what = std::move(what), begun = now_seconds()](uint64_t done, uint64_t all) {
+    const double now = now_seconds();
+    if (now - begun_ < kSilent || done == 0) return;
+    const auto d = static_cast<double>(done), a = static_cast<double>(all);
+    line_.show(format("{}: {} of {}  ETA {}", what, format_bytes(d), format_bytes(a),
+                      format_seconds((now - begun) * (a / d - 1))));
+  };
 }
 
 std::string format_seconds(double s) {

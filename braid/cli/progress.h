@@ -1,6 +1,10 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <string>
+
+#include "braid/base/clock.h"
 
 namespace braid {
 
@@ -19,6 +23,19 @@ class ProgressLine {
   double every_;
   double last_ = -1e9;
   std::string current_;
+};
+
+// How far a piece of work is, on such a line once it has taken over two seconds.
+class WorkProgress {
+ public:
+  // What to call as it goes on; begins anew, `what` in front: "writing: 1.2 GiB of 4.0 GiB  ETA
+  // 9s".
+  std::function<void(uint64_t done, uint64_t all)> bytes(std::string what);
+  void finish() { line_.finish(); }
+
+ private:
+  ProgressLine line_;
+  double begun_ = now_seconds();
 };
 
 std::string format_seconds(double seconds);  // "2m05s"

@@ -3,6 +3,7 @@
 // whole.
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 
 #include "braid/base/function_ref.h"
@@ -12,5 +13,8 @@ namespace braid {
 using ByteSink = FunctionRef<void(const void* data, size_t bytes)>;
 // Gives all bytes of one tensor to the sink, in pieces of any size. Called once.
 using ByteSource = std::function<void(ByteSink)>;
+
+// Told how many bytes are done of all, while tensors are read or written. May be empty.
+using ByteProgress = std::function<void(uint64_t done, uint64_t all)>;
 
 }  // namespace braid

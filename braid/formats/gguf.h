@@ -158,7 +158,8 @@ class GgufWriter {
   void set(std::string key, GgufValue value);  // keys keep their first order
   // The source must give ggml_row_bytes of every row. Shape is row-major, at most 4 dimensions.
   void add(std::string name, GgmlType type, std::vector<int64_t> shape, ByteSource source);
-  uint64_t write(const std::string& path) const;  // bytes of the file
+  uint64_t write(const std::string& path,
+                 const ByteProgress& progress = {}) const;  // bytes of the file
 
  private:
   struct Item {

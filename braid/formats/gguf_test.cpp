@@ -64,6 +64,19 @@ std::string bytes_of(const GgufWriter& w) {
   return read_file(scratch / "f.gguf");
 }
 
+TEST_CASE("writing tells how far it is, up to the last tensor") {
+  const ScratchFolder scratch("gguf");
+  std::vector<uint64_t> seen;
+  uint64_t of = 0;
+  example().write(scratch / "f.gguf", [&](uint64_t done, uint64_t all) {
+    seen.push_back(done);
+    of = all;
+  });
+  // 12 and 68 bytes, every tensor at a multiple of 32.
+  CHECK(seen == std::vector<uint64_t>{12, 32 + 68});
+  CHECK(of == 32 + 96);
+}
+
 TEST_CASE("what the writer writes the reader reads") {
   const std::string bytes = bytes_of(example());
   const GgufFile f = parse(bytes);

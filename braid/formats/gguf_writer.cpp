@@ -86,14 +86,18 @@ std::string GgufWriter::header() const {
   return out;
 }
 
-uint64_t GgufWriter::write(const std::string& path) const {
+uint64_t GgufWriter::write(const std::string& path, const ByteProgress& progress) const {
   AtomicFile file(path);
   const std::string head = header();
   file.write(head);
   file.write(kZeros, padding(head.size()));
+  const uint64_t data_begin = file.bytes();
   for (const Item& item : items_) {
     const uint64_t before = file.bytes();
-    item.source([&](const void* data, size_t bytes) { file.write(data, bytes); });
+    item.source([&](const void* data, size_t bytes) {
+      file.write(data, bytes);
+      if (progress) progress(file.bytes() - data_begin, next_offset_);
+    });
     BRAID_CHECK(file.bytes() - before == item.tensor.size);
     file.write(kZeros, padding(item.tensor.size));
   }

@@ -412,9 +412,17 @@ void SafetensorsWriter::emit(Sink&& sink) const {
   for (const Item* item : order) sink(item->data(), item->head.bytes);
 }
 
-SafetensorsWriter::Written SafetensorsWriter::write(const std::string& path) const {
+SafetensorsWriter::Written SafetensorsWriter::write(const std::string& path,
+                                                    const ByteProgress& progress) const {
+  uint64_t all = 0;
+  for (const Item& item : items_) all += item.head.bytes;
   AtomicFile file(path);
-  emit([&](const void* data, size_t bytes) { file.write(data, bytes); });
+  std::optional<uint64_t> data_begin;
+  emit([&](const void* data, size_t bytes) {
+    file.write(data, bytes);
+    if (!data_begin) data_begin = file.bytes();  // the header comes first
+    if (progress) progress(file.bytes() - *data_begin, all);
+  });
   file.commit();
   return {file.bytes(), file.digest()};
 }

@@ -16,6 +16,7 @@
 
 #include "braid/base/file.h"
 #include "braid/core/tensor.h"
+#include "braid/formats/byte_source.h"
 
 namespace braid {
 
@@ -106,7 +107,7 @@ class SafetensorsWriter {
   };
   // Atomic (AtomicFile). Data sorted by element size, largest first, then by name, as the reference
   // writes it; the header is padded with spaces so that the data begins at a multiple of 8.
-  Written write(const std::string& path) const;
+  Written write(const std::string& path, const ByteProgress& progress = {}) const;
   std::string bytes() const;  // the same in memory
 
  private:

@@ -170,13 +170,14 @@ std::vector<std::vector<SafetensorsFolderWriter::Item*>> SafetensorsFolderWriter
   return out;
 }
 
-SafetensorsFolderWriter::Written SafetensorsFolderWriter::write() {
+SafetensorsFolderWriter::Written SafetensorsFolderWriter::write(const ByteProgress& progress) {
   make_folders(folder_);
   const std::vector<std::vector<Item*>> parts = shards();
   Written written;
   std::vector<std::unique_ptr<AtomicFile>> files;
   Json map = Json::object();
-  uint64_t total = 0;
+  uint64_t total = 0, done = 0;
+  for (const Item& item : items_) total += item.head.bytes;
   for (size_t i = 0; i < parts.size(); ++i) {
     const std::string name =
         parts.size() == 1 ? stem_ + ".safetensors"
@@ -189,9 +190,12 @@ SafetensorsFolderWriter::Written SafetensorsFolderWriter::write() {
     file.write(safetensors_header(heads, metadata_));
     for (const Item* item : parts[i]) {
       const uint64_t before = file.bytes();
-      item->source([&](const void* data, size_t bytes) { file.write(data, bytes); });
+      item->source([&](const void* data, size_t bytes) {
+        file.write(data, bytes);
+        done += bytes;
+        if (progress) progress(done, total);
+      });
       BRAID_CHECK(file.bytes() - before == item->head.bytes);
-      total += item->head.bytes;
     }
     written.bytes += file.bytes();
   }

@@ -70,7 +70,7 @@ class SafetensorsFolderWriter {
     std::vector<std::string> files;
     uint64_t bytes = 0;  // of all files
   };
-  Written write();
+  Written write(const ByteProgress& progress = {});
 
  private:
   struct Item {

@@ -83,6 +83,16 @@ TEST_CASE("one file or several, the tensors come back byte for byte") {
   CHECK(SafetensorsFile::open(scratch / "m/model.safetensors").entries()[0].name == "a");
 }
 
+TEST_CASE("writing tells how far it is, over all shards") {
+  const ScratchFolder scratch("safetensors_folder");
+  SafetensorsFolderWriter writer(scratch.path(), 8);
+  writer.add("a", "U8", {8}, source_of("01234567"));
+  writer.add("b", "U8", {4}, source_of("0123"));
+  std::vector<std::pair<uint64_t, uint64_t>> seen;
+  writer.write([&](uint64_t done, uint64_t all) { seen.emplace_back(done, all); });
+  CHECK(seen == std::vector<std::pair<uint64_t, uint64_t>>{{4, 12}, {8, 12}, {10, 12}, {12, 12}});
+}
+
 TEST_CASE("index and shards must agree") {
   const ScratchFolder scratch("safetensors_index");
   SafetensorsFolderWriter writer(scratch.path(), 8);

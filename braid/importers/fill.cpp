@@ -246,6 +246,7 @@ std::vector<std::string> fill_parameters(const Context& ctx, const TensorSource&
     ++use;
   }
   if (options.before) options.before(types);
+  FillProgress progress(parameters, types, options.progress);
   use = map.parameters.begin();
   auto type = types.begin();
   for (Parameter& p : parameters) {
@@ -257,6 +258,7 @@ std::vector<std::string> fill_parameters(const Context& ctx, const TensorSource&
       set_f32(p, value.defined() ? value : read_f32(ctx, source, map, *use));
     }
     release(source, map, *use);
+    progress.filled(p, *type);
     ++use;
     ++type;
   }

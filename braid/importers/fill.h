@@ -10,6 +10,7 @@
 #include "braid/importers/tensor_source.h"
 #include "braid/importers/tensor_table.h"
 #include "braid/ops/parameter.h"
+#include "braid/stack/weights.h"
 
 namespace braid {
 
@@ -22,6 +23,7 @@ struct FillOptions {
   bool writable = false;              // f32 copies, never views of the file: for training
   // Called with the type of every parameter before anything is allocated; may throw.
   std::function<void(std::span<const WeightType>)> before = {};
+  ByteProgress progress = {};  // see FillProgress
 };
 
 // The type a parameter is kept in. As stored: f32 and f16 in f32; bf16, fp8 and MXFP4 in bf16 (of

@@ -65,6 +65,14 @@ TEST_CASE("a matrix made of several tensors is kept in the widest of their types
   CHECK(filled({"BF16", "F32"}).type == WeightType::kF32);
 }
 
+TEST_CASE("filling tells how far it is, in bytes of the types that are kept") {
+  FillOptions options;
+  std::vector<std::pair<uint64_t, uint64_t>> seen;
+  options.progress = [&](uint64_t done, uint64_t all) { seen.emplace_back(done, all); };
+  filled({"BF16"}, options);
+  CHECK(seen == std::vector<std::pair<uint64_t, uint64_t>>{{64 * 256 * 2, 64 * 256 * 2}});
+}
+
 TEST_CASE("blocks kept as others are a note, unless asked for") {
   const char* const exact = "; --weights f32 keeps them exact";
   CHECK(filled({"Q8_0"}).notes.empty());

@@ -170,21 +170,21 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
         format("{} matrices kept as F32: their rows are no whole number of {} blocks", odd,
                ggml_type_info(what.type).name));
   }
-  out.bytes = writer.write(path);
+  out.bytes = writer.write(path, what.progress);
   return out;
 }
 
 GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlType type,
-                             const std::string& path) {
+                             const std::string& path, const ByteProgress& progress) {
   if (is_gguf_file(model)) {
     const HfCheckpoint c = open_gguf_checkpoint(model);
     const Json config = hf_config_of(gguf_model_of(GgufFile::open(model)));
-    return export_gguf(ctx, {c.source.get(), config, "", file_name(model), type}, path);
+    return export_gguf(ctx, {c.source.get(), config, "", file_name(model), type, progress}, path);
   }
   const HfCheckpoint c = open_hf_checkpoint(model);
   const std::string file = join_path(model, "config.json");
   const Json config = load_config(file);
-  return export_gguf(ctx, {c.source.get(), config, model, file_name(model), type}, path);
+  return export_gguf(ctx, {c.source.get(), config, model, file_name(model), type, progress}, path);
 }
 
 }  // namespace braid

@@ -6,6 +6,7 @@
 
 #include "braid/base/json.h"
 #include "braid/core/context.h"
+#include "braid/formats/byte_source.h"
 #include "braid/formats/quant_blocks.h"
 #include "braid/importers/tensor_source.h"
 
@@ -17,6 +18,7 @@ struct GgufExport {
   std::string folder;  // tokenizer files are looked for here; "" = a vocabulary of bytes
   std::string name;    // general.name
   GgmlType type = GgmlType::kF32;  // of matrices: F32, F16, BF16, Q8_0 or Q4_0
+  ByteProgress progress = {};      // while weights are written
 };
 
 struct GgufExported {
@@ -31,6 +33,6 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
 
 // The same of a Hugging Face folder or of another GGUF file (whose tokenizer is not carried over).
 GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlType type,
-                             const std::string& path);
+                             const std::string& path, const ByteProgress& progress = {});
 
 }  // namespace braid

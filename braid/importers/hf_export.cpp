@@ -85,7 +85,8 @@ std::vector<std::string> copy_text_files(const std::string& from, const std::str
   return copied;
 }
 
-HfExported copy_hf_folder(const std::string& from, const std::string& to, uint64_t shard_bytes) {
+HfExported copy_hf_folder(const std::string& from, const std::string& to, uint64_t shard_bytes,
+                          const ByteProgress& progress) {
   HfExported out;
   out.notes = open_hf_checkpoint(from).notes;
   const SafetensorsFolder source = SafetensorsFolder::open(from);
@@ -99,7 +100,7 @@ HfExported copy_hf_folder(const std::string& from, const std::string& to, uint64
       });
     }
   }
-  const SafetensorsFolderWriter::Written written = writer.write();
+  const SafetensorsFolderWriter::Written written = writer.write(progress);
   write_file(join_path(folder.path(), "config.json"), read_file(join_path(from, "config.json")));
   copy_text_files(from, folder.path());
   folder.finish();
@@ -118,7 +119,7 @@ HfExported export_hf(const HfExport& what, const std::string& to, uint64_t shard
     writer.add(e.name, dtype, e.shape,
                [&source, t, dtype](ByteSink sink) { write_tensor(*source, *t, dtype, sink); });
   }
-  const SafetensorsFolderWriter::Written written = writer.write();
+  const SafetensorsFolderWriter::Written written = writer.write(what.progress);
   write_file(join_path(folder.path(), "config.json"), what.config.dump_pretty());
   if (!what.texts_from.empty()) copy_text_files(what.texts_from, folder.path());
   folder.finish();

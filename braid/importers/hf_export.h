@@ -19,7 +19,8 @@ struct HfExported {
 
 // Every tensor of the folder as it is stored, whether the model uses it or not, sharded anew;
 // config.json and all text files beside it are copied. The folder is read strictly first.
-HfExported copy_hf_folder(const std::string& from, const std::string& to, uint64_t shard_bytes);
+HfExported copy_hf_folder(const std::string& from, const std::string& to, uint64_t shard_bytes,
+                          const ByteProgress& progress = {});
 
 // A model in the tensors of its family. dtype("name") is "F32", "BF16" or "F16".
 struct HfExport {
@@ -27,7 +28,8 @@ struct HfExport {
   const TensorMap* map = nullptr;
   Json config;  // config.json, with what `dtype` says
   std::function<std::string(const std::string&)> dtype;
-  std::string texts_from;  // folder of tokenizer files and the like; "" = none
+  std::string texts_from;      // folder of tokenizer files and the like; "" = none
+  ByteProgress progress = {};  // while weights are written
 };
 HfExported export_hf(const HfExport& what, const std::string& to, uint64_t shard_bytes);
 

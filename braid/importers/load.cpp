@@ -320,10 +320,11 @@ LoadedModel load_model(const Context& ctx, const std::string& path, const LoadOp
   };
   ParameterSet& parameters = out.model->parameters();
   if (o.own) {
-    fill_weights(ctx, *o.own, parameters, {options.weights, options.writable, before});
+    fill_weights(ctx, *o.own, parameters,
+                 {options.weights, options.writable, before, options.progress});
     return std::move(out);
   }
-  const FillOptions fill{options.weights, options.writable, before};
+  const FillOptions fill{options.weights, options.writable, before, options.progress};
   for (std::string& note : fill_parameters(ctx, *o.hf->source, o.hf->map, parameters, fill))
     out.notes.push_back(std::move(note));
   return std::move(out);

@@ -37,6 +37,7 @@ struct LoadOptions {
   bool writable = false;                   // f32 copies, never views of the file: for training
   // Called when all but the weights is there, with the types they will be kept in; may throw.
   std::function<void(const LoadedModel&, std::span<const WeightType>)> before_fill = {};
+  ByteProgress progress = {};  // while weights are read
 };
 
 bool is_hf_folder(const std::string& path);  // holds a config.json, and no model.toml

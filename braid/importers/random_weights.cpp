@@ -28,7 +28,7 @@ void fill_random(const Context& ctx, Model& model, uint64_t seed) {
 
 HfExported write_random_checkpoint(const Context& ctx, const std::string& folder,
                                    const std::string& to, const std::string& dtype, uint64_t seed,
-                                   uint64_t shard_bytes) {
+                                   uint64_t shard_bytes, const ByteProgress& progress) {
   const std::string path = join_path(folder, "config.json");
   const Json config = load_config(path);
   ReadConfig read = read_config(config, path);
@@ -36,8 +36,9 @@ HfExported write_random_checkpoint(const Context& ctx, const std::string& folder
   Model model(ctx, read.model.settings);
   fill_random(ctx, model, seed);
   const TensorMap map = export_map(read.model, model.parameters());
-  return export_hf({&model, &map, config, [&](const std::string&) { return dtype; }, folder}, to,
-                   shard_bytes);
+  return export_hf(
+      {&model, &map, config, [&](const std::string&) { return dtype; }, folder, progress}, to,
+      shard_bytes);
 }
 
 }  // namespace braid

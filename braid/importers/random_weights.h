@@ -15,6 +15,6 @@ void fill_random(const Context& ctx, Model& model, uint64_t seed);
 // The whole folder `to` for `folder`/config.json, in `dtype` ("F32", "BF16").
 HfExported write_random_checkpoint(const Context& ctx, const std::string& folder,
                                    const std::string& to, const std::string& dtype, uint64_t seed,
-                                   uint64_t shard_bytes);
+                                   uint64_t shard_bytes, const ByteProgress& progress = {});
 
 }  // namespace braid

@@ -7,11 +7,6 @@
 namespace braid {
 namespace {
 
-size_t bytes_as(const Parameter& p, WeightType type) {
-  return type == WeightType::kF32 ? p.value.bytes()
-                                  : static_cast<size_t>(weight_bytes(type, p.value.shape()));
-}
-
 // Dry weights of those types; their bytes.
 size_t set_types(const Context& ctx, Model& model, std::span<const WeightType> types) {
   BRAID_CHECK(types.size() == static_cast<size_t>(std::ranges::distance(model.parameters())));

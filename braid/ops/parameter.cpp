@@ -83,6 +83,11 @@ WeightType weight_type_for(const Parameter& p, WeightType requested) {
   return s[-1] % weight_block(requested) == 0 ? requested : WeightType::kF32;
 }
 
+size_t bytes_as(const Parameter& p, WeightType type) {
+  return type == WeightType::kF32 ? p.value.bytes()
+                                  : static_cast<size_t>(weight_bytes(type, p.value.shape()));
+}
+
 WeightView weight_view(const Parameter& p, int64_t index) {
   if (p.weight) return p.weight->matrix(index);
   const int64_t rows = p.value.size(-2), cols = p.value.size(-1);

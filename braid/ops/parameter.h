@@ -51,6 +51,9 @@ void set_weight(Parameter& p, std::shared_ptr<const Weight> weight);
 // when q4 is asked for.
 WeightType weight_type_for(const Parameter& p, WeightType requested);
 
+// Bytes of a parameter's numbers when they are kept in that type.
+size_t bytes_as(const Parameter& p, WeightType type);
+
 // A parameter as a product reads it; `index` is the expert of an [E, R, C] one.
 WeightView weight_view(const Parameter& p, int64_t index = 0);
 // The numbers in f32: `value` itself, or a fresh tensor when they are kept in another type.

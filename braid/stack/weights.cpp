@@ -211,12 +211,28 @@ std::vector<WeightType> fill_types(const SafetensorsFile& file, const ParameterS
   return types;
 }
 
+FillProgress::FillProgress(const ParameterSet& parameters, std::span<const WeightType> types,
+                           const ByteProgress& progress)
+    : progress_(progress) {
+  auto type = types.begin();
+  for (const Parameter& p : parameters) all_ += bytes_as(p, *type++);
+}
+
+void FillProgress::filled(const Parameter& p, WeightType type) {
+  done_ += bytes_as(p, type);
+  if (progress_) progress_(done_, all_);
+}
+
 void fill_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters,
                   const FillWeights& options) {
   const std::vector<WeightType> types = fill_types(file, parameters, options);
   if (options.before) options.before(types);
+  FillProgress progress(parameters, types, options.progress);
   auto type = types.begin();
-  for (Parameter& p : parameters) fill_weight(ctx, file, p, *type++, options.writable);
+  for (Parameter& p : parameters) {
+    fill_weight(ctx, file, p, *type, options.writable);
+    progress.filled(p, *type++);
+  }
   ctx.arena->mark_weights();
 }
 

@@ -27,11 +27,24 @@ std::shared_ptr<const Weight> weight_from_file(const SafetensorsFile& file, cons
 // tensors become weights that are read only; all others are copied to f32.
 void load_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet& parameters);
 
+// Tells of parameters that are filled one after another, in bytes of the types they are kept in.
+class FillProgress {
+ public:
+  FillProgress(const ParameterSet& parameters, std::span<const WeightType> types,
+               const ByteProgress& progress);
+  void filled(const Parameter& p, WeightType type);
+
+ private:
+  const ByteProgress& progress_;
+  uint64_t done_ = 0, all_ = 0;
+};
+
 struct FillWeights {
   std::optional<WeightType> weights;  // of matrices; absent: as the file has them
   bool writable = false;              // f32 copies, never views of the file
   // Called with the type of every parameter before anything is allocated; may throw.
   std::function<void(std::span<const WeightType>)> before = {};
+  ByteProgress progress = {};  // see FillProgress
 };
 
 // The same for a deferred model that is to be run: values are views of the mapped file where type

@@ -7,6 +7,7 @@
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
+#include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
 #include "braid/importers/gguf_export.h"
 #include "braid/importers/gguf_load.h"
@@ -18,6 +19,8 @@
 
 namespace braid {
 namespace {
+
+constexpr const char* kWriting = "writing weights";
 
 struct Flags {
   std::string model, out, to = "hf", weights, family, shard_size = "5G", dtype = "bf16";
@@ -77,9 +80,10 @@ struct Published {
   std::string texts_from;
 };
 
-Published publish(const Context& ctx, const Flags& f) {
+Published publish(const Context& ctx, const Flags& f, WorkProgress& work) {
   Published p;
-  p.loaded = load_any_model(ctx, f.model, {.weights = WeightType::kF32});
+  p.loaded = load_any_model(
+      ctx, f.model, {.weights = WeightType::kF32, .progress = work.bytes("reading weights")});
   if (is_gguf_file(f.model)) {
     p.config = hf_config_of(gguf_model_of(GgufFile::open(f.model)));
   } else if (is_hf_folder(f.model)) {
@@ -98,18 +102,19 @@ Published publish(const Context& ctx, const Flags& f) {
   return p;
 }
 
-HfExported to_hf(const Context& ctx, const Flags& f) {
+HfExported to_hf(const Context& ctx, const Flags& f, WorkProgress& work) {
   const uint64_t shard = parse_bytes(f.shard_size, "--shard-size");
   if (shard < 1) throw Error(ErrorKind::kUsage, "--shard-size is 0");
   if (f.random) {
     return write_random_checkpoint(ctx, f.model, f.out, hf_dtype("--dtype", f.dtype, "BF16"),
-                                   *f.random, shard);
+                                   *f.random, shard, work.bytes(kWriting));
   }
-  if (is_hf_folder(f.model) && f.weights.empty()) return copy_hf_folder(f.model, f.out, shard);
-  const Published p = publish(ctx, f);
+  if (is_hf_folder(f.model) && f.weights.empty())
+    return copy_hf_folder(f.model, f.out, shard, work.bytes(kWriting));
+  const Published p = publish(ctx, f, work);
   const std::string dtype = hf_dtype("--weights", f.weights, "F32");
   return export_hf({p.loaded.model.get(), &p.map, config_in(p.config, dtype),
-                    [&](const std::string&) { return dtype; }, p.texts_from},
+                    [&](const std::string&) { return dtype; }, p.texts_from, work.bytes(kWriting)},
                    f.out, shard);
 }
 
@@ -134,8 +139,9 @@ void warn_of_vocabulary(const Flags& f) {
   }
 }
 
-HfExported to_braid(const Context& ctx, const Flags& f) {
+HfExported to_braid(const Context& ctx, const Flags& f, WorkProgress& work) {
   LoadOptions options;
+  options.progress = work.bytes("reading weights");
   if (!f.weights.empty()) {
     options.weights = weight_type_named(f.weights);
     if (!options.weights)
@@ -153,7 +159,8 @@ HfExported to_braid(const Context& ctx, const Flags& f) {
   try {
     SafetensorsWriter writer;
     add_weights(writer, loaded.model->parameters());
-    out.bytes = writer.write(join_path(unfinished, "weights.safetensors")).bytes;
+    out.bytes =
+        writer.write(join_path(unfinished, "weights.safetensors"), work.bytes(kWriting)).bytes;
     ModelSettings settings = loaded.model->settings();
     settings.stack = parse_stack(loaded.model->canonical_stack());
     write_file(join_path(unfinished, "model.toml"), print_settings(settings));
@@ -168,19 +175,19 @@ HfExported to_braid(const Context& ctx, const Flags& f) {
   return out;
 }
 
-HfExported to_gguf(const Context& ctx, const Flags& f) {
+HfExported to_gguf(const Context& ctx, const Flags& f, WorkProgress& work) {
   const GgmlType type = gguf_type(f.weights);
   if (path_exists(f.out))
     throw Error(ErrorKind::kUsage, format("{} exists; name a new file with -o", f.out));
   GgufExported done;
   if (is_gguf_file(f.model) || is_hf_folder(f.model)) {
-    done = convert_to_gguf(ctx, f.model, type, f.out);
+    done = convert_to_gguf(ctx, f.model, type, f.out, work.bytes(kWriting));
   } else {
-    Flags plain = f;
-    const Published p = publish(ctx, plain);
+    const Published p = publish(ctx, f, work);
     const std::unique_ptr<TensorSource> source = model_source(*p.loaded.model, p.map, f.model);
-    done =
-        export_gguf(ctx, {source.get(), p.config, p.texts_from, file_name(f.model), type}, f.out);
+    done = export_gguf(
+        ctx, {source.get(), p.config, p.texts_from, file_name(f.model), type, work.bytes(kWriting)},
+        f.out);
   }
   return {done.bytes, {file_name(f.out)}, done.notes};
 }
@@ -204,9 +211,11 @@ int run(const Flags& f) {
   if (f.random && f.to != "hf")
     throw Error(ErrorKind::kUsage,
                 format("--random writes a Hugging Face folder, not --to {}", f.to));
-  const HfExported done = f.to == "hf"      ? to_hf(ctx, f)
-                          : f.to == "braid" ? to_braid(ctx, f)
-                                            : to_gguf(ctx, f);
+  WorkProgress work;
+  const HfExported done = f.to == "hf"      ? to_hf(ctx, f, work)
+                          : f.to == "braid" ? to_braid(ctx, f, work)
+                                            : to_gguf(ctx, f, work);
+  work.finish();
   note(done.notes);
   warn_of_vocabulary(f);
   if (f.common.json) {
