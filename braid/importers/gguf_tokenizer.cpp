@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "braid/base/error.h"
 #include "braid/base/file.h"
@@ -23,8 +24,15 @@ struct NamedCuts {
 
 const std::vector<NamedCuts>& named_cuts() {
   static const std::vector<NamedCuts> table = {
-      {{kGpt2Regex}, "gpt-2"},    {{kLlama3Regex}, "llama-bpe"}, {{kQwen2Regex}, "qwen2"},
-      {{kQwen35Regex}, "qwen35"}, {{kO200kRegex}, "gpt-4o"},     {{kTekkenRegex}, "tekken"},
+      {{kGpt2Regex}, "gpt-2"},
+      {{kLlama3Regex}, "llama-bpe"},
+      {{kQwen2Regex}, "qwen2"},
+      {{kQwen35Regex}, "qwen35"},
+      {{kO200kRegex}, "gpt-4o"},
+      {{kTekkenRegex}, "tekken"},
+      {{kKimiRegex}, "kimi-k2"},
+      {{kDigitRegex, kGpt2Regex}, "smollm"},
+      {{kDigits3Regex, kEastAsianRegex, kDeepseek3Regex}, "deepseek-v3"},
   };
   return table;
 }
@@ -175,7 +183,12 @@ Vocabulary vocabulary_of(const Json& tree, const GgufModel& m, const std::string
       const Json* special = member(&t, "special");
       const bool control = special != nullptr && special->as_bool();
       const std::string content = t.at("content").as_string();
-      set(content, t.at("id").as_int(), content == unknown ? kUnknown : control ? kControl : kUser);
+      // A string that the vocabulary has under another id counts with that one.
+      const Json* known = model->at("vocab").find(content);
+      set(content, (known != nullptr ? *known : t.at("id")).as_int(),
+          content == unknown ? kUnknown
+          : control          ? kControl
+                             : kUser);
     }
   }
   for (size_t i = 0; i < v.tokens.size(); ++i) {
@@ -186,13 +199,13 @@ Vocabulary vocabulary_of(const Json& tree, const GgufModel& m, const std::string
     v.merges.push_back(merge_text(merge, v.merges.size(), where));
     std::string joined = v.merges.back();
     joined.erase(joined.find(' '), 1);
-    rank.emplace(std::move(joined), v.merges.size() - 1);
+    rank.emplace(std::move(joined), rank.size());  // of several ways to make it the first
   }
   if (v.model == "llama") {
     // Merges by score: an earlier merge has the higher one, what no merge makes the lowest.
     for (size_t i = 0; i < v.tokens.size(); ++i) {
       const auto found = rank.find(v.tokens[i]);
-      const size_t at = found != rank.end() ? found->second : v.merges.size();
+      const size_t at = found != rank.end() ? found->second : rank.size();
       v.scores[i] = -static_cast<float>(at + 1);
     }
     return v;
@@ -207,24 +220,30 @@ Vocabulary vocabulary_of(const Json& tree, const GgufModel& m, const std::string
   return v;
 }
 
-// A token named in tokenizer_config.json: a string, or {"content": ..}.
-void put_named(GgufWriter& w, const Json& config, const char* key, const char* gguf,
-               const std::vector<std::string>& tokens) {
+// A token named in tokenizer_config.json: a string, or {"content": ..}; "" when there is none.
+std::string named_token(const Json& config, const char* key) {
   const Json* v = member(&config, key);
   if (v != nullptr && v->is_object()) v = member(v, "content");
-  const std::string token = text_of(v);
+  return text_of(v);
+}
+
+void put_named(GgufWriter& w, const Json& config, const char* key, const char* gguf,
+               const std::vector<std::string>& tokens) {
+  const std::string token = named_token(config, key);
   if (token.empty()) return;
   const auto found = std::find(tokens.begin(), tokens.end(), token);
   if (found == tokens.end()) return;
   w.set(gguf, GgufValue::u32(static_cast<uint32_t>(found - tokens.begin())));
 }
 
-// Whether encoding a text begins with a start token: said outright, or by the post-processor.
-bool adds_bos(const Json& tree, const Json& config, const std::string& bos) {
-  const Json* said = member(&config, "add_bos_token");
+// Whether a text is put between a start token or before an end token: said outright, or by the
+// post-processor.
+bool adds(const Json& tree, const Json& config, const char* flag, const std::string& token,
+          bool first) {
+  const Json* said = member(&config, flag);
   if (said != nullptr) return said->as_bool();
-  if (bos.empty()) return false;
-  const auto begins = [&](const Json* p, auto& self) -> bool {
+  if (token.empty()) return false;
+  const auto has = [&](const Json* p, auto& self) -> bool {
     const Json* parts = member(p, "processors");
     if (parts != nullptr) {
       return std::any_of(parts->elements().begin(), parts->elements().end(),
@@ -232,9 +251,10 @@ bool adds_bos(const Json& tree, const Json& config, const std::string& bos) {
     }
     const Json* single = member(p, "single");
     if (single == nullptr || !single->is_array() || single->size() == 0) return false;
-    return text_of(member(member(&single->elements()[0], "SpecialToken"), "id")) == bos;
+    const Json& end = first ? single->elements().front() : single->elements().back();
+    return text_of(member(member(&end, "SpecialToken"), "id")) == token;
   };
-  return begins(member(&tree, "post_processor"), begins);
+  return has(member(&tree, "post_processor"), has);
 }
 
 void put_template(GgufWriter& w, const std::string& folder, const Json& config) {
@@ -281,9 +301,11 @@ void put_tokenizer(GgufWriter& w, const std::string& folder, const GgufModel& m,
   put_named(w, config, "eos_token", "tokenizer.ggml.eos_token_id", tokens);
   put_named(w, config, "unk_token", "tokenizer.ggml.unknown_token_id", tokens);
   put_named(w, config, "pad_token", "tokenizer.ggml.padding_token_id", tokens);
-  const Json* bos = member(&config, "bos_token");
-  if (bos != nullptr && bos->is_object()) bos = member(bos, "content");
-  w.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(adds_bos(tree, config, text_of(bos))));
+  const std::string bos = named_token(config, "bos_token"), eos = named_token(config, "eos_token");
+  w.set("tokenizer.ggml.add_bos_token",
+        GgufValue::boolean(adds(tree, config, "add_bos_token", bos, true)));
+  if (adds(tree, config, "add_eos_token", eos, false))
+    w.set("tokenizer.ggml.add_eos_token", GgufValue::boolean(true));
   if (spaces) {
     // Gemma's normalizer only replaces blanks; Llama 2's also puts one in front.
     const bool prefix = text.find("\"Prepend\"") != std::string::npos;
@@ -292,13 +314,14 @@ void put_tokenizer(GgufWriter& w, const std::string& folder, const GgufModel& m,
   put_template(w, folder, config);
 }
 
-std::shared_ptr<const Tokenizer> gguf_tokenizer(const GgufFile& f) {
-  if (const auto whole = f.string("tokenizer.huggingface.json"))
-    return parse_tokenizer_json(*whole);
+namespace {
+
+// nullopt when the file carries none.
+std::optional<GgufVocabulary> vocabulary_in(const GgufFile& f) {
   GgufVocabulary v;
   v.model = f.string("tokenizer.ggml.model").value_or("");
   const GgufValue* tokens = f.find("tokenizer.ggml.tokens");
-  if (v.model.empty() || v.model == "no_vocab" || tokens == nullptr) return nullptr;
+  if (v.model.empty() || v.model == "no_vocab" || tokens == nullptr) return std::nullopt;
   const auto array = [&](const char* key, auto&& use) {
     const GgufValue* a = f.find(key);
     if (a == nullptr) return;
@@ -331,11 +354,49 @@ std::shared_ptr<const Tokenizer> gguf_tokenizer(const GgufFile& f) {
   v.add_bos = f.boolean("tokenizer.ggml.add_bos_token");
   v.add_eos = f.boolean("tokenizer.ggml.add_eos_token");
   v.add_space_prefix = f.boolean("tokenizer.ggml.add_space_prefix");
+  return v;
+}
+
+// The bytes themselves, in order: what a model of 256 rows has without any tokenizer.json.
+bool is_bytes(const GgufVocabulary& v) {
+  if (v.model != "gpt2" || v.tokens.size() != 256 || !v.merges.empty()) return false;
+  for (int b = 0; b < 256; ++b) {
+    if (v.tokens[static_cast<size_t>(b)] != byte_character(b)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> gguf_tokenizer(const GgufFile& f) {
+  if (const auto whole = f.string("tokenizer.huggingface.json"))
+    return parse_tokenizer_json(*whole);
+  const std::optional<GgufVocabulary> v = vocabulary_in(f);
+  if (!v) return nullptr;
   try {
-    return tokenizer_from_gguf(v);
+    return tokenizer_from_gguf(*v);
   } catch (Error& e) {
     throw e.add_context(f.path());
   }
+}
+
+std::optional<TokenizerFiles> gguf_tokenizer_files(const GgufFile& f) {
+  const std::optional<GgufVocabulary> v = vocabulary_in(f);
+  const std::optional<std::string> whole = f.string("tokenizer.huggingface.json");
+  if ((!v && !whole) || (v && is_bytes(*v))) return std::nullopt;
+  const std::string chat = f.string("tokenizer.chat_template").value_or("");
+  try {
+    TokenizerFiles files = v ? tokenizer_files_of_gguf(*v, chat) : TokenizerFiles{"", "{}\n"};
+    if (whole) files.tokenizer = *whole;
+    return files;
+  } catch (Error& e) {
+    throw e.add_context(f.path());
+  }
+}
+
+void write_tokenizer_files(const TokenizerFiles& files, const std::string& folder) {
+  write_file(join_path(folder, "tokenizer.json"), files.tokenizer);
+  write_file(join_path(folder, "tokenizer_config.json"), files.config);
 }
 
 }  // namespace braid

@@ -1,6 +1,7 @@
 #pragma once
 // Vocabularies in GGUF metadata (tokenizer.ggml.*), both ways.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,11 @@ namespace braid {
 
 // Null when the file carries none.
 std::shared_ptr<const Tokenizer> gguf_tokenizer(const GgufFile& file);
+
+// The same as the files of a Hugging Face folder; nullopt too for a vocabulary of bytes, which
+// needs no file.
+std::optional<TokenizerFiles> gguf_tokenizer_files(const GgufFile& file);
+void write_tokenizer_files(const TokenizerFiles& files, const std::string& folder);
 
 // From tokenizer.json and tokenizer_config.json of `folder`, padded to the model's rows; a
 // vocabulary of bytes when there are none and the model has 256. Throws Error(kBadInput) for a

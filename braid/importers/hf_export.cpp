@@ -8,6 +8,7 @@
 #include "braid/base/format.h"
 #include "braid/formats/quant_blocks.h"
 #include "braid/formats/safetensors_folder.h"
+#include "braid/importers/gguf_tokenizer.h"
 #include "braid/importers/model_source.h"
 
 namespace braid {
@@ -122,6 +123,7 @@ HfExported export_hf(const HfExport& what, const std::string& to, uint64_t shard
   const SafetensorsFolderWriter::Written written = writer.write(what.progress);
   write_file(join_path(folder.path(), "config.json"), what.config.dump_pretty());
   if (!what.texts_from.empty()) copy_text_files(what.texts_from, folder.path());
+  if (what.tokenizer) write_tokenizer_files(*what.tokenizer, folder.path());
   folder.finish();
   return {written.bytes, written.files, {}};
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,8 +29,9 @@ struct HfExport {
   const TensorMap* map = nullptr;
   Json config;  // config.json, with what `dtype` says
   std::function<std::string(const std::string&)> dtype;
-  std::string texts_from;      // folder of tokenizer files and the like; "" = none
-  ByteProgress progress = {};  // while weights are written
+  std::string texts_from;  // folder of tokenizer files and the like; "" = none
+  std::optional<TokenizerFiles> tokenizer = {};  // of a model that has no such folder
+  ByteProgress progress = {};                    // while weights are written
 };
 HfExported export_hf(const HfExport& what, const std::string& to, uint64_t shard_bytes);
 

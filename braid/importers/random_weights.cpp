@@ -37,7 +37,7 @@ HfExported write_random_checkpoint(const Context& ctx, const std::string& folder
   fill_random(ctx, model, seed);
   const TensorMap map = export_map(read.model, model.parameters());
   return export_hf(
-      {&model, &map, config, [&](const std::string&) { return dtype; }, folder, progress}, to,
+      {&model, &map, config, [&](const std::string&) { return dtype; }, folder, {}, progress}, to,
       shard_bytes);
 }
 

@@ -12,6 +12,7 @@
 #include "braid/importers/gguf_export.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_model.h"
+#include "braid/importers/gguf_tokenizer.h"
 #include "braid/importers/hf_export.h"
 #include "braid/importers/model_source.h"
 #include "braid/importers/random_weights.h"
@@ -78,6 +79,7 @@ struct Published {
   FamilyModel family;
   TensorMap map;
   std::string texts_from;
+  std::optional<TokenizerFiles> tokenizer;  // of a GGUF file, which has no texts
 };
 
 Published publish(const Context& ctx, const Flags& f, WorkProgress& work) {
@@ -85,7 +87,9 @@ Published publish(const Context& ctx, const Flags& f, WorkProgress& work) {
   p.loaded = load_any_model(
       ctx, f.model, {.weights = WeightType::kF32, .progress = work.bytes("reading weights")});
   if (is_gguf_file(f.model)) {
-    p.config = hf_config_of(gguf_model_of(GgufFile::open(f.model)));
+    const GgufFile file = GgufFile::open(f.model);
+    p.config = hf_config_of(gguf_model_of(file));
+    p.tokenizer = gguf_tokenizer_files(file);
   } else if (is_hf_folder(f.model)) {
     p.config = load_config(join_path(f.model, "config.json"));
     p.texts_from = f.model;
@@ -113,9 +117,10 @@ HfExported to_hf(const Context& ctx, const Flags& f, WorkProgress& work) {
     return copy_hf_folder(f.model, f.out, shard, work.bytes(kWriting));
   const Published p = publish(ctx, f, work);
   const std::string dtype = hf_dtype("--weights", f.weights, "F32");
-  return export_hf({p.loaded.model.get(), &p.map, config_in(p.config, dtype),
-                    [&](const std::string&) { return dtype; }, p.texts_from, work.bytes(kWriting)},
-                   f.out, shard);
+  return export_hf(
+      {p.loaded.model.get(), &p.map, config_in(p.config, dtype),
+       [&](const std::string&) { return dtype; }, p.texts_from, p.tokenizer, work.bytes(kWriting)},
+      f.out, shard);
 }
 
 // config.json and GGUF metadata may say how texts end; neither stands beside the new weights.
@@ -129,14 +134,12 @@ void keep_generation_defaults(const GenerationDefaults& defaults, const std::str
   write_file(path, out.dump() + "\n");
 }
 
-// A GGUF file's vocabulary has no tokenizer.json to copy.
-void warn_of_vocabulary(const Flags& f) {
-  if (is_gguf_file(f.model) && f.to != "gguf") {
-    std::fprintf(stderr,
-                 "[%s carries its vocabulary in GGUF form, which is not written: put a "
-                 "tokenizer.json into %s to use it with text]\n",
-                 f.model.c_str(), f.out.c_str());
-  }
+// The texts that belong to a model; a GGUF file's vocabulary becomes files.
+void write_texts(const std::string& model, const std::string& folder) {
+  if (is_folder(model)) copy_text_files(model, folder);
+  if (!is_gguf_file(model)) return;
+  const auto files = gguf_tokenizer_files(GgufFile::open(model));
+  if (files) write_tokenizer_files(*files, folder);
 }
 
 HfExported to_braid(const Context& ctx, const Flags& f, WorkProgress& work) {
@@ -164,7 +167,7 @@ HfExported to_braid(const Context& ctx, const Flags& f, WorkProgress& work) {
     ModelSettings settings = loaded.model->settings();
     settings.stack = parse_stack(loaded.model->canonical_stack());
     write_file(join_path(unfinished, "model.toml"), print_settings(settings));
-    if (is_folder(f.model)) copy_text_files(f.model, unfinished);
+    write_texts(f.model, unfinished);
     keep_generation_defaults(loaded.generation, unfinished);
     replace_folder(unfinished, f.out);
   } catch (const Error&) {
@@ -217,7 +220,6 @@ int run(const Flags& f) {
                                             : to_gguf(ctx, f, work);
   work.finish();
   note(done.notes);
-  warn_of_vocabulary(f);
   if (f.common.json) {
     Json files = Json::array();
     for (const std::string& name : done.files) files.push(name);

@@ -1,3 +1,5 @@
+#include "braid/text/tokenizer/gguf_vocabulary.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -7,23 +9,13 @@
 #include "braid/base/strings.h"
 #include "braid/text/tokenizer/byte_bpe.h"
 #include "braid/text/tokenizer/known_regexes.h"
-#include "braid/text/tokenizer/tokenizer.h"
 #include "braid/text/tokenizer/unicode.h"
 
 namespace braid {
 namespace {
 
-enum TokenType : int32_t { kNormal = 1, kUnknown, kControl, kUser, kUnused, kByte };
-
-struct Pre {
-  std::string_view name;
-  std::vector<std::string_view> regexes;
-  bool ignore_merges = false;
-  bool add_bos = false;  // where the file does not say
-};
-
-const std::vector<Pre>& pre_table() {
-  static const std::vector<Pre> table = {
+const std::vector<GgufCuts>& cuts_table() {
+  static const std::vector<GgufCuts> table = {
       {"", {kGpt2Regex}},
       {"default", {kGpt2Regex}},
       {"gpt-2", {kGpt2Regex}},
@@ -53,7 +45,54 @@ const std::vector<Pre>& pre_table() {
   return table;
 }
 
-void check(const GgufVocabulary& v) {
+std::vector<BpeMerge> parse_merges(const GgufVocabulary& v, const Vocabulary& vocabulary) {
+  std::vector<BpeMerge> merges;
+  merges.reserve(v.merges.size());
+  for (const std::string& merge : v.merges) {
+    // Neither half is empty, so a space at either end belongs to a half.
+    const size_t space = merge.find(' ', 1);
+    const auto id_of = [&](std::string_view token) {
+      const int32_t id = space == merge.npos ? -1 : vocabulary.find(token);
+      if (id >= 0) return id;
+      throw Error(ErrorKind::kBadInput,
+                  format("merge '{}' needs the token '{}', which is not there", printable(merge),
+                         printable(token)));
+    };
+    const std::string_view left = std::string_view(merge).substr(0, space);
+    const std::string_view right =
+        space == merge.npos ? "" : std::string_view(merge).substr(space + 1);
+    merges.push_back({id_of(left), id_of(right), id_of(std::string(left) + std::string(right)),
+                      static_cast<int32_t>(merges.size())});
+  }
+  return merges;
+}
+
+// SentencePiece's BPE: the pair whose merged token has the highest score goes first.
+std::vector<int32_t> ranks_of_scores(const GgufVocabulary& v) {
+  if (v.scores.empty()) throw Error(ErrorKind::kBadInput, "tokenizer.ggml.scores is missing");
+  std::vector<size_t> order;
+  for (size_t id = 0; id < v.tokens.size(); ++id) {
+    if (std::isnan(v.scores[id])) {
+      throw Error(ErrorKind::kBadInput, format("tokenizer.ggml.scores: entry {} is nan", id));
+    }
+    order.push_back(id);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return v.scores[a] > v.scores[b]; });
+  std::vector<int32_t> ranks(v.tokens.size());
+  int32_t rank = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (i > 0 && v.scores[order[i]] != v.scores[order[i - 1]]) ++rank;
+    const int32_t type = gguf_token_type(v, order[i]);
+    // Control and byte tokens never result from text.
+    ranks[order[i]] = type == kNormal || type == kUser || type == kUnused ? rank : -1;
+  }
+  return ranks;
+}
+
+}  // namespace
+
+void check_gguf_vocabulary(const GgufVocabulary& v) {
   const auto same = [&](const char* key, size_t n) {
     if (n != 0 && n != v.tokens.size()) {
       throw Error(ErrorKind::kBadInput, format("tokenizer.ggml.{} has {} entries for {} tokens",
@@ -77,11 +116,11 @@ void check(const GgufVocabulary& v) {
   }
 }
 
-int32_t type_of(const GgufVocabulary& v, size_t id) {
+int32_t gguf_token_type(const GgufVocabulary& v, size_t id) {
   return v.types.empty() ? static_cast<int32_t>(kNormal) : v.types[id];
 }
 
-Vocabulary vocabulary_of(const GgufVocabulary& v) {
+Vocabulary gguf_tokens(const GgufVocabulary& v) {
   Vocabulary vocabulary;
   for (size_t id = 0; id < v.tokens.size(); ++id) {
     vocabulary.add(static_cast<int64_t>(id), v.tokens[id]);
@@ -89,10 +128,10 @@ Vocabulary vocabulary_of(const GgufVocabulary& v) {
   return vocabulary;
 }
 
-std::vector<AddedToken> added_of(const GgufVocabulary& v) {
+std::vector<AddedToken> gguf_added_tokens(const GgufVocabulary& v) {
   std::vector<AddedToken> added;
   for (size_t id = 0; id < v.tokens.size(); ++id) {
-    const int32_t type = type_of(v, id);
+    const int32_t type = gguf_token_type(v, id);
     if ((type != kControl && type != kUser && type != kUnknown) || v.tokens[id].empty()) continue;
     AddedToken t;
     t.id = static_cast<int32_t>(id);
@@ -103,73 +142,43 @@ std::vector<AddedToken> added_of(const GgufVocabulary& v) {
   return added;
 }
 
-std::vector<BpeMerge> parse_merges(const GgufVocabulary& v, const Vocabulary& vocabulary) {
-  std::vector<BpeMerge> merges;
-  merges.reserve(v.merges.size());
-  for (const std::string& merge : v.merges) {
-    // Neither half is empty, so a space at either end belongs to a half.
-    const size_t space = merge.find(' ', 1);
-    const auto id_of = [&](std::string_view token) {
-      const int32_t id = space == merge.npos ? -1 : vocabulary.find(token);
-      if (id >= 0) return id;
-      throw Error(ErrorKind::kBadInput,
-                  format("merge '{}' needs the token '{}', which is not there", printable(merge),
-                         printable(token)));
-    };
-    const std::string_view left = std::string_view(merge).substr(0, space);
-    const std::string_view right =
-        space == merge.npos ? "" : std::string_view(merge).substr(space + 1);
-    merges.push_back({id_of(left), id_of(right), id_of(std::string(left) + std::string(right)),
-                      static_cast<int32_t>(merges.size())});
-  }
-  return merges;
-}
-
-const Pre& pre_of(const GgufVocabulary& v) {
-  for (const Pre& p : pre_table()) {
+const GgufCuts& gguf_cuts(const GgufVocabulary& v) {
+  for (const GgufCuts& p : cuts_table()) {
     if (p.name == v.pre) return p;
   }
   throw Error(ErrorKind::kBadInput,
               format("tokenizer.ggml.pre '{}' is not known", printable(v.pre)));
 }
 
-PipelineParts gpt2_parts(const GgufVocabulary& v) {
-  const Pre& pre = pre_of(v);
-  Vocabulary vocabulary = vocabulary_of(v);
-  const std::vector<BpeMerge> merges = parse_merges(v, vocabulary);
-  return byte_bpe_parts(std::move(vocabulary), merges, pre.regexes, RegexSyntax::kOniguruma,
-                        pre.ignore_merges);
+std::vector<BpeMerge> gguf_merges(const GgufVocabulary& v, const Vocabulary& vocabulary) {
+  return v.model == "llama" ? merges_of_ranks(vocabulary, ranks_of_scores(v))
+                            : parse_merges(v, vocabulary);
 }
 
-// SentencePiece's BPE: the pair whose merged token has the highest score goes first.
-std::vector<int32_t> ranks_of_scores(const GgufVocabulary& v) {
-  if (v.scores.empty()) throw Error(ErrorKind::kBadInput, "tokenizer.ggml.scores is missing");
-  std::vector<size_t> order;
-  for (size_t id = 0; id < v.tokens.size(); ++id) {
-    if (std::isnan(v.scores[id])) {
-      throw Error(ErrorKind::kBadInput, format("tokenizer.ggml.scores: entry {} is nan", id));
-    }
-    order.push_back(id);
-  }
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return v.scores[a] > v.scores[b]; });
-  std::vector<int32_t> ranks(v.tokens.size());
-  int32_t rank = 0;
-  for (size_t i = 0; i < order.size(); ++i) {
-    if (i > 0 && v.scores[order[i]] != v.scores[order[i - 1]]) ++rank;
-    const int32_t type = type_of(v, order[i]);
-    // Control and byte tokens never result from text.
-    ranks[order[i]] = type == kNormal || type == kUser || type == kUnused ? rank : -1;
-  }
-  return ranks;
+bool gguf_space_prefix(const GgufVocabulary& v) { return v.add_space_prefix.value_or(true); }
+
+bool gguf_adds_bos(const GgufVocabulary& v) {
+  return v.bos && v.add_bos.value_or(v.model == "llama" || gguf_cuts(v).add_bos);
+}
+
+bool gguf_adds_eos(const GgufVocabulary& v) { return v.eos && v.add_eos.value_or(false); }
+
+namespace {
+
+PipelineParts gpt2_parts(const GgufVocabulary& v) {
+  const GgufCuts& cuts = gguf_cuts(v);
+  Vocabulary vocabulary = gguf_tokens(v);
+  const std::vector<BpeMerge> merges = gguf_merges(v, vocabulary);
+  return byte_bpe_parts(std::move(vocabulary), merges, cuts.regexes, RegexSyntax::kOniguruma,
+                        cuts.ignore_merges);
 }
 
 Json json_of(std::string_view text) { return Json::parse(text); }
 
 PipelineParts llama_parts(const GgufVocabulary& v) {
-  Vocabulary vocabulary = vocabulary_of(v);
-  const std::vector<BpeMerge> merges = merges_of_ranks(vocabulary, ranks_of_scores(v));
-  const bool prefix = v.add_space_prefix.value_or(true);
+  Vocabulary vocabulary = gguf_tokens(v);
+  const std::vector<BpeMerge> merges = gguf_merges(v, vocabulary);
+  const bool prefix = gguf_space_prefix(v);
   PipelineParts parts;
   parts.normalizers = parse_normalizers(
       json_of(prefix ? R"({"type":"Sequence","normalizers":[{"type":"Prepend","prepend":" "},
@@ -193,7 +202,7 @@ PipelineParts llama_parts(const GgufVocabulary& v) {
 }  // namespace
 
 std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const GgufVocabulary& v) {
-  check(v);
+  check_gguf_vocabulary(v);
   PipelineParts parts;
   if (v.model == "gpt2") {
     parts = gpt2_parts(v);
@@ -204,11 +213,11 @@ std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const GgufVocabulary& v) {
         ErrorKind::kBadInput,
         format("tokenizer.ggml.model '{}' is not known; gpt2 and llama are", printable(v.model)));
   }
-  parts.added = added_of(v);
+  parts.added = gguf_added_tokens(v);
   IdTemplate form;
-  if (v.add_bos.value_or(v.model == "llama" || pre_of(v).add_bos) && v.bos) form.push_back(*v.bos);
+  if (gguf_adds_bos(v)) form.push_back(*v.bos);
   form.push_back(kTextItself);
-  if (v.add_eos.value_or(false) && v.eos) form.push_back(*v.eos);
+  if (gguf_adds_eos(v)) form.push_back(*v.eos);
   if (form.size() > 1) parts.templates.push_back(std::move(form));
   auto tokenizer = std::make_shared<PipelineTokenizer>(std::move(parts));
   tokenizer->set_named({v.bos, v.eos, v.unk, v.pad});

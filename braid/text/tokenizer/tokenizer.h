@@ -113,4 +113,12 @@ struct GgufVocabulary {
 };
 std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary);
 
+// tokenizer.json and tokenizer_config.json that Hugging Face's library encodes with as
+// tokenizer_from_gguf's tokenizer does. Rows "[PADn]" without a use are left out.
+struct TokenizerFiles {
+  std::string tokenizer, config;
+};
+TokenizerFiles tokenizer_files_of_gguf(const GgufVocabulary& vocabulary,
+                                       const std::string& chat_template);
+
 }  // namespace braid

@@ -1,0 +1,36 @@
+#pragma once
+// What a vocabulary from GGUF metadata means, for those who build a tokenizer of it.
+
+#include <string_view>
+#include <vector>
+
+#include "braid/text/tokenizer/added_tokens.h"
+#include "braid/text/tokenizer/bpe.h"
+#include "braid/text/tokenizer/tokenizer.h"
+#include "braid/text/tokenizer/vocabulary.h"
+
+namespace braid {
+
+enum GgufTokenType : int32_t { kNormal = 1, kUnknown, kControl, kUser, kUnused, kByte };
+
+// How tokenizer.ggml.pre cuts text: one regex after another.
+struct GgufCuts {
+  std::string_view name;
+  std::vector<std::string_view> regexes;
+  bool ignore_merges = false;
+  bool add_bos = false;  // where the file does not say
+};
+
+// Throws Error(kBadInput) for arrays of other lengths, tokens that are no UTF-8 and ids outside.
+void check_gguf_vocabulary(const GgufVocabulary& v);
+const GgufCuts& gguf_cuts(const GgufVocabulary& v);
+int32_t gguf_token_type(const GgufVocabulary& v, size_t id);
+Vocabulary gguf_tokens(const GgufVocabulary& v);
+std::vector<AddedToken> gguf_added_tokens(const GgufVocabulary& v);
+// Of "llama", every way to cut a token in two, with the rank of its score.
+std::vector<BpeMerge> gguf_merges(const GgufVocabulary& v, const Vocabulary& vocabulary);
+bool gguf_space_prefix(const GgufVocabulary& v);
+bool gguf_adds_bos(const GgufVocabulary& v);
+bool gguf_adds_eos(const GgufVocabulary& v);
+
+}  // namespace braid
