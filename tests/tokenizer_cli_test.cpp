@@ -1,5 +1,7 @@
 // `braid train-tokenizer` and `braid tokenize` as a person meets them.
 
+#include <cmath>
+
 #include "braid/base/json.h"
 #include "tests/braid_process.h"
 
@@ -73,4 +75,50 @@ TEST_CASE("what cannot be is one line and an exit code") {
 }
 
 }  // namespace
+TEST_CASE("a run on tokens resumes bit for bit, and its folder brings the tokenizer") {
+  const Folder folder;
+  const std::string text = folder / "text.txt", tok = folder / "tok";
+  write_file(text, some_text(40000));
+  REQUIRE(braid({"train-tokenizer", "--vocab", "300", "-o", tok, text}).code == 0);
+  const auto train = [&](const char* run, const char* steps, const Args& more) {
+    return braid(Args{"train", "--out", folder / run, "--steps", steps} + more);
+  };
+  const Args flags = {"--stack",      "kda, swiglu", "--width",    "32",       "--heads",     "2",
+                      "--data",       text,          "--batch",    "2",        "--seq-len",   "32",
+                      "--save-every", "2",           "--schedule", "constant", "--tokenizer", tok};
+  const Outcome whole = train("whole", "4", flags);
+  REQUIRE_MESSAGE(whole.code == 0, whole.all());
+  REQUIRE(train("parts", "2", flags).code == 0);
+  remove_folder(tok);  // the run has its own
+  const Outcome resumed = train("parts", "4", {});
+  REQUIRE_MESSAGE(resumed.code == 0, resumed.all());
+  for (const char* name :
+       {"weights.safetensors", "train/optimizer.safetensors", "tokenizer.json"}) {
+    CAPTURE(name);
+    CHECK(read_file(folder / (std::string("whole/latest/") + name)) ==
+          read_file(folder / (std::string("parts/latest/") + name)));
+  }
+  const std::string run = folder / "whole";
+  const Outcome eval = braid({"eval", "-m", run, "--data", text, "--json"});
+  REQUIRE_MESSAGE(eval.code == 0, eval.all());
+  const Json e = Json::parse(eval.out);
+  const double nats = e.at("nats_per_token").as_real(), tokens = e.at("tokens").as_real();
+  const double bytes = e.at("bytes").as_real();
+  CHECK(bytes > 1.5 * tokens);
+  CHECK(bytes < 40100);
+  CHECK(bytes > 39000);
+  CHECK(e.at("bpb").as_real() ==
+        doctest::Approx(nats * tokens / bytes / std::log(2.0)).epsilon(1e-12));
+  CHECK(e.at("perplexity").as_real() == doctest::Approx(std::exp(nats)).epsilon(1e-12));
+  CHECK(braid({"generate", "-m", run, "-p", "The quick", "-n", "4"}).code == 0);
+  CHECK(braid({"report", "-m", run, "-n", "4", "--contexts", "64"}).code == 0);
+
+  const Outcome small = train("small", "2",
+                              Args{"--stack", "swiglu", "--width", "32", "--data", text, "--vocab",
+                                   "299", "--tokenizer", run + "/latest"});
+  CHECK(small.code == 2);
+  CHECK(small.err.find("the tokenizer has 300 tokens, the model's vocabulary 299") !=
+        std::string::npos);
+}
+
 }  // namespace braid::e2e

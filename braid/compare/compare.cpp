@@ -53,6 +53,7 @@ void read_final(const Member& m, ComparedRun& r) {
     }
     r.validation.nats = json.at("nats").is_null() ? std::nan("") : json.at("nats").as_real();
     r.validation.targets = json.at("targets").as_int();
+    r.validation.bytes = r.validation.targets;  // compared models read bytes
   } catch (Error& e) {
     throw e.add_context(path);
   }
@@ -270,7 +271,7 @@ std::vector<double> by_seed(const Comparison& c, size_t stack, Value value) {
   return out;
 }
 
-double final_bpb(const ComparedRun& r) { return r.validation.bits_per_target(); }
+double final_bpb(const ComparedRun& r) { return r.validation.bits_per_byte(); }
 
 MeanInterval interval_of(const std::vector<double>& values) {
   MeanInterval m = mean_interval(values);

@@ -93,7 +93,7 @@ TextRows seed_rows(const Comparison& c) {
     std::vector<std::string> row = {format("{}", seed)};
     for (const ComparedRun& r : c.runs) {
       if (r.seed != seed) continue;
-      row.push_back(r.diverged > 0 ? "diverged" : format("{:.4f}", r.validation.bits_per_target()));
+      row.push_back(r.diverged > 0 ? "diverged" : format("{:.4f}", r.validation.bits_per_byte()));
     }
     rows.push_back(std::move(row));
   }
@@ -223,7 +223,7 @@ Json run_json(const ComparedRun& r) {
   }
   return Json::object({{"seed", r.seed},
                        {"diverged_at_step", r.diverged > 0 ? Json(r.diverged) : Json()},
-                       {"bpb", r.validation.bits_per_target()},
+                       {"bpb", r.validation.bits_per_byte()},
                        {"held_out_bytes", r.validation.targets},
                        {"steps", r.steps},
                        {"tokens", r.tokens},

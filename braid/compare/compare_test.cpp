@@ -87,7 +87,7 @@ ComparedRun result(size_t stack, uint64_t seed, double bpb) {
   ComparedRun r;
   r.stack = stack;
   r.seed = seed;
-  r.validation.targets = 1000;
+  r.validation.targets = r.validation.bytes = 1000;
   r.validation.nats = bpb * std::log(2.0) * 1000;
   return r;
 }
@@ -387,7 +387,7 @@ TEST_CASE("the report is whole: every stack, seed, curve and no interval that th
   CHECK(b.at("runs").elements()[0].at("curve").size() == 4);
   CHECK(b.at("bpb").at("half_width_95").is_null());
   CHECK(b.at("bpb_minus_first").at("excludes_zero").is_null());
-  CHECK(b.at("runs").elements()[1].at("bpb").as_real() == r.runs[3].validation.bits_per_target());
+  CHECK(b.at("runs").elements()[1].at("bpb").as_real() == r.runs[3].validation.bits_per_byte());
   const std::string page = read_file(folder / "out/compare.html");
   CHECK(has(page, "Against seconds"));
   CHECK(has(page, "gqa, mlp"));

@@ -18,7 +18,8 @@ constexpr const char* kManifest = "manifest.json";
 constexpr size_t kManifestBytes = size_t{1} << 20;
 constexpr const char* kFiles[] = {"model.toml", "weights.safetensors",
                                   "train/optimizer.safetensors", "train/state.json"};
-constexpr size_t kModelFiles = 2;  // the first of them
+constexpr size_t kModelFiles = 2;                                              // the first of them
+constexpr const char* kTexts[] = {"tokenizer.json", "tokenizer_config.json"};  // may be absent
 
 std::string checkpoints_folder(const std::string& run) { return join_path(run, "checkpoints"); }
 
@@ -65,9 +66,13 @@ Sum sum_of(const std::string& path) {
 
 void write_manifest(const std::string& folder, int64_t step) {
   Json files = Json::object();
-  for (const char* name : kFiles) {
+  const auto add = [&](const char* name) {
     const Sum sum = sum_of(join_path(folder, name));
     files.set(name, Json::object({{"bytes", sum.bytes}, {"digest", sum.digest}}));
+  };
+  for (const char* name : kFiles) add(name);
+  for (const char* name : kTexts) {
+    if (path_exists(join_path(folder, name))) add(name);
   }
   const Json manifest =
       Json::object({{"braid_checkpoint_version", kVersion}, {"step", step}, {"files", files}});
@@ -88,7 +93,8 @@ void remove_old(const std::string& run, int64_t step, int64_t keep) {
 }
 
 void write_files(const std::string& folder, int64_t step, const ModelSettings& model,
-                 const ParameterSet& parameters, const Optimizer& optimizer, const Json& state) {
+                 const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
+                 const TokenizerFiles& tokenizer) {
   make_folders(join_path(folder, "train"));
   write_file(join_path(folder, kFiles[0]), print_settings(model));
   SafetensorsWriter weights;
@@ -98,6 +104,8 @@ void write_files(const std::string& folder, int64_t step, const ModelSettings& m
   optimizer.save(moments);
   moments.write(join_path(folder, kFiles[2]));
   write_file(join_path(folder, kFiles[3]), state.dump_pretty());
+  if (!tokenizer.tokenizer.empty()) write_file(join_path(folder, kTexts[0]), tokenizer.tokenizer);
+  if (!tokenizer.config.empty()) write_file(join_path(folder, kTexts[1]), tokenizer.config);
   write_manifest(folder, step);
 }
 
@@ -138,8 +146,13 @@ void check_files(const std::string& path, std::span<const char* const> names) {
   const Json manifest = read_json(join_path(path, kManifest), kManifestBytes);
   try {
     check_version(manifest);
-    for (const char* name : names) {
-      const Json& want = manifest.at("files").at(name);
+    const Json& files = manifest.at("files");
+    std::vector<const char*> all(names.begin(), names.end());
+    for (const char* name : kTexts) {
+      if (files.find(name) != nullptr) all.push_back(name);
+    }
+    for (const char* name : all) {
+      const Json& want = files.at(name);
       const Sum have = sum_of(join_path(path, name));
       if (have.bytes != want.at("bytes").as_uint() ||
           have.digest != want.at("digest").as_string()) {
@@ -158,12 +171,12 @@ void check_files(const std::string& path, std::span<const char* const> names) {
 
 void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSettings& model,
                      const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
-                     int64_t keep) {
+                     int64_t keep, const TokenizerFiles& tokenizer) {
   const std::string name = format("step-{}", step);
   const std::string unfinished = join_path(checkpoints_folder(run_folder), ".unfinished");
   remove_folder(unfinished);
   try {
-    write_files(unfinished, step, model, parameters, optimizer, state);
+    write_files(unfinished, step, model, parameters, optimizer, state, tokenizer);
     replace_folder(unfinished, join_path(checkpoints_folder(run_folder), name));
   } catch (const Error&) {
     try {

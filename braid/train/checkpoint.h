@@ -1,6 +1,7 @@
 #pragma once
 // Checkpoints of a training run. A run folder holds
-//   checkpoints/step-N/  model.toml, weights.safetensors, train/optimizer.safetensors,
+//   checkpoints/step-N/  model.toml, tokenizer.json and tokenizer_config.json where there are,
+//   weights.safetensors, train/optimizer.safetensors,
 //                        train/state.json, manifest.json
 //   latest               -> checkpoints/step-N
 // A checkpoint appears whole or not at all (written beside, then renamed); manifest.json holds the
@@ -14,6 +15,7 @@
 #include "braid/base/json.h"
 #include "braid/ops/parameter.h"
 #include "braid/stack/settings.h"
+#include "braid/text/tokenizer/tokenizer.h"
 #include "braid/train/optim.h"
 
 namespace braid {
@@ -24,11 +26,11 @@ struct Checkpoint {
 };
 
 // Writes step-N, points `latest` at it and removes all but the `keep` newest (at least one), and
-// what is newer than N. `state` is what else the run needs. When it throws (a full disk), every
-// earlier checkpoint is still whole.
+// what is newer than N. `state` is what else the run needs; empty texts are not written. When it
+// throws (a full disk), every earlier checkpoint is still whole.
 void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSettings& model,
                      const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
-                     int64_t keep);
+                     int64_t keep, const TokenizerFiles& tokenizer = {});
 
 // The newest undamaged checkpoint; nullopt when the folder has none at all. A damaged one is passed
 // over with a line to `message`; when all are, throws Error(kBadInput) with what is wrong with

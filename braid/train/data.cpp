@@ -118,6 +118,17 @@ TrainData TrainData::open(const DataOptions& options) {
   data.document_ends_ = std::move(cache->document_ends);
   data.digest_ = std::move(cache->digest);
   data.choose_held_out(options);
+  if (options.tokenizer.present()) {
+    data.digest_ = format("{:016x}", digest_of(data.digest_ + options.tokenizer.digest));
+    const std::string tokens =
+        format("{}-{}-{:x}", stem, options.tokenizer.digest, data.held_out_begin_);
+    try {
+      data.tokens_ = open_token_cache(options.tokenizer, data.text(), data.document_ends_,
+                                      data.held_out_begin_, tokens);
+    } catch (Error& e) {
+      throw e.add_context(options.path);
+    }
+  }
   data.bytes_->release_pages();  // all of it was read to check its digest
   return data;
 }
@@ -142,13 +153,28 @@ void TrainData::choose_held_out(const DataOptions& options) {
   }
 }
 
+int64_t TrainData::count() const {
+  return tokens_ ? std::ssize(tokens_->ids()) : static_cast<int64_t>(text().size());
+}
+
+int32_t TrainData::id_at(int64_t i) const {
+  const auto at = static_cast<size_t>(i);
+  return tokens_ ? tokens_->ids()[at] : static_cast<unsigned char>(text()[at]);
+}
+
+int64_t TrainData::bytes_of(int32_t id) const {
+  return tokens_ ? tokens_->bytes_of[static_cast<size_t>(id)] : 1;
+}
+
 int64_t TrainData::windows_per_epoch(int64_t seq_len) const {
-  const int64_t windows = (train_bytes() - 1) / seq_len;
+  const int64_t windows = (train_tokens() - 1) / seq_len;
   if (windows < 1) {
-    throw Error(ErrorKind::kBadInput, format("{}: {} bytes to train on are fewer than one window "
-                                             "of {} (--seq-len {} and the byte it "
-                                             "predicts)",
-                                             path_, train_bytes(), seq_len + 1, seq_len));
+    const char* unit = tokens_ ? "token" : "byte";
+    throw Error(ErrorKind::kBadInput,
+                format("{}: {} {}s to train on are fewer than one window "
+                       "of {} (--seq-len {} and the {} it "
+                       "predicts)",
+                       path_, train_tokens(), unit, seq_len + 1, seq_len, unit));
   }
   // One less where there are several, so that each epoch can begin at another offset.
   return std::max<int64_t>(1, windows - 1);
@@ -159,7 +185,7 @@ TrainBatch TrainData::batch(int64_t step, int64_t batch, int64_t seq_len) const 
   const uint64_t windows = static_cast<uint64_t>(windows_per_epoch(seq_len));
   const Rng offsets(seed_, "data/offset");
   const uint64_t slack =
-      static_cast<uint64_t>(train_bytes() - 1) - windows * static_cast<uint64_t>(seq_len);
+      static_cast<uint64_t>(train_tokens() - 1) - windows * static_cast<uint64_t>(seq_len);
   TrainBatch out;
   out.inputs.reserve(static_cast<size_t>(batch * seq_len));
   out.targets.reserve(static_cast<size_t>(batch * seq_len));
@@ -179,11 +205,11 @@ TrainBatch TrainData::batch(int64_t step, int64_t batch, int64_t seq_len) const 
 std::vector<TrainBatch> TrainData::held_out(int64_t batch, int64_t seq_len,
                                             int64_t most_tokens) const {
   BRAID_CHECK(batch > 0 && seq_len > 0);
-  const int64_t end = static_cast<int64_t>(text().size());
-  const int64_t last = held_out_begin_ + std::min(end - held_out_begin_ - 1, most_tokens);
+  const int64_t first = train_tokens();
+  const int64_t last = first + std::min(count() - first - 1, most_tokens);
   std::vector<TrainBatch> out;
   int64_t rows = 0;
-  for (int64_t begin = held_out_begin_; begin < last; begin += seq_len, ++rows) {
+  for (int64_t begin = first; begin < last; begin += seq_len, ++rows) {
     if (rows % batch == 0) out.emplace_back();
     append_window(begin, std::min(seq_len, last - begin), out.back());
   }
@@ -192,19 +218,21 @@ std::vector<TrainBatch> TrainData::held_out(int64_t batch, int64_t seq_len,
 }
 
 void TrainData::append_window(int64_t begin, int64_t length, TrainBatch& out) const {
-  const std::string_view bytes =
-      text().substr(static_cast<size_t>(begin), static_cast<size_t>(length) + 1);
   const int64_t base = static_cast<int64_t>(out.inputs.size());
   out.seq_starts.push_back(base);
   for (int64_t i = 0; i < length; ++i) {
-    out.inputs.push_back(static_cast<unsigned char>(bytes[static_cast<size_t>(i)]));
-    out.targets.push_back(static_cast<unsigned char>(bytes[static_cast<size_t>(i) + 1]));
+    out.inputs.push_back(id_at(begin + i));
+    out.targets.push_back(id_at(begin + i + 1));
+    out.target_bytes += bytes_of(out.targets.back());
   }
   if (!split_documents_) return;
-  auto end = std::upper_bound(document_ends_.begin(), document_ends_.end(), begin);
-  for (; end != document_ends_.end() && *end <= begin + length; ++end) {
+  const std::vector<int64_t>& ends = tokens_ ? tokens_->document_ends : document_ends_;
+  auto end = std::upper_bound(ends.begin(), ends.end(), begin);
+  for (; end != ends.end() && *end <= begin + length; ++end) {
     const int64_t at = *end - begin;  // the first byte of the next document
-    out.targets[static_cast<size_t>(base + at - 1)] = kIgnoreTarget;
+    int32_t& across = out.targets[static_cast<size_t>(base + at - 1)];
+    out.target_bytes -= bytes_of(across);
+    across = kIgnoreTarget;
     if (at < length) out.seq_starts.push_back(base + at);
   }
 }

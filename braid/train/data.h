@@ -1,9 +1,11 @@
 #pragma once
-// Training text as bytes: unpacked once into a memory-mapped cache, a held-out slice at its end,
-// and batches that are a pure function of (seed, step), so that a resumed run continues exactly.
+// Training text as bytes or as tokens: unpacked (and tokenised) once into a memory-mapped cache, a
+// held-out slice at its end, and batches that are a pure function of (seed, step), so that a
+// resumed run continues exactly.
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,6 +13,7 @@
 
 #include "braid/base/file.h"
 #include "braid/base/json.h"
+#include "braid/train/data_tokenizer.h"
 
 namespace braid {
 
@@ -23,6 +26,8 @@ struct DataOptions {
       true;  // a document is its own sequence: it neither sees nor predicts another one
   double held_out_share = 0.01;  // of the bytes, at the end of the data
   int64_t held_out_most = 1 << 20;
+  // What turns documents into ids; without a tokenizer the ids are the bytes.
+  DataTokenizer tokenizer = {};
 };
 
 // Rows laid end to end: inputs and targets have batch * seq_len entries; seq_starts begins with 0,
@@ -30,9 +35,9 @@ struct DataOptions {
 // position.
 struct TrainBatch {
   std::vector<int32_t> inputs;
-  std::vector<int32_t>
-      targets;  // the next byte; -100 (ignored) where it belongs to another document
+  std::vector<int32_t> targets;  // the next id; -100 (ignored) where it belongs to another document
   std::vector<int64_t> seq_starts;
+  int64_t target_bytes = 0;  // of text that the targets stand for
 };
 
 class TrainData {
@@ -42,15 +47,20 @@ class TrainData {
   static TrainData open(const DataOptions& options);
 
   // The batch of that step, `batch` rows of seq_len inputs each. Every epoch is a fresh permutation
-  // of windows of seq_len + 1 bytes that begin at a fresh offset. Throws Error(kBadInput) when the
+  // of windows of seq_len + 1 ids that begin at a fresh offset. Throws Error(kBadInput) when the
   // data is shorter than one window, with both lengths.
   TrainBatch batch(int64_t step, int64_t batch, int64_t seq_len) const;
   // The first most_tokens of the held-out slice as consecutive windows, `batch` to a TrainBatch;
-  // the last may be shorter. Every byte but the first of each document or window is a target once.
+  // the last may be shorter. Every id but the first of each document or window is a target once.
   std::vector<TrainBatch> held_out(int64_t batch, int64_t seq_len,
                                    int64_t most_tokens = INT64_MAX) const;
 
   int64_t train_bytes() const { return held_out_begin_; }
+  int64_t train_tokens() const { return tokens_ ? tokens_->held_out_begin : held_out_begin_; }
+  // Bytes of text a training token stands for; 1 without a tokenizer.
+  double bytes_per_token() const {
+    return static_cast<double>(train_bytes()) / static_cast<double>(train_tokens());
+  }
   std::string_view held_out_text() const {
     return text().substr(static_cast<size_t>(held_out_begin_));
   }
@@ -69,6 +79,9 @@ class TrainData {
 
  private:
   std::string_view text() const { return bytes_->text(); }
+  int64_t count() const;  // ids, of both parts
+  int32_t id_at(int64_t i) const;
+  int64_t bytes_of(int32_t id) const;
   void append_window(int64_t begin, int64_t length, TrainBatch& out) const;
   void choose_held_out(const DataOptions& options);
 
@@ -78,7 +91,8 @@ class TrainData {
   bool from_cache_ = false;
   std::shared_ptr<const MappedFile> bytes_;
   std::vector<int64_t> document_ends_;  // ascending; the last is the number of bytes
-  std::string digest_;                  // of the bytes and the document ends, in hexadecimal
+  std::string digest_;  // of the bytes, the document ends and the tokenizer, in hexadecimal
+  std::optional<TokenCache> tokens_;
   int64_t held_out_begin_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <set>
@@ -12,6 +13,7 @@
 #include "braid/base/format.h"
 #include "braid/base/rng.h"
 #include "braid/testing/scratch_folder.h"
+#include "braid/train/trainer.h"
 
 namespace braid {
 namespace {
@@ -248,6 +250,78 @@ TEST_CASE("a cursor continues, and refuses other data") {
   changed[0] = 'X';
   f.put("a", changed);
   CHECK_THROWS_WITH_AS(f.open(path).resume(saved), doctest::Contains("digest"), Error);
+}
+
+// "ab" is a token, and so is each of its bytes, the blank and the end of line.
+DataTokenizer pair_tokenizer() {
+  DataTokenizer t;
+  t.tokenizer = parse_tokenizer_json(
+      R"({"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"use_regex":false},
+          "decoder":{"type":"ByteLevel"},"added_tokens":[{"id":5,"content":"<e>","special":true}],
+          "model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"\u0120":3,"\u010a":4},
+                   "merges":[["a","b"]]}})");
+  t.digest = "pair";
+  return t;
+}
+
+TEST_CASE("documents as tokens: ids, targets and the bytes they stand for") {
+  const Folder f;
+  f.put("d/1.txt", "ab a");
+  f.put("d/2.txt", "abab\n");
+  DataOptions o;
+  o.path = f.in("d");
+  o.cache_folder = f.in("cache");
+  o.held_out_share = 1.0;
+  o.tokenizer = pair_tokenizer();
+  const auto check = [&](const TrainData& d) {
+    const std::vector<TrainBatch> all = d.held_out(4, 100);
+    REQUIRE(all.size() == 1);
+    CHECK(all[0].inputs == std::vector<int32_t>{2, 3, 0, 2, 2});
+    CHECK(all[0].targets == std::vector<int32_t>{3, 0, -100, 2, 4});
+    CHECK(all[0].seq_starts == std::vector<int64_t>{0, 3, 5});
+    CHECK(all[0].target_bytes == 1 + 1 + 2 + 1);
+    // The same however they are cut into windows.
+    int64_t bytes = 0;
+    for (const TrainBatch& b : d.held_out(1, 2)) bytes += b.target_bytes;
+    CHECK(bytes == 5);
+  };
+  check(TrainData::open(o));
+  const TrainData again = TrainData::open(o);
+  CHECK(again.from_cache());
+  check(again);
+  CHECK(token_bytes(*o.tokenizer.tokenizer) == std::vector<int32_t>{1, 1, 2, 1, 1, 0});
+}
+
+TEST_CASE("bits per byte and nats per token of a hand-made case") {
+  // Three targets of 8 bits each, for 12 bytes of text.
+  const Evaluation e{3 * 8 * std::log(2.0), 3, 12};
+  CHECK(e.bits_per_byte() == doctest::Approx(2.0).epsilon(1e-15));
+  CHECK(e.nats_per_token() == doctest::Approx(8 * std::log(2.0)).epsilon(1e-15));
+  CHECK(std::isnan(Evaluation{}.bits_per_byte()));
+}
+
+TEST_CASE("tokens never reach across the held-out slice, and other tokens are other data") {
+  const Folder f;
+  std::string text;
+  for (int i = 0; i < 3000; ++i) text += i % 3 == 0 ? "ab a" : i % 7 == 0 ? "\n" : "ba ";
+  DataOptions o;
+  o.path = f.put("t.txt", text);
+  o.cache_folder = f.in("cache");
+  o.tokenizer = pair_tokenizer();
+  const TrainData d = TrainData::open(o);
+  const auto ids = [&](std::string_view part) {
+    return std::ssize(o.tokenizer.tokenizer->encode(part));
+  };
+  CHECK(d.train_tokens() == ids(d.train_text()));
+  int64_t held_out = 1;  // the first is no target
+  for (const TrainBatch& b : d.held_out(2, 64))
+    for (const int32_t t : b.targets) held_out += t >= 0 ? 1 : 0;
+  CHECK(held_out == ids(d.held_out_text()));
+  CHECK(d.resume(d.cursor(7)) == 7);
+  o.tokenizer.digest = "other";
+  CHECK_THROWS_AS(TrainData::open(o).resume(d.cursor(7)), Error);
+  o.tokenizer = {};
+  CHECK_THROWS_AS(TrainData::open(o).resume(d.cursor(7)), Error);
 }
 
 }  // namespace

@@ -101,6 +101,14 @@ void check_same_settings(const std::string& out, const ModelSettings& saved,
              out, there, here));
 }
 
+void check_vocabulary(const RunConfig& config) {
+  const int64_t tokens =
+      config.tokenizer.present() ? config.tokenizer.tokenizer->vocab_size() : 256;
+  if (tokens <= config.model.vocab) return;
+  throw Error(ErrorKind::kUsage, format("the tokenizer has {} tokens, the model's vocabulary {}",
+                                        tokens, config.model.vocab));
+}
+
 std::string cache_of(const RunConfig& config) {
   return config.data_cache.empty() ? run_data_cache(config.out) : config.data_cache;
 }
@@ -120,10 +128,12 @@ TrainingRun::TrainingRun(const Context& ctx, const RunConfig& config, const RunW
     : config_(config),
       watcher_(watcher),
       ctx_(with_counters(ctx)),
-      data_(open_run_data(cache_of(config), config.data, config.data_binary, config.model.seed)),
+      data_(open_run_data(cache_of(config), config.data, config.data_binary, config.model.seed,
+                          config.tokenizer)),
       model_(ctx_, config.model),
       trainer_(ctx_, model_, config.optim, config.guard) {
   model_.set_recompute(config.recompute);
+  check_vocabulary(config);
 }
 
 TrainingRun::~TrainingRun() = default;
@@ -178,6 +188,9 @@ void TrainingRun::step() {
     at_.smooth_loss =
         at_.smooth_loss == 0 ? r.loss : kSmoothing * at_.smooth_loss + (1 - kSmoothing) * r.loss;
   }
+  at_.bpb = r.loss * static_cast<double>(r.targets) /
+            (std::log(2.0) * static_cast<double>(std::max<int64_t>(1, r.target_bytes)));
+  at_.smooth_bpb = at_.smooth_loss / (std::log(2.0) * data_.bytes_per_token());
   at_.tokens_per_second = static_cast<double>(r.targets) / took;
   at_.gflops = counters_.product_flops / took * 1e-9;
   log_->step(at_, took, r.targets);
@@ -196,7 +209,8 @@ bool TrainingRun::save_due() const {
 void TrainingRun::save() {
   if (at_.step == saved_step_) return;
   save_checkpoint(config_.out, at_.step, model_.settings(), model_.parameters(),
-                  trainer_.optimizer(), position_json(config_, at_, trainer_, data_), config_.keep);
+                  trainer_.optimizer(), position_json(config_, at_, trainer_, data_), config_.keep,
+                  config_.tokenizer.files);
   saved_step_ = at_.step;
   saved_seconds_ = at_.seconds;
 }
@@ -211,6 +225,7 @@ std::optional<Evaluation> TrainingRun::evaluate_held_out(int64_t tokens) {
     const Evaluation e = evaluate(ctx_, model_, {&window, 1});
     sum.nats += e.nats;
     sum.targets += e.targets;
+    sum.bytes += e.bytes;
   }
   return sum;
 }
@@ -221,12 +236,13 @@ void TrainingRun::log_evaluation(const Evaluation& e) {
 }
 
 TrainData open_run_data(const std::string& cache_folder, const std::string& path, bool binary,
-                        uint64_t seed) {
+                        uint64_t seed, const DataTokenizer& tokenizer) {
   DataOptions d;
   d.path = path;
   d.allow_binary = binary;
   d.cache_folder = cache_folder;
   d.seed = seed;
+  d.tokenizer = tokenizer;
   return TrainData::open(d);
 }
 

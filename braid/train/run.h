@@ -25,6 +25,7 @@ struct RunConfig {
   std::string data;        // file or folder of text
   std::string data_cache;  // folder of its unpacked bytes; empty = data/ in `out`
   bool data_binary = false;
+  DataTokenizer tokenizer;  // kept in every checkpoint; none = bytes
   ModelSettings model;
   OptimConfig optim;
   GuardConfig guard;
@@ -49,6 +50,8 @@ struct RunProgress {
   double progress = 0;     // share of the budget spent
   double loss = 0;         // nats per token, of the step
   double smooth_loss = 0;  // moving average
+  double bpb = 0;          // bits per byte of text, of the step
+  double smooth_bpb = 0;   // of smooth_loss
   double tokens_per_second = 0;
   double gflops = 0;  // products of the step over its time
   double grad_norm = 0;
@@ -74,7 +77,7 @@ struct RunSummary {
 
 // The data of a run; the held-out slice is the same for every seed.
 TrainData open_run_data(const std::string& cache_folder, const std::string& path, bool binary,
-                        uint64_t seed);
+                        uint64_t seed, const DataTokenizer& tokenizer = {});
 // Where a run keeps its unpacked data unless told otherwise.
 std::string run_data_cache(const std::string& run_folder);
 

@@ -1,7 +1,5 @@
 #include "braid/train/run_log.h"
 
-#include <cmath>
-
 #include "braid/train/run.h"
 
 namespace braid {
@@ -11,11 +9,10 @@ RunLog::RunLog(const std::string& run_folder, int64_t resumed_step)
       events_(run_folder, resumed_step > 0 ? resumed_step : -1) {}
 
 void RunLog::step(const RunProgress& p, double seconds, int64_t targets) {
-  const double bpb = p.loss / std::log(2.0);
   lines_.write(Json::object({{"event", "step"},
                              {"step", p.step},
                              {"loss", p.loss},
-                             {"bpb", bpb},
+                             {"bpb", p.bpb},
                              {"grad_norm", p.grad_norm},
                              {"lr_scale", p.lr_scale},
                              {"applied", p.applied},
@@ -23,7 +20,7 @@ void RunLog::step(const RunProgress& p, double seconds, int64_t targets) {
                              {"seconds", seconds},
                              {"gflops", p.gflops}}));
   const Scalar scalars[] = {{"loss/train", p.loss},
-                            {"bpb/train", bpb},
+                            {"bpb/train", p.bpb},
                             {"optim/grad_norm", p.grad_norm},
                             {"optim/lr_scale", p.lr_scale},
                             {"speed/tokens_per_second", static_cast<double>(targets) / seconds},
@@ -32,7 +29,7 @@ void RunLog::step(const RunProgress& p, double seconds, int64_t targets) {
 }
 
 void RunLog::evaluation(const RunProgress& p, const Evaluation& e) {
-  const double bpb = e.bits_per_target();
+  const double bpb = e.bits_per_byte();
   lines_.write(Json::object(
       {{"event", "validation"}, {"step", p.step}, {"bpb", bpb}, {"tokens", e.targets}}));
   const Scalar scalars[] = {{"bpb/validation", bpb}};

@@ -60,6 +60,7 @@ StepResult Trainer::step(const Context& ctx, std::span<const TrainBatch> micro_b
     config.divisor = result.targets;
     const LossResult loss = model_.loss(recorded, b.inputs, b.targets, layout(b), config);
     nll += loss.nll_sum;
+    result.target_bytes += b.target_bytes;
     tape.backward(recorded, loss.loss);
   }
   result.loss = nll / static_cast<double>(std::max<int64_t>(1, result.targets));
@@ -86,9 +87,14 @@ StepResult Trainer::step(const Context& ctx, std::span<const TrainBatch> micro_b
   return result;
 }
 
-double Evaluation::bits_per_target() const {
-  if (targets == 0) return std::numeric_limits<double>::quiet_NaN();  // null in JSON
-  return nats / (std::log(2.0) * static_cast<double>(targets));
+double Evaluation::bits_per_byte() const {
+  if (bytes == 0) return std::numeric_limits<double>::quiet_NaN();  // null in JSON
+  return nats / (std::log(2.0) * static_cast<double>(bytes));
+}
+
+double Evaluation::nats_per_token() const {
+  if (targets == 0) return std::numeric_limits<double>::quiet_NaN();
+  return nats / static_cast<double>(targets);
 }
 
 Evaluation evaluate(const Context& ctx, Model& model, std::span<const TrainBatch> windows) {
@@ -97,6 +103,7 @@ Evaluation evaluate(const Context& ctx, Model& model, std::span<const TrainBatch
     const LossResult loss = model.loss(ctx, w.inputs, w.targets, layout(w));
     e.nats += loss.nll_sum;
     e.targets += loss.targets;
+    e.bytes += w.target_bytes;
   }
   return e;
 }

@@ -22,6 +22,7 @@ struct GuardConfig {
 struct StepResult {
   double loss = 0;  // nats per target, mean over the step
   int64_t targets = 0;
+  int64_t target_bytes = 0;
   double grad_norm = 0;
   bool applied = false;  // false: left out by the guard
 };
@@ -59,7 +60,9 @@ class Trainer {
 struct Evaluation {
   double nats = 0;  // summed over targets
   int64_t targets = 0;
-  double bits_per_target() const;  // bits per byte for a byte vocabulary; NaN without targets
+  int64_t bytes = 0;             // of text that the targets stand for
+  double bits_per_byte() const;  // NaN without targets
+  double nats_per_token() const;
 };
 Evaluation evaluate(const Context& ctx, Model& model, std::span<const TrainBatch> windows);
 

@@ -147,7 +147,7 @@ CompareWatcher watcher_of(const Flags& f, ProgressLine& line) {
                         {"step", r.step},
                         {"tokens", r.tokens},
                         {"seconds", r.seconds},
-                        {"bpb", e.bits_per_target()}}));
+                        {"bpb", e.bits_per_byte()}}));
   };
   return w;
 }

@@ -56,9 +56,8 @@ int run(const Flags& f) {
     return eval_against(f.common, ctx,
                         load_any_model(ctx, f.model, f.load.options(f.common, one_chunk)), f.model,
                         f.data, f.against);
-  const std::unique_ptr<Model> model =
-      load_run_model(ctx, f.model, f.load.options(f.common, one_chunk));
-  require_bytes(model->settings());
+  const LoadedModel loaded = load_any_model(ctx, f.model, f.load.options(f.common, one_chunk));
+  const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
   DataOptions options;
   options.path = f.data;
   options.allow_binary = f.binary;
@@ -66,22 +65,25 @@ int run(const Flags& f) {
   options.cache_folder = scratch.path;
   options.held_out_share = 1.0;  // all of it
   options.held_out_most = INT64_MAX;
+  if (!tokenizer.is_bytes()) options.tokenizer = {loaded.tokenizer, "model", {}};
   const TrainData data = TrainData::open(options);
   const double start = now_seconds();
-  const Evaluation e =
-      evaluate(ctx, *model, data.held_out(f.batch, f.seq_len, f.tokens > 0 ? f.tokens : INT64_MAX));
+  const Evaluation e = evaluate(
+      ctx, *loaded.model, data.held_out(f.batch, f.seq_len, f.tokens > 0 ? f.tokens : INT64_MAX));
   const double took = now_seconds() - start;
   if (e.targets == 0) {
-    throw Error(ErrorKind::kBadInput, format("{} holds {} bytes of text; at least 2 are needed",
-                                             f.data, data.held_out_text().size()));
+    throw Error(ErrorKind::kBadInput,
+                format("{} holds {} bytes of text; at least 2 {} are needed", f.data,
+                       data.held_out_text().size(), tokenizer.is_bytes() ? "bytes" : "tokens"));
   }
-  Json out = Json::object(
-      {{"bpb", e.bits_per_target()},
-       {"nats_per_token", e.nats / static_cast<double>(std::max<int64_t>(1, e.targets))},
-       {"tokens", e.targets},
-       {"seq_len", f.seq_len},
-       {"seconds", took},
-       {"tokens_per_second", static_cast<double>(e.targets) / took}});
+  Json out = Json::object({{"bpb", e.bits_per_byte()},
+                           {"nats_per_token", e.nats_per_token()},
+                           {"perplexity", std::exp(e.nats_per_token())},
+                           {"tokens", e.targets},
+                           {"bytes", e.bytes},
+                           {"seq_len", f.seq_len},
+                           {"seconds", took},
+                           {"tokens_per_second", static_cast<double>(e.targets) / took}});
   if (f.compare) {
     out.set("gzip9_bpb", gzip9_bits_per_byte(data.held_out_text()));
     out.set("xz9_bpb", xz9_bits_per_byte(data.held_out_text()));
@@ -104,11 +106,12 @@ std::function<int()> setup_eval(CLI::App& app) {
       ->required();
   app.add_option("--data", f->data, "Text: a file, a folder, .gz, .zst, .dz or .jsonl");
   app.add_flag("--data-binary", f->binary, "Accept files that are not text");
-  app.add_option("--seq-len", f->seq_len, "Bytes that a prediction may look back")
+  app.add_option("--seq-len", f->seq_len,
+                 "Tokens (bytes, for a model of bytes) that a prediction may look back")
       ->capture_default_str()
       ->check(positive);
   app.add_option("--batch", f->batch, "Windows at once")->capture_default_str()->check(positive);
-  app.add_option("--tokens", f->tokens, "Only the first so many bytes (0 = all)")
+  app.add_option("--tokens", f->tokens, "Only the first so many tokens (0 = all)")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 60));
   app.add_flag("--compare", f->compare, "Also what gzip -9 and xz -9 make of the same text");

@@ -57,15 +57,16 @@ void read_log(const std::string& run_folder, RunReport& r) {
 }
 
 void evaluate_run(const Context& ctx, Model& model, const std::string& folder, const Json& state,
-                  RunReport& r) {
-  const TrainData data = open_run_data(run_data_cache(folder), state.at("data_path").as_string(),
-                                       state.at("data_binary").as_bool(), model.settings().seed);
+                  const DataTokenizer& tokenizer, RunReport& r) {
+  const TrainData data =
+      open_run_data(run_data_cache(folder), state.at("data_path").as_string(),
+                    state.at("data_binary").as_bool(), model.settings().seed, tokenizer);
   r.data = state.at("data_path").as_string();
   r.train_bytes = data.train_bytes();
   r.held_out_bytes = static_cast<int64_t>(data.held_out_text().size());
   r.validation_bpb =
       evaluate(ctx, model, data.held_out(state.at("batch").as_int(), state.at("seq_len").as_int()))
-          .bits_per_target();
+          .bits_per_byte();
   r.gzip_bpb = gzip9_bits_per_byte(data.held_out_text());
   r.xz_bpb = xz9_bits_per_byte(data.held_out_text());
 }
@@ -85,10 +86,11 @@ StackCost decode_cost(const Context& ctx, const ModelSettings& settings, const c
 int run(const Flags& f) {
   check_sampling(f.sampling);
   const Context ctx = f.common.context();
-  const std::unique_ptr<Model> model = load_run_model(ctx, f.model);
-  require_bytes(model->settings());
-  const Json state = Json::parse(
-      read_file(join_path(checkpoint_folder(f.model), "train/state.json"), size_t{1} << 24));
+  const LoadedModel loaded = load_any_model(ctx, f.model);
+  Model* const model = loaded.model.get();
+  const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
+  const std::string saved = checkpoint_folder(f.model);
+  const Json state = Json::parse(read_file(join_path(saved, "train/state.json"), size_t{1} << 24));
   ProgressLine line;
   line.show("measuring the machine");
   const MachineLimits limits = probe_limits(f.common.probe_context());
@@ -105,14 +107,15 @@ int run(const Flags& f) {
   r.read_gbs = limits.read_gbs;
   read_log(f.model, r);
   line.show("validation, gzip and xz on the held-out text");
-  evaluate_run(ctx, *model, f.model, state, r);
+  evaluate_run(ctx, *model, f.model, state,
+               tokenizer.is_bytes() ? DataTokenizer{} : load_data_tokenizer(saved), r);
   r.prompt = f.prompt;
   GenerateConfig g;
   g.sampling = f.sampling;
   g.max_tokens = f.max_tokens;
   SequenceState seq = model->new_sequence(ctx);
   r.sample =
-      generate(ctx, *model, *byte_tokenizer(), seq, byte_tokens(f.prompt), g, [](std::string_view) {
+      generate(ctx, *model, tokenizer, seq, tokenizer.encode(f.prompt), g, [](std::string_view) {
         return true;
       }).text;
   r.costs.push_back(decode_cost(ctx, model->settings(), "hybrid", f, line));

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -28,6 +27,7 @@ struct Flags {
   std::string time;
   OptimFlags optim;
   std::string sample_prompt = "The ";
+  std::string tokenizer;
   int64_t sample_tokens = 80;
   std::vector<std::string> changes;  // of a resumed run against its first command
 };
@@ -38,9 +38,8 @@ std::string progress_line(const RunConfig& c, const RunProgress& p, double peak_
   const std::string steps =
       c.budget.steps > 0 ? format("{}/{}", p.step, c.budget.steps) : format("{}", p.step);
   return format("step {}  loss {:.3f}  bpb {:.3f}  {} tok/s  {:.0f}% of f32 peak  {:.0f}%  ETA {}",
-                steps, p.smooth_loss, p.smooth_loss / std::log(2.0),
-                format_count(p.tokens_per_second), 100 * p.gflops / peak_gflops,
-                100 * std::min(1.0, done), format_seconds(eta));
+                steps, p.smooth_loss, p.smooth_bpb, format_count(p.tokens_per_second),
+                100 * p.gflops / peak_gflops, 100 * std::min(1.0, done), format_seconds(eta));
 }
 
 std::string one_line(std::string text) {
@@ -57,9 +56,9 @@ std::string write_sample(const Context& ctx, Model& model, const Flags& f) {
   g.sampling.top_p = 0.95;
   g.sampling.seed = model.settings().seed;
   SequenceState seq = model.new_sequence(ctx);
-  const GenerateResult r =
-      generate(ctx, model, *byte_tokenizer(), seq, byte_tokens(f.sample_prompt), g,
-               [](std::string_view) { return true; });
+  const auto tokenizer = f.run.tokenizer.present() ? f.run.tokenizer.tokenizer : byte_tokenizer();
+  const GenerateResult r = generate(ctx, model, *tokenizer, seq, tokenizer->encode(f.sample_prompt),
+                                    g, [](std::string_view) { return true; });
   return f.sample_prompt + r.text;
 }
 
@@ -67,7 +66,7 @@ Json step_json(const RunProgress& p, double peak_gflops) {
   return Json::object({{"event", "step"},
                        {"step", p.step},
                        {"loss", p.loss},
-                       {"bpb", p.loss / std::log(2.0)},
+                       {"bpb", p.bpb},
                        {"tokens_per_second", p.tokens_per_second},
                        {"peak_share", p.gflops / peak_gflops},
                        {"grad_norm", p.grad_norm}});
@@ -125,7 +124,10 @@ void restore_flags(CLI::App& app, const Json& saved, Flags& f) {
 // An existing run needs no flags but its folder; what makes it another run must agree where it is
 // given (train/run.cpp).
 void fill_from_run(CLI::App& app, Flags& f) {
+  std::string tokenizer = f.tokenizer;
   if (const auto found = find_checkpoint(f.run.out, {})) {
+    const bool kept = path_exists(join_path(found->path, "tokenizer.json"));
+    if (kept && tokenizer.empty()) tokenizer = found->path;
     if (!f.model.any()) f.model.model = found->path;
     try {
       restore_flags(app, checkpoint_state(*found).at("command"), f);
@@ -135,6 +137,10 @@ void fill_from_run(CLI::App& app, Flags& f) {
   }
   f.run.command = given_flags(app);
   f.run.model = f.model.settings();
+  if (tokenizer.empty()) return;
+  f.run.tokenizer = load_data_tokenizer(tokenizer);
+  if (f.model.model.empty() && !f.model.vocab)
+    f.run.model.vocab = f.run.tokenizer.tokenizer->vocab_size();
 }
 
 void check_flags(Flags& f) {
@@ -147,7 +153,7 @@ void check_flags(Flags& f) {
   if (f.run.data.empty()) {
     throw Error(ErrorKind::kUsage, "no data given: use --data PATH, a file or folder of text");
   }
-  require_bytes(f.run.model);
+  if (!f.run.tokenizer.present()) require_bytes(f.run.model);
 }
 
 // Said before anything is written, instead of in the middle of the first step.
@@ -189,10 +195,9 @@ int run(CLI::App& app, Flags& f) {
     if (e.targets == 0)
       return line.message("no validation: the held-out slice of this data is empty");
     line.message(format("step {}: validation {:.4f} bits per byte over {} bytes", p.step,
-                        e.bits_per_target(), e.targets));
+                        e.bits_per_byte(), e.bytes));
     if (f.common.json)
-      print(
-          Json::object({{"event", "validation"}, {"step", p.step}, {"bpb", e.bits_per_target()}}));
+      print(Json::object({{"event", "validation"}, {"step", p.step}, {"bpb", e.bits_per_byte()}}));
   };
   w.on_sample = [&](Model& model, const RunProgress& p) {
     const std::string text = write_sample(ctx, model, f);
@@ -207,7 +212,7 @@ int run(CLI::App& app, Flags& f) {
                         {"tokens", s.last.tokens},
                         {"seconds", s.last.seconds},
                         {"loss", s.last.smooth_loss},
-                        {"validation_bpb", s.validation.bits_per_target()},
+                        {"validation_bpb", s.validation.bits_per_byte()},
                         {"out", f.run.out}}));
   }
   if (s.interrupted && s.last.step == 0) {
@@ -227,6 +232,9 @@ void add_flags(CLI::App& app, Flags& f) {
   const auto count = CLI::Range(int64_t{0}, int64_t{1} << 60);
   app.add_option("--data", f.run.data,
                  "Text: a file, a folder, .gz, .zst, .dz or .jsonl (a resumed run knows its own)");
+  app.add_option("--tokenizer", f.tokenizer,
+                 "Train on its tokens instead of bytes: tokenizer.json or a folder that holds one; "
+                 "its vocabulary is the model's unless --vocab says more");
   app.add_flag("--data-binary", f.run.data_binary, "Accept files that are not text");
   app.add_option("--out", f.run.out, "The run's folder; resumes when it holds a run")->required();
   f.model.add(app);
