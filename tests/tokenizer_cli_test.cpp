@@ -121,4 +121,36 @@ TEST_CASE("a run on tokens resumes bit for bit, and its folder brings the tokeni
         std::string::npos);
 }
 
+TEST_CASE("a vocabulary goes along from folder to GGUF and back, whatever is converted") {
+  const Folder folder;
+  write_file(folder / "a.txt", sample_text());
+  const std::string from = folder / "config";
+  REQUIRE(braid({"train-tokenizer", "--vocab", "300", "--cut", "qwen", "--special", "<|end|>", "-o",
+                 from, folder / "a.txt"})
+              .code == 0);
+  write_file(join_path(from, "config.json"), R"({"architectures":["Qwen3ForCausalLM"],
+      "model_type":"qwen3","hidden_size":32,"num_hidden_layers":1,"intermediate_size":64,
+      "num_attention_heads":2,"num_key_value_heads":1,"head_dim":16,"vocab_size":304,
+      "max_position_embeddings":64,"rms_norm_eps":1e-6,"rope_theta":10000,
+      "tie_word_embeddings":true,"hidden_act":"silu","attention_bias":false})");
+  const auto convert = [&](const std::string& model, const char* out, const Args& more) {
+    const Outcome o = braid(Args{"convert", "-m", model, "-o", folder / out} + more);
+    REQUIRE_MESSAGE(o.code == 0, o.all());
+    CHECK(o.err.empty());
+    return folder / out;
+  };
+  const std::string hf = convert(from, "hf", {"--random", "1"});
+  const std::string gguf = convert(hf, "a.gguf", {"--to", "gguf"});
+  const std::string again = convert(gguf, "b.gguf", {"--to", "gguf", "--weights", "q8_0"});
+  const auto ids = [](const std::string& model) {
+    return braid({"tokenize", "-m", model, "--ids", "the lowest <|end|> they're \xE4\xB8\x96 42"})
+        .out;
+  };
+  const std::string want = ids(hf);
+  CHECK(want.find(",0,") != std::string::npos);  // the special token
+  CHECK(ids(again) == want);
+  CHECK(ids(convert(again, "back", {"--to", "hf"})) == want);
+  CHECK(ids(convert(gguf, "own", {"--to", "braid"})) == want);
+}
+
 }  // namespace braid::e2e

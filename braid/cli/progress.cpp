@@ -60,12 +60,19 @@ void ProgressLine::finish() {
 
 std::function<void(uint64_t, uint64_t)> WorkProgress::bytes(std::string what) {
   constexpr double kSilent = 2;
-  return [this, what = std::move(what), begun = now_seconds()](uint64_t done, uint64_t all) {
+  // From the first call on, for what was done before it may have been another piece of work.
+  return [this, what = std::move(what), begun = 0.0, first = uint64_t{0}](uint64_t done,
+                                                                          uint64_t all) mutable {
     const double now = now_seconds();
-    if (now - begun_ < kSilent || done == 0) return;
-    const auto d = static_cast<double>(done), a = static_cast<double>(all);
-    line_.show(format("{}: {} of {}  ETA {}", what, format_bytes(d), format_bytes(a),
-                      format_seconds((now - begun) * (a / d - 1))));
+    if (first == 0) {
+      begun = now;
+      first = done;
+    }
+    if (now - begun_ < kSilent || done == first) return;
+    const double left = static_cast<double>(all - done) / static_cast<double>(done - first);
+    line_.show(format("{}: {} of {}  ETA {}", what, format_bytes(static_cast<double>(done)),
+                      format_bytes(static_cast<double>(all)),
+                      format_seconds((now - begun) * left)));
   };
 }
 

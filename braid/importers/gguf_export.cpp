@@ -122,6 +122,12 @@ ByteSource bytes_of(const Context& ctx, std::shared_ptr<const LinkRows> rows, in
   };
 }
 
+void copy_tokenizer(GgufWriter& writer, const GgufFile& from) {
+  for (const auto& [key, value] : from.values()) {
+    if (key.starts_with("tokenizer.")) writer.set(key, value);
+  }
+}
+
 void add_divisors(GgufWriter& writer, const GgufModel& m) {
   if (m.scaling != "llama3" && m.scaling != "longrope") return;
   std::vector<float> values;
@@ -145,7 +151,10 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
   if (!what.name.empty()) writer.set("general.name", GgufValue::string(what.name));
   writer.set("general.file_type", GgufValue::u32(file_type(what.type)));
   writer.set("general.quantization_version", GgufValue::u32(2));
-  put_tokenizer(writer, what.folder, m, out.notes);
+  if (what.vocabulary != nullptr)
+    copy_tokenizer(writer, *what.vocabulary);
+  else
+    put_tokenizer(writer, what.folder, m, out.notes);
   const std::vector<GgufLink> links = gguf_links(m);
   size_t odd = 0;
   for (const GgufLink& link : links) {
@@ -177,9 +186,11 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
 GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlType type,
                              const std::string& path, const ByteProgress& progress) {
   if (is_gguf_file(model)) {
-    const HfCheckpoint c = open_gguf_checkpoint(model);
-    const Json config = hf_config_of(gguf_model_of(GgufFile::open(model)));
-    return export_gguf(ctx, {c.source.get(), config, "", file_name(model), type, progress}, path);
+    const auto file = std::make_shared<const GgufFile>(GgufFile::open(model));
+    const HfCheckpoint c = open_gguf_checkpoint(file);
+    const Json config = hf_config_of(gguf_model_of(*file));
+    return export_gguf(
+        ctx, {c.source.get(), config, "", file_name(model), type, progress, file.get()}, path);
   }
   const HfCheckpoint c = open_hf_checkpoint(model);
   const std::string file = join_path(model, "config.json");

@@ -7,6 +7,7 @@
 #include "braid/base/json.h"
 #include "braid/core/context.h"
 #include "braid/formats/byte_source.h"
+#include "braid/formats/gguf.h"
 #include "braid/formats/quant_blocks.h"
 #include "braid/importers/tensor_source.h"
 
@@ -17,8 +18,9 @@ struct GgufExport {
   Json config;         // config.json
   std::string folder;  // tokenizer files are looked for here; "" = a vocabulary of bytes
   std::string name;    // general.name
-  GgmlType type = GgmlType::kF32;  // of matrices: F32, F16, BF16, Q8_0 or Q4_0
-  ByteProgress progress = {};      // while weights are written
+  GgmlType type = GgmlType::kF32;        // of matrices: F32, F16, BF16, Q8_0 or Q4_0
+  ByteProgress progress = {};            // while weights are written
+  const GgufFile* vocabulary = nullptr;  // its tokenizer keys are taken instead of the folder's
 };
 
 struct GgufExported {
@@ -31,7 +33,7 @@ struct GgufExported {
 // tensor is missing or of another shape, or the tokenizer has no GGUF form.
 GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::string& path);
 
-// The same of a Hugging Face folder or of another GGUF file (whose tokenizer is not carried over).
+// The same of a Hugging Face folder or of another GGUF file (whose vocabulary is kept as it is).
 GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlType type,
                              const std::string& path, const ByteProgress& progress = {});
 

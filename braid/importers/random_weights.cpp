@@ -9,7 +9,9 @@
 
 namespace braid {
 
-void fill_random(const Context& ctx, Model& model, uint64_t seed) {
+void fill_random(const Context& ctx, Model& model, uint64_t seed, const ByteProgress& progress) {
+  uint64_t done = 0;
+  const uint64_t all = model.parameters().bytes();
   for (Parameter& p : model.parameters()) {
     const bool matrix = p.role == ParamRole::kMatrix || p.role == ParamRole::kEmbedding;
     const double in = static_cast<double>(p.value.size(-1));
@@ -23,21 +25,24 @@ void fill_random(const Context& ctx, Model& model, uint64_t seed) {
         x[i] = static_cast<float>(matrix ? noise : static_cast<double>(x[i]) + noise);
       }
     });
+    done += p.bytes();
+    if (progress) progress(done, all);
   }
 }
 
 HfExported write_random_checkpoint(const Context& ctx, const std::string& folder,
                                    const std::string& to, const std::string& dtype, uint64_t seed,
-                                   uint64_t shard_bytes, const ByteProgress& progress) {
+                                   uint64_t shard_bytes, const ByteProgress& filling,
+                                   const ByteProgress& writing) {
   const std::string path = join_path(folder, "config.json");
   const Json config = load_config(path);
   ReadConfig read = read_config(config, path);
   read.model.settings.seed = seed & INT64_MAX;
   Model model(ctx, read.model.settings);
-  fill_random(ctx, model, seed);
+  fill_random(ctx, model, seed, filling);
   const TensorMap map = export_map(read.model, model.parameters());
   return export_hf(
-      {&model, &map, config, [&](const std::string&) { return dtype; }, folder, {}, progress}, to,
+      {&model, &map, config, [&](const std::string&) { return dtype; }, folder, {}, writing}, to,
       shard_bytes);
 }
 

@@ -111,7 +111,8 @@ HfExported to_hf(const Context& ctx, const Flags& f, WorkProgress& work) {
   if (shard < 1) throw Error(ErrorKind::kUsage, "--shard-size is 0");
   if (f.random) {
     return write_random_checkpoint(ctx, f.model, f.out, hf_dtype("--dtype", f.dtype, "BF16"),
-                                   *f.random, shard, work.bytes(kWriting));
+                                   *f.random, shard, work.bytes("making weights"),
+                                   work.bytes(kWriting));
   }
   if (is_hf_folder(f.model) && f.weights.empty())
     return copy_hf_folder(f.model, f.out, shard, work.bytes(kWriting));
