@@ -33,6 +33,9 @@ const std::vector<NamedCuts>& named_cuts() {
       {{kKimiRegex}, "kimi-k2"},
       {{kDigitRegex, kGpt2Regex}, "smollm"},
       {{kDigits3Regex, kEastAsianRegex, kDeepseek3Regex}, "deepseek-v3"},
+      // The ranges of kEastAsianRegex as DeepSeek's own file spells them.
+      {{kDigits3Regex, "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", kDeepseek3Regex},
+       "deepseek-v3"},
   };
   return table;
 }

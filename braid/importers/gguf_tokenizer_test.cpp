@@ -129,7 +129,7 @@ TEST_CASE("a vocabulary encodes as before on its way through GGUF and back") {
   for (const std::string& golden : testing::golden_folders("tokenizers", "cases.json")) {
     const std::string name = file_name(golden);
     if (name != "gpt2" && name != "llama3" && name != "o200k" && name != "llama2" &&
-        name != "gemma")
+        name != "gemma" && name != "deepseek")
       continue;
     CAPTURE(name);
     const ScratchFolder scratch("gguf_back");
@@ -139,6 +139,7 @@ TEST_CASE("a vocabulary encodes as before on its way through GGUF and back") {
     write_file(join_path(from, "tokenizer_config.json"), kConfig);
     const int64_t rows = load_tokenizer(golden)->vocab_size() + 3;
     const GgufFile file = as_gguf(from, rows, scratch / "a.gguf");
+    if (name == "deepseek") CHECK(file.string("tokenizer.ggml.pre") == "deepseek-v3");
     const std::string back = written_folder(file, scratch / "back");
     const auto tokenizer = load_tokenizer(back), direct = gguf_tokenizer(file);
     const Json cases = Json::parse(read_file(join_path(golden, "cases.json")));
