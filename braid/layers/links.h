@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,9 +16,11 @@
 
 namespace braid {
 
+struct KeySelection;  // ops/selected_attention.h
+
 // What is known of a published value when the model is built.
 struct LinkShape {
-  std::string kind;            // what it is, a reader's check: "kv", "memory", "value"
+  std::string kind;            // what it is, a reader's check: "kv", "memory", "value", "selection"
   std::vector<int64_t> sizes;  // as the kind says
   bool operator==(const LinkShape& other) const = default;
 };
@@ -48,6 +51,7 @@ const LinkShape& find_link(LinkTable* table, std::string_view layer, const std::
 struct LinkValue {
   std::vector<Tensor> tensors;      // of this call's tokens, [T, ...]; gradients flow through them
   std::vector<LayerState*> states;  // the publisher's, this call's tokens included; empty without
+  std::shared_ptr<const KeySelection> keys;  // what each of this call's tokens attends to
 };
 
 // The values of one forward, by name.

@@ -31,6 +31,7 @@ struct DsaConfig {
   bool index_interleaved = false;  // GLM-5's pairs
   std::string stage = "sparse";    // or warmup: attention over all keys
   double index_loss = 0;           // coefficient of the indexer's loss
+  std::string as, of;              // publishes its choice; attends to that of another layer
   void visit(OptionVisitor& v) {
     latent.visit(v);
     v.field("index_n_heads", index_n_heads, int64_t{64});
@@ -39,6 +40,14 @@ struct DsaConfig {
     v.field("index_interleaved", index_interleaved, false);
     v.field("stage", stage, std::string("sparse"));
     v.field("index_loss", index_loss, 0.0);
+    v.field("as", as, std::string());
+    v.field("of", of, std::string());
+  }
+  bool indexer_given() const {
+    const DsaConfig plain;
+    return index_n_heads != plain.index_n_heads || index_head_dim != plain.index_head_dim ||
+           index_topk != plain.index_topk || index_interleaved || stage != plain.stage ||
+           index_loss != 0;
   }
 };
 
@@ -46,9 +55,23 @@ struct DsaConfig {
   throw Error(ErrorKind::kUsage, "dsa: " + message);
 }
 
+// Without an indexer: how many keys, and in which stage, says the layer whose choice it takes.
+void take_link(const DsaConfig& c, const LayerEnv& env, DsaShape& s) {
+  const LinkShape& choice = find_link(env.links, "dsa", c.of, "selection");
+  if (!c.as.empty()) usage(format("of={} chooses nothing that as={} could publish", c.of, c.as));
+  if (c.indexer_given())
+    usage(format("of={} has no indexer; its options belong to the layer as={}", c.of, c.of));
+  s.top = choice.sizes[0];
+  s.warmup = choice.sizes[1] != 0;
+}
+
 DsaShape resolve(const DsaConfig& c, const LayerEnv& env) {
   DsaShape s;
   s.latent = resolve_latent("dsa", c.latent, env);
+  if (!c.of.empty()) {
+    take_link(c, env, s);
+    return s;
+  }
   for (const auto& [key, value] : {std::pair("index_n_heads", c.index_n_heads),
                                    {"index_head_dim", c.index_head_dim},
                                    {"index_topk", c.index_topk}}) {
@@ -66,8 +89,12 @@ DsaShape resolve(const DsaConfig& c, const LayerEnv& env) {
   s.top = c.index_topk;
   s.index_interleaved = c.index_interleaved;
   s.warmup = c.stage == "warmup";
+  if (!c.as.empty() && env.links != nullptr)
+    env.links->declare(c.as, {"selection", {s.top, s.warmup ? 1 : 0}});
   return s;
 }
+
+using Selection = std::shared_ptr<const KeySelection>;
 
 Tensor detached(Tensor x) {
   if (x.defined()) x.set_slot(-1);
@@ -81,6 +108,7 @@ class Dsa final : public LatentMixer {
         config_(std::move(config)),
         shape_(s),
         rotation_{s.latent.theta, s.latent.rope, s.index_interleaved, 0, s.latent.scaling} {
+    if (reads()) return;
     ParamBuilder own = params.scope("indexer");
     const int64_t in = s.latent.q_rank > 0 ? s.latent.q_rank : env.width;
     wq_ = &own.matrix("wq_b.weight", s.index_heads * s.index_dim, in, env.init_std);
@@ -95,18 +123,34 @@ class Dsa final : public LatentMixer {
     std::vector<std::unique_ptr<LayerState>> members;
     members.push_back(
         std::make_unique<LatentKv>(ctx, shape_.latent.rank, shape_.latent.rope, options.kv));
-    members.push_back(std::make_unique<LatentKv>(ctx, shape_.index_dim, 0));  // f32: scores choose
+    if (!reads())
+      members.push_back(
+          std::make_unique<LatentKv>(ctx, shape_.index_dim, 0));  // f32: scores choose
     return std::make_unique<GroupState>(std::move(members));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    return LatentKv::bytes_at(shape_.latent.rank, shape_.latent.rope, tokens, options.kv) +
-           LatentKv::bytes_at(shape_.index_dim, 0, tokens);
+    const size_t own =
+        LatentKv::bytes_at(shape_.latent.rank, shape_.latent.rope, tokens, options.kv);
+    return reads() ? own : own + LatentKv::bytes_at(shape_.index_dim, 0, tokens);
   }
   Options options() const override { return write_options(config_); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t tokens) const override {
-    return DsaRef(shape_, reference_weights(params), params)(x, tokens);
+    const DsaRef ref(shape_, reference_weights(params), params);
+    MlaRef::Chosen chosen;
+    if (reads()) {
+      for (const std::vector<double>& of : params.links->get(config_.of))
+        chosen.emplace_back(of.begin(), of.end());
+    } else {
+      chosen = ref.chosen(x, tokens);
+    }
+    if (!config_.as.empty() && params.links != nullptr) {
+      std::vector<std::vector<double>> published;
+      for (const std::vector<int64_t>& of : chosen) published.emplace_back(of.begin(), of.end());
+      params.links->put(config_.as, std::move(published));
+    }
+    return ref(x, tokens, chosen);
   }
 
  private:
@@ -132,18 +176,27 @@ class Dsa final : public LatentMixer {
     return i;
   }
 
+  bool reads() const { return !config_.of.empty(); }
+
   Tensor attend(const Context& ctx, const Tensor& x, const Parts& parts, const Batch& batch,
                 States states) override {
+    if (!states.empty()) return over_states(ctx, x, parts, batch, states);
     const bool trains = ctx.tape != nullptr && config_.index_loss > 0;
     Context plain = ctx;
     plain.tape = nullptr;
-    if (!states.empty()) return over_states(ctx, index(ctx, x, parts, batch), parts, batch, states);
     int64_t longest = 0;
     for (int64_t s = 0; s < batch.sequences(); ++s) longest = std::max(longest, batch.length(s));
     const bool dense = shape_.warmup || longest <= shape_.top;
+    Index i;
+    Selection chosen;
+    if (reads()) {
+      chosen = batch.links->get(config_.of).keys;
+    } else if (!dense || trains) {
+      i = index(trains ? ctx : plain, x, parts, batch);
+      chosen = std::make_shared<const KeySelection>(select(plain, i, batch));
+    }
+    publish(batch, chosen);
     if (dense && !trains) return expanded(ctx, parts, batch);
-    const Index i = index(trains ? ctx : plain, x, parts, batch);
-    const auto chosen = std::make_shared<const KeySelection>(select(plain, i, batch));
     const auto [k, v] = expand(ctx, parts);
     const double factor = shape_.latent.scale;
     const Tensor o =
@@ -154,6 +207,11 @@ class Dsa final : public LatentMixer {
         ctx, o,
         {config_.index_loss, factor, detached(parts.q), detached(k), i.q, i.k, i.weights, chosen},
         batch.seq_starts);
+  }
+
+  void publish(const Batch& batch, const Selection& chosen) const {
+    if (!config_.as.empty() && batch.links != nullptr)
+      batch.links->put(config_.as, {.tensors = {}, .states = {}, .keys = chosen});
   }
 
   // The most keys of a token of a sequence of n.
@@ -188,8 +246,44 @@ class Dsa final : public LatentMixer {
     return all;
   }
 
-  Tensor over_states(const Context& ctx, const Index& i, const Parts& parts, const Batch& batch,
-                     States states) const {
+  // Who stands among the first index_topk sees everything before it: the first so many of the
+  // batch's tokens of sequence s.
+  int64_t dense_of(const Batch& batch, int64_t s) const {
+    const int64_t n = batch.length(s);
+    if (shape_.warmup) return n;
+    return std::clamp<int64_t>(shape_.top - batch.offsets[static_cast<size_t>(s)], 0, n);
+  }
+
+  // The positions that every token attends to, with an empty list for all before it. Index keys of
+  // this call are kept first.
+  Selection select_kept(const Context& ctx, const Index& i, const Batch& batch,
+                        States states) const {
+    auto all = std::make_shared<KeySelection>();
+    all->starts.push_back(0);
+    for (size_t s = 0; s < states.size(); ++s) {
+      auto& keys = dynamic_cast<LatentKv&>(dynamic_cast<GroupState&>(*states[s]).member(1));
+      const int64_t first = batch.seq_starts[s], n = batch.length(static_cast<int64_t>(s));
+      keys.append(ctx, i.k.data() + first * shape_.index_dim, shape_.index_dim, nullptr, 0, n);
+      const int64_t dense = dense_of(batch, static_cast<int64_t>(s));
+      all->starts.insert(all->starts.end(), static_cast<size_t>(dense), std::ssize(all->keys));
+      if (dense == n) continue;
+      std::vector<Chosen> chosen = choose_keys(ctx, i.q.narrow(0, first + dense, n - dense),
+                                               i.weights.narrow(0, first + dense, n - dense),
+                                               keys.view(), batch.offsets[s] + dense, shape_.top);
+      for (Chosen& c : chosen) {
+        if (ctx.dry()) c.resize(static_cast<size_t>(shape_.top));  // counts what a run would hold
+        all->keys.insert(all->keys.end(), c.begin(), c.end());
+        all->starts.push_back(std::ssize(all->keys));
+      }
+    }
+    return all;
+  }
+
+  Tensor over_states(const Context& ctx, const Tensor& x, const Parts& parts, const Batch& batch,
+                     States states) {
+    const Selection chosen = reads() ? batch.links->get(config_.of).keys
+                                     : select_kept(ctx, index(ctx, x, parts, batch), batch, states);
+    publish(batch, chosen);
     const MlaShape& l = shape_.latent;
     Tensor out = Tensor::empty(ctx, {parts.q.size(0), l.heads, l.dv});
     const int64_t row = l.heads * l.dv;
@@ -201,32 +295,22 @@ class Dsa final : public LatentMixer {
       if (!ctx.dry()) std::copy_n(o.data(), count * row, out.data() + from * row);
     };
     for (size_t s = 0; s < states.size(); ++s) {
-      auto& group = dynamic_cast<GroupState&>(*states[s]);
-      auto& latents = dynamic_cast<LatentKv&>(group.member(0));
-      auto& keys = dynamic_cast<LatentKv&>(group.member(1));
+      auto& latents = dynamic_cast<LatentKv&>(dynamic_cast<GroupState&>(*states[s]).member(0));
       append(ctx, parts, batch, static_cast<int64_t>(s), latents);
       const int64_t first = batch.seq_starts[s], n = batch.length(static_cast<int64_t>(s));
-      keys.append(ctx, i.k.data() + first * shape_.index_dim, shape_.index_dim, nullptr, 0, n);
-      const int64_t position = batch.offsets[s];
-      // Who stands among the first index_topk sees everything before it.
-      const int64_t dense = shape_.warmup ? n : std::clamp<int64_t>(shape_.top - position, 0, n);
+      const int64_t dense = dense_of(batch, static_cast<int64_t>(s));
       if (dense > 0) {
         LatentView before = latents.view();
-        before.length = position + dense;
+        before.length = batch.offsets[s] + dense;
         run(first, dense, {0, dense}, {before});
       }
       for (int64_t at = dense; at < n; at += kGathered) {
         const int64_t count = std::min(kGathered, n - at);
-        std::vector<Chosen> chosen(static_cast<size_t>(count));
-        const Tensor q = i.q.narrow(0, first + at, count),
-                     w = i.weights.narrow(0, first + at, count);
-        chosen = choose_keys(ctx, q, w, keys.view(), position + at, shape_.top);
         std::vector<GatheredLatents> gathered;
         std::vector<LatentView> views;
         std::vector<int64_t> starts = {0};
-        for (Chosen& c : chosen) {
-          if (ctx.dry()) c.resize(static_cast<size_t>(shape_.top));  // counts what a run would hold
-          gathered.emplace_back(ctx, latents.view(), c);
+        for (int64_t t = at; t < at + count; ++t) {
+          gathered.emplace_back(ctx, latents.view(), chosen->of(first + t, 0));
           starts.push_back(std::ssize(starts));
         }
         for (const GatheredLatents& g : gathered) views.push_back(g.view());
@@ -239,7 +323,9 @@ class Dsa final : public LatentMixer {
   DsaConfig config_;
   DsaShape shape_;
   RopeConfig rotation_;
-  Parameter *wq_, *wk_, *k_norm_, *k_norm_bias_, *weights_;
+  // The indexer's; null for a reader.
+  Parameter *wq_ = nullptr, *wk_ = nullptr, *k_norm_ = nullptr, *k_norm_bias_ = nullptr;
+  Parameter* weights_ = nullptr;
 };
 
 }  // namespace

@@ -23,11 +23,15 @@ class DsaRef {
   DsaRef(const DsaShape& shape, const MlaWeights& weights, const ReferenceParams& params)
       : s_(shape), mla_(shape.latent, weights), p_(params) {}
 
+  // What each token attends to once the indexer is trained.
+  MlaRef::Chosen chosen(std::span<const double> x, int64_t tokens) const {
+    return choose(scores(x, tokens));
+  }
+
   // x [tokens, width] -> [tokens, width]
-  std::vector<double> operator()(std::span<const double> x, int64_t tokens) const {
-    if (s_.warmup) return mla_(x, tokens);
-    const MlaRef::Chosen chosen = choose(scores(x, tokens));
-    return mla_(x, tokens, &chosen);
+  std::vector<double> operator()(std::span<const double> x, int64_t tokens,
+                                 const MlaRef::Chosen& chosen) const {
+    return mla_(x, tokens, s_.warmup ? nullptr : &chosen);
   }
 
   // Mean over tokens of KL(main attention, averaged over heads || softmax of the index scores),

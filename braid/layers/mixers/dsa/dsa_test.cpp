@@ -8,6 +8,7 @@
 #include "braid/testing/golden_mixer.h"
 #include "braid/testing/mixer_battery.h"
 #include "braid/testing/numeric.h"
+#include "braid/testing/stack_battery.h"
 
 namespace braid {
 
@@ -144,6 +145,36 @@ TEST_CASE(
       CHECK(std::abs(along - want) <= 1e-4 * std::max(std::sqrt(norm), std::abs(want)));
     }
   }
+}
+
+TEST_CASE("dsa: a layer attends to what another one chose") {
+  for (const std::string& failure : testing::check_stack(
+           "dsa{index_n_heads=3,index_head_dim=6,index_topk=8,as=keys}, swiglu, dsa{of=keys}, "
+           "dsa{index_n_heads=2,index_head_dim=6,index_topk=11,as=keys}, dsa{of=keys}, swiglu")) {
+    FAIL_CHECK(failure);
+  }
+}
+
+TEST_CASE("dsa: what cannot be shared is refused") {
+  Context ctx;
+  ParameterSet params;
+  ParamBuilder builder(ctx, params, 7);
+  LinkTable links;
+  links.declare("keys", {"selection", {8, 0}});
+  links.declare("other", {"kv", {1}});
+  LayerEnv env;
+  env.width = 24;
+  env.heads = 3;
+  env.head_dim = 8;
+  env.links = &links;
+  const auto make = [&](const Options& options) {
+    return find_mixer("dsa")->make(options, env, builder);
+  };
+  CHECK_THROWS_WITH_AS(make(golden_options({{"of", "keys"}, {"index_topk", "4"}})),
+                       doctest::Contains("has no indexer"), Error);
+  CHECK_THROWS_WITH_AS(make(golden_options({{"of", "keys"}, {"as", "b"}})),
+                       doctest::Contains("chooses nothing"), Error);
+  CHECK_THROWS_AS(make(golden_options({{"of", "other"}})), Error);
 }
 
 }  // namespace braid
