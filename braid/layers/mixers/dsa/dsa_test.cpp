@@ -147,11 +147,16 @@ TEST_CASE(
   }
 }
 
+// No second choice among few keys stands behind another layer: the probe of a gradient in double
+// precision would jump where it changes.
 TEST_CASE("dsa: a layer attends to what another one chose") {
-  for (const std::string& failure : testing::check_stack(
-           "dsa{index_n_heads=3,index_head_dim=6,index_topk=8,as=keys}, swiglu, dsa{of=keys}, "
-           "dsa{index_n_heads=2,index_head_dim=6,index_topk=11,as=keys}, dsa{of=keys}, swiglu")) {
-    FAIL_CHECK(failure);
+  for (const char* stack :
+       {"dsa{index_n_heads=3,index_head_dim=6,index_topk=8,as=keys}, swiglu, dsa{of=keys}, "
+        "dsa{of=keys}, swiglu",
+        "dsa{index_n_heads=3,index_head_dim=6,index_topk=8,as=keys}, dsa{of=keys}, "
+        "dsa{index_n_heads=2,index_head_dim=6,index_topk=1000,as=keys}, dsa{of=keys}, swiglu",
+        "dsa{index_n_heads=3,index_head_dim=6,stage=warmup,as=keys}, dsa{of=keys}, swiglu"}) {
+    for (const std::string& failure : testing::check_stack(stack)) FAIL_CHECK(failure);
   }
 }
 

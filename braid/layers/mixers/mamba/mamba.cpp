@@ -123,7 +123,8 @@ class Mamba final : public RecurrentMixer {
     in.c = normed(ctx, dbc[2], c_norm_);
     const Tensor y = selective_scan(ctx, in, scan_, batch.seq_starts, kept.matrices());
     kept.advance(batch);
-    if (!config_.as.empty() && batch.links != nullptr) batch.links->put(config_.as, {.tensors = {y}, .states = {}, .keys = {}});
+    if (!config_.as.empty() && batch.links != nullptr)
+      batch.links->put(config_.as, {.tensors = {y}, .states = {}, .keys = {}});
     return biased(ctx, linear(ctx, gated(ctx, xz[1], y), *out_proj_), out_bias_);
   }
 

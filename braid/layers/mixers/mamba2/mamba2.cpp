@@ -145,7 +145,8 @@ class Mamba2 final : public RecurrentMixer {
     Tensor y = recurrence(ctx, mamba2_recurrence(), r, batch.seq_starts, kept.matrices());
     kept.advance(batch);
     y = reshape(ctx, add_scaled(ctx, y, r.v, *skip_), {x.size(0), inner});
-    if (!config_.as.empty() && batch.links != nullptr) batch.links->put(config_.as, {.tensors = {y}, .states = {}, .keys = {}});
+    if (!config_.as.empty() && batch.links != nullptr)
+      batch.links->put(config_.as, {.tensors = {y}, .states = {}, .keys = {}});
     return biased(ctx, linear(ctx, gate_and_norm(ctx, in[0], y), *out_proj_), out_bias_);
   }
 
