@@ -181,7 +181,8 @@ class Rwkv7 final : public RecurrentMixer {
   Tensor residual_values(const Context& ctx, const Tensor& v, const Tensor& xv,
                          const Batch& batch) const {
     if (shape_.first) {
-      if (batch.links != nullptr) batch.links->put(kFirst, {.tensors = {v}, .states = {}, .keys = {}});
+      if (batch.links != nullptr)
+        batch.links->put(kFirst, {.tensors = {v}, .states = {}, .keys = {}});
       return v;
     }
     const Tensor& first = batch.links->get(kFirst).tensors[0];
