@@ -89,6 +89,15 @@ TEST_CASE("DeepSeek V3 keeps 70,272 bytes a token and has 671 billion parameters
   CHECK(deepseek.parameters() == 671026419200);
 }
 
+TEST_CASE("DeepSeek V3.2 is V3 with an indexer in every layer, GLM-5 has 744 billion parameters") {
+  const Published deepseek("deepseek_v32"), dense("deepseek_v3");
+  // wq_b, wk, the norm of k with its bias, weights_proj.
+  const int64_t indexer = 64 * 128 * 1536 + 128 * 7168 + 2 * 128 + 64 * 7168;
+  CHECK(deepseek.parameters() == dense.parameters() + 61 * indexer);
+  CHECK(deepseek.count("dsa") == 61);
+  CHECK(Published("glm_5").parameters() == doctest::Approx(744e9).epsilon(0.005));
+}
+
 TEST_CASE("Mamba 130M and 2.8B have as many parameters as their makers count, in both forms") {
   const Published small("mamba_130m"), large("mamba_2_8b");
   CHECK(small.parameters() == 129135360);
