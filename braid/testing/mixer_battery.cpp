@@ -341,8 +341,9 @@ class Battery {
     }
     for (size_t i = 0; i < sums.size(); ++i) {
       const double error = worst_error(packed.by_name[i].second, sums[i]);
-      expect(error <= b_.tolerance, format("the gradient of {} in a packed batch differs by {}",
-                                           packed.by_name[i].first, error));
+      expect(error <= b_.packed_gradient_tolerance,
+             format("the gradient of {} in a packed batch differs by {}", packed.by_name[i].first,
+                    error));
     }
   }
 

@@ -25,6 +25,8 @@ struct MixerBattery {
   // Largest difference over the largest value, for outputs and states. Two f32 orders of the same
   // sums over `width` and the sequence differ by some 1e-6.
   double tolerance = 1e-5;
+  // The same between gradients of a packed batch and of its sequences alone.
+  double packed_gradient_tolerance = 1e-5;
   // Of a directional derivative, relative to the gradient's 2-norm.
   double gradient_tolerance = 1e-4;
 };
