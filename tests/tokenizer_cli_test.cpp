@@ -102,6 +102,7 @@ TEST_CASE("a run on tokens resumes bit for bit, and its folder brings the tokeni
   const Outcome eval = braid({"eval", "-m", run, "--data", text, "--json"});
   REQUIRE_MESSAGE(eval.code == 0, eval.all());
   const Json e = Json::parse(eval.out);
+  CHECK(e.at("seq_len").as_int() == 32);  // the run's own
   const double nats = e.at("nats_per_token").as_real(), tokens = e.at("tokens").as_real();
   const double bytes = e.at("bytes").as_real();
   CHECK(bytes > 1.5 * tokens);
@@ -113,10 +114,35 @@ TEST_CASE("a run on tokens resumes bit for bit, and its folder brings the tokeni
   CHECK(braid({"generate", "-m", run, "-p", "The quick", "-n", "4"}).code == 0);
   CHECK(braid({"report", "-m", run, "-n", "4", "--contexts", "64"}).code == 0);
 
+  for (const char* to : {"hf", "braid"}) {
+    CAPTURE(to);
+    const Args flags = {"--stack",   "gqa, swiglu", "--width",     "32",           "--heads",
+                        "2",         "--data",      text,          "--batch",      "2",
+                        "--seq-len", "32",          "--tokenizer", run + "/latest"};
+    if (!path_exists(folder / "dense")) REQUIRE(train("dense", "1", flags).code == 0);
+    const std::string out = folder / (std::string("as-") + to);
+    const Outcome converted = braid({"convert", "-m", folder / "dense", "-o", out, "--to", to});
+    REQUIRE_MESSAGE(converted.code == 0, converted.all());
+    CHECK(read_file(join_path(out, "tokenizer.json")) == read_file(run + "/latest/tokenizer.json"));
+    CHECK(braid({"generate", "-m", out, "-p", "The quick", "-n", "2"}).code == 0);
+  }
+  const Args mixed = {"--stack",   "kda, swiglu, gqa, swiglu",
+                      "--width",   "32",
+                      "--data",    text,
+                      "--batch",   "2",
+                      "--seq-len", "32",
+                      "--heads",   "2"};
+  REQUIRE(train("mixed", "1", mixed).code == 0);
+  const Outcome refused =
+      braid({"convert", "-m", folder / "mixed", "-o", folder / "no", "--to", "gguf"});
+  CHECK(refused.code == 2);
+  CHECK(refused.err.find("--to braid") != std::string::npos);
+
   const Outcome small = train("small", "2",
                               Args{"--stack", "swiglu", "--width", "32", "--data", text, "--vocab",
                                    "299", "--tokenizer", run + "/latest"});
   CHECK(small.code == 2);
+  CHECK_FALSE(path_exists(folder / "small"));
   CHECK(small.err.find("the tokenizer has 300 tokens, the model's vocabulary 299") !=
         std::string::npos);
 }

@@ -50,4 +50,19 @@ void OptimFlags::apply(RunConfig& run) const {
   run.optim.use_muon = optimizer == "muon";
 }
 
+void add_step_flags(CLI::App& app, RunConfig& run) {
+  const auto rows = CLI::Range(int64_t{1}, int64_t{1} << 15);
+  app.add_option("--batch", run.batch, "Sequences in a micro-batch")
+      ->capture_default_str()
+      ->check(rows);
+  app.add_option("--seq-len", run.seq_len, "Tokens of each")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  app.add_option("--accumulate", run.accumulate, "Micro-batches a step")
+      ->capture_default_str()
+      ->check(rows);
+  app.add_flag("--recompute", run.recompute,
+               "Keep only layer inputs, recompute the rest in backward");
+}
+
 }  // namespace braid

@@ -16,4 +16,7 @@ struct OptimFlags {
   void apply(RunConfig& run) const;
 };
 
+// --batch, --seq-len, --accumulate, whose product stays within int64_t, and --recompute.
+void add_step_flags(CLI::App& app, RunConfig& run);
+
 }  // namespace braid

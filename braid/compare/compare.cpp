@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 
 #include "braid/base/clock.h"
@@ -61,8 +62,9 @@ void read_final(const Member& m, ComparedRun& r) {
 
 class Training {
  public:
-  Training(const Context& ctx, const CompareConfig& config, const CompareWatcher& watcher)
-      : ctx_(ctx), config_(config), watcher_(watcher) {
+  Training(const Context& ctx, const CompareConfig& config, const TrainData& data,
+           const CompareWatcher& watcher)
+      : ctx_(ctx), config_(config), data_(data), watcher_(watcher) {
     for (size_t s = 0; s < config.stacks.size(); ++s) {
       for (int64_t i = 0; i < config.seeds; ++i)
         add_member(s, config.first_seed + static_cast<uint64_t>(i));
@@ -95,6 +97,7 @@ class Training {
     std::vector<ComparedRun> runs;
     for (const auto& m : members_) {
       ComparedRun r = logged(*m);
+      for (CurvePoint& p : r.curve) p.number = points_at(*m, p.step, p.seconds);
       r.stack = m->stack;
       r.seed = m->seed;
       read_final(*m, r);
@@ -121,7 +124,6 @@ class Training {
     m->config.model = s.settings;
     m->config.model.seed = seed;
     m->config.budget = s.budget;
-    m->config.data_cache = join_path(config_.out, "data");
     m->config.out = join_path(config_.out, format("runs/{}-seed{}", s.label, seed));
     m->config.keep = 1;
     m->watcher.should_stop = watcher_.should_stop;
@@ -145,7 +147,7 @@ class Training {
       done += m->done;
       if (m->done) continue;
       make_folders(m->config.out);
-      m->run = std::make_unique<TrainingRun>(ctx_, m->config, m->watcher);
+      m->run = std::make_unique<TrainingRun>(ctx_, m->config, m->watcher, data_.with_seed(m->seed));
       resumed += m->run->begin();
       if (m->run->at().step == 0) continue;
       const ComparedRun so_far = logged(*m);
@@ -256,6 +258,7 @@ class Training {
 
   const Context& ctx_;
   const CompareConfig& config_;
+  const TrainData& data_;
   const CompareWatcher& watcher_;
   std::vector<std::unique_ptr<Member>> members_;
   int64_t round_ = 0, rounds_ = 1;
@@ -299,7 +302,7 @@ bool train_compared(const Context& ctx, const CompareConfig& config, const Compa
   }
   data.windows_per_epoch(config.run.seq_len);  // throws where the data is shorter than a window
   claim_folder(config, data);
-  Training training(ctx, config, watcher);
+  Training training(ctx, config, data, watcher);
   if (!training.train()) return false;
   result.runs = training.results();
   return true;
@@ -315,6 +318,31 @@ MeanInterval bpb_difference(const Comparison& c, size_t stack) {
   BRAID_CHECK(first.size() == other.size());
   for (size_t i = 0; i < other.size(); ++i) other[i] -= first[i];
   return interval_of(other);
+}
+
+std::vector<MeanPoint> mean_curve(const Comparison& c, size_t stack) {
+  std::map<int64_t, std::vector<const CurvePoint*>> by_number;
+  size_t runs = 0;
+  for (const ComparedRun& r : c.runs) {
+    if (r.stack != stack || r.diverged > 0) continue;
+    ++runs;
+    for (const CurvePoint& p : r.curve) by_number[p.number].push_back(&p);
+  }
+  std::vector<MeanPoint> out;
+  for (const auto& [number, points] : by_number) {
+    if (points.size() != runs) continue;
+    MeanPoint m;
+    m.low = m.high = points[0]->bpb;
+    for (const CurvePoint* p : points) {
+      m.tokens += static_cast<double>(p->tokens) / static_cast<double>(runs);
+      m.seconds += p->seconds / static_cast<double>(runs);
+      m.bpb += p->bpb / static_cast<double>(runs);
+      m.low = std::min(m.low, p->bpb);
+      m.high = std::max(m.high, p->bpb);
+    }
+    out.push_back(m);
+  }
+  return out;
 }
 
 bool excludes_zero(const MeanInterval& d) { return std::abs(d.mean) > d.half; }
@@ -338,7 +366,7 @@ ComparedRun read_run_log(const std::string& log) {
     if (line.at("event").as_string() != "step") {
       const Json& bpb = line.at("bpb");
       r.curve.push_back(
-          {r.steps, r.tokens, r.seconds, bpb.is_null() ? std::nan("") : bpb.as_real()});
+          {r.steps, r.tokens, r.seconds, bpb.is_null() ? std::nan("") : bpb.as_real(), 0});
       continue;
     }
     const int64_t tokens = line.at("tokens").as_int();

@@ -36,6 +36,7 @@ struct CurvePoint {
   int64_t tokens = 0;  // trained on
   double seconds = 0;  // trained
   double bpb = 0;      // of the first eval_tokens held-out ones
+  int64_t number = 0;  // which of the `points` it is, from 1; a long step can pass some
 };
 
 struct ComparedRun {
@@ -84,6 +85,13 @@ bool train_compared(const Context& ctx, const CompareConfig& config, const Compa
 MeanInterval stack_bpb(const Comparison& c, size_t stack);
 // Of bpb of `stack` minus bpb of the first one, seed by seed.
 MeanInterval bpb_difference(const Comparison& c, size_t stack);
+// A point of a stack's curve over its seeds.
+struct MeanPoint {
+  double tokens = 0, seconds = 0, bpb = 0;  // means
+  double low = 0, high = 0;                 // bpb of the best and the worst seed
+};
+// The points that every run has which did not diverge.
+std::vector<MeanPoint> mean_curve(const Comparison& c, size_t stack);
 bool excludes_zero(const MeanInterval& difference);  // false without an interval
 constexpr int64_t kSeedsForInterval = 3;
 double median_tokens_per_second(const Comparison& c, size_t stack);

@@ -140,30 +140,15 @@ std::string notes(const Comparison& c) {
   return out;
 }
 
-// The curves of a stack's runs that did not diverge: the mean over seeds at each evaluation, and
-// lowest to highest.
 PlotSeries curve(const Comparison& c, size_t stack, bool against_seconds) {
   PlotSeries line{.label = c.config.stacks[stack].label,
                   .colour = static_cast<int>(stack) + 1,
                   .points = {},
                   .notes = {}};
-  std::vector<const ComparedRun*> runs;
-  size_t points = SIZE_MAX;
-  for (const ComparedRun& r : c.runs) {
-    if (r.stack != stack || r.diverged > 0) continue;
-    runs.push_back(&r);
-    points = std::min(points, r.curve.size());
-  }
-  for (size_t i = 0; !runs.empty() && i < points; ++i) {
-    std::vector<double> x, y;
-    for (const ComparedRun* r : runs) {
-      const CurvePoint& p = r->curve[i];
-      x.push_back(against_seconds ? p.seconds : static_cast<double>(p.tokens));
-      y.push_back(p.bpb);
-    }
-    const auto [low, high] = std::minmax_element(y.begin(), y.end());
-    line.points.emplace_back(mean(x), mean(y));
-    line.band.push_back({mean(x), *low, *high});
+  for (const MeanPoint& p : mean_curve(c, stack)) {
+    const double x = against_seconds ? p.seconds : p.tokens;
+    line.points.emplace_back(x, p.bpb);
+    line.band.push_back({x, p.low, p.high});
   }
   return line;
 }
@@ -316,11 +301,14 @@ std::string compare_html(const Comparison& c) {
                 markup_text(notes(c)), html_table(result_rows(c), verdict_text),
                 html_table(stack_rows(c), stack_text));
   out += format(
-      "<section>\n<h2>Learning curves</h2>\n<p class=\"lead\">Held-out bits per byte on the way: "
+      "<section>\n<h2>Learning curves</h2>\n<p class=\"lead\">Bits per byte on the way, of the "
+      "first "
+      "{} held-out bytes (the results are of all {}): "
       "the mean over seeds, and from the lowest to the highest.</p>\n<div class=\"pair\">\n"
       "<div><h3>Against tokens</h3>{}</div>\n<div><h3>Against seconds</h3>{}</div>\n</div>\n"
       "</section>\n",
-      curve_plot(c, false), curve_plot(c, true));
+      std::min(c.config.run.eval_tokens, c.held_out_bytes), c.held_out_bytes, curve_plot(c, false),
+      curve_plot(c, true));
   if (!c.costs.stacks.empty()) {
     out +=
         "<section>\n<h2>One more token</h2>\n<p class=\"lead\">Untrained weights and a "

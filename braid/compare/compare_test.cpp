@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <map>
+#include <set>
 
 #include "braid/base/error.h"
 #include "braid/base/file.h"
@@ -324,24 +325,54 @@ TEST_CASE("matched in time: every run trains for its seconds, in turns") {
   const Context ctx;
   const Folder folder;
   CompareConfig c = small_comparison(folder, folder / "out");
-  c.run.budget = {0, 0, 0.1};
+  c.run.budget = {0, 0, 0.4};
   c.match = MatchKind::kTime;
   const std::vector<ModelSettings> stacks = {c.stacks[0].settings, c.stacks[1].settings};
   c.stacks = match_stacks(stacks, c.match, c.run);
-  std::vector<int64_t> rounds;
+  std::map<std::pair<size_t, uint64_t>, std::set<int64_t>> rounds;
   CompareWatcher w;
-  w.on_step = [&](const CompareProgress& p, const RunProgress&) { rounds.push_back(p.round); };
+  w.on_step = [&](const CompareProgress& p, const RunProgress&) {
+    rounds[{p.stack, p.seed}].insert(p.round);
+  };
   Comparison r;
   REQUIRE(train_compared(ctx, c, w, r));
-  CHECK(std::is_sorted(rounds.begin(), rounds.end()));
+  CHECK(rounds.size() == r.runs.size());
+  for (const auto& [run, of] : rounds) CHECK(of.size() > 1);
   for (const ComparedRun& run : r.runs) {
-    CHECK(run.seconds >= 0.1);
+    CHECK(run.seconds >= 0.4);
     CHECK(run.seconds - static_cast<double>(run.tokens) / static_cast<double>(run.steps) /
                             run.tokens_per_second.back() <
-          0.1);  // before its last step it was not over
+          0.4);  // before its last step it was not over
     CHECK(run.validation.targets > 0);
     CHECK(run.curve.back().step == run.steps);
   }
+}
+
+TEST_CASE("curves are averaged over the same points of every seed") {
+  Comparison c;
+  c.runs.resize(3);
+  c.runs[0].curve = {{1, 10, 1, 4, 1}, {2, 20, 2, 3, 2}, {4, 40, 4, 1, 4}};
+  c.runs[1].curve = {{1, 10, 3, 6, 1}, {3, 30, 5, 9, 3}, {4, 60, 6, 2, 4}};
+  c.runs[2].curve = {{1, 10, 1, 99, 1}};
+  c.runs[2].diverged = 2;
+  const std::vector<MeanPoint> m = mean_curve(c, 0);
+  REQUIRE(m.size() == 2);
+  CHECK(m[0].bpb == 5);
+  CHECK(m[1].tokens == 50);
+  CHECK(m[1].seconds == 5);
+  CHECK(m[1].bpb == 1.5);
+  CHECK(m[1].low == 1);
+  CHECK(m[1].high == 2);
+}
+
+TEST_CASE("what a kill leaves before a comparison has begun is no other folder") {
+  const Folder folder;
+  const std::string out = folder / "out";
+  make_folders(out);
+  write_file(join_path(out, "comparison.json.tmp-123"), "{");
+  CHECK_NOTHROW(refuse_other_folder(out));
+  write_file(join_path(out, "notes.txt"), "mine");
+  CHECK_THROWS_WITH_AS(refuse_other_folder(out), doctest::Contains("notes.txt"), Error);
 }
 
 TEST_CASE("a run that diverges is a result, and the others go on") {

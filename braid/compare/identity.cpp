@@ -90,7 +90,8 @@ void refuse_other_folder(const std::string& folder) {
   if (!path_exists(folder) || path_exists(join_path(folder, kFile))) return;
   if (!is_folder(folder)) throw Error(ErrorKind::kUsage, format("{} is a file", folder));
   for (const std::string& name : list_folder(folder)) {
-    if (name == "data") continue;  // of a comparison that was killed before it began
+    // Of a comparison that was killed before it began.
+    if (name == "data" || name.starts_with(std::string(kFile) + ".tmp-")) continue;
     throw Error(ErrorKind::kUsage,
                 format("{} holds {} and no comparison; use another --out", folder, name));
   }

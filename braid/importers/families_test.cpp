@@ -210,6 +210,19 @@ TEST_CASE("Nemotron-H's tensors have the names of its checkpoints and are read s
              ("not of this model: " + stray).c_str()));
 }
 
+TEST_CASE("a pattern of layers is bounded like their number") {
+  for (const size_t layers : {2048, 2049}) {
+    const std::string config = R"({"model_type": "nemotron_h", "hybrid_override_pattern": ")" +
+                               std::string(layers, '-') + R"("})";
+    const auto read = [&] { return read_config(Json::parse(config), "config.json"); };
+    if (layers == 2048) {
+      CHECK(read().model.layers == 2048);
+    } else {
+      CHECK_THROWS_WITH_AS(read(), doctest::Contains("the pattern has 2049 layers"), Error);
+    }
+  }
+}
+
 TEST_CASE("Mamba-2's tensors are read strictly") {
   const Context ctx;
   const ScratchFolder scratch("families-strict2");

@@ -10,6 +10,7 @@
 #include "braid/base/strings.h"
 #include "braid/importers/hf_export.h"
 #include "braid/importers/hf_shown.h"
+#include "braid/layers/channels/default_ffn.h"
 
 namespace braid {
 namespace {

@@ -1,22 +1,18 @@
 #include "braid/importers/hf_shown.h"
 
-#include <algorithm>
 #include <functional>
 #include <optional>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
+#include "braid/layers/channels/default_ffn.h"
 #include "braid/stack/model.h"
 
 namespace braid {
 
 void homeless(const std::string& what) {
-  throw Error(ErrorKind::kUsage, "no Hugging Face family holds this model: " + what);
-}
-
-int64_t default_ffn(int64_t width) { return ((8 * width + 2) / 3 + 63) / 64 * 64; }
-int64_t default_expert_ffn(int64_t width, int64_t top_k) {
-  return std::max<int64_t>(1, ((8 * width + 2) / 3 / top_k + 31) / 32) * 32;
+  throw Error(ErrorKind::kUsage, "no published family holds this model: " + what +
+                                     "; a braid folder does (--to braid)");
 }
 
 namespace {

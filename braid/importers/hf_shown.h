@@ -46,13 +46,9 @@ struct ShownModel {
   bool has(std::string_view name) const { return first(name) != nullptr; }
 };
 
-// Throws Error(kUsage): "no Hugging Face family holds this model: " and what.
+// Throws Error(kUsage): no published family holds this model, and why.
 [[noreturn]] void homeless(const std::string& what);
 
 ShownModel show_model(const ModelSettings& settings);
-
-// Widths of the dense layers and of the experts where the layer leaves them to itself.
-int64_t default_ffn(int64_t width);
-int64_t default_expert_ffn(int64_t width, int64_t top_k);
 
 }  // namespace braid

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <optional>
 
 #include "braid/base/error.h"
@@ -119,12 +120,13 @@ TrainData TrainData::open(const DataOptions& options) {
   data.digest_ = std::move(cache->digest);
   data.choose_held_out(options);
   if (options.tokenizer.present()) {
+    const std::string text_digest = data.digest_;
     data.digest_ = format("{:016x}", digest_of(data.digest_ + options.tokenizer.digest));
     const std::string tokens =
         format("{}-{}-{:x}", stem, options.tokenizer.digest, data.held_out_begin_);
     try {
-      data.tokens_ = open_token_cache(options.tokenizer, data.text(), data.document_ends_,
-                                      data.held_out_begin_, tokens);
+      data.tokens_ = open_token_cache(options.tokenizer, data.text(), text_digest,
+                                      data.document_ends_, data.held_out_begin_, tokens);
     } catch (Error& e) {
       throw e.add_context(options.path);
     }
@@ -151,6 +153,23 @@ void TrainData::choose_held_out(const DataOptions& options) {
   if (line != std::string_view::npos && static_cast<int64_t>(line) + 1 <= last) {
     held_out_begin_ = static_cast<int64_t>(line) + 1;
   }
+}
+
+std::string TrainData::lossy() const {
+  if (!tokens_) return "";
+  const auto there = static_cast<int64_t>(text().size());
+  // A tokenizer may put a blank before each text.
+  if (std::abs(tokens_->told_bytes - there) <= documents()) return "";
+  return format(
+      "the tokens stand for {:.2f} % of the text's bytes (unknown tokens, or a normalizer that "
+      "changes it): bits per byte are of those, and not of what other tokenizers are measured on",
+      100 * static_cast<double>(tokens_->told_bytes) / static_cast<double>(there));
+}
+
+TrainData TrainData::with_seed(uint64_t seed) const {
+  TrainData other = *this;
+  other.seed_ = seed;
+  return other;
 }
 
 int64_t TrainData::count() const {

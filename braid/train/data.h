@@ -69,6 +69,11 @@ class TrainData {
   }
   int64_t documents() const { return static_cast<int64_t>(document_ends_.size()); }
   int64_t windows_per_epoch(int64_t seq_len) const;
+  // One line where the tokens do not stand for the text whole, so that bits per byte are not those
+  // of other tokenizers; else empty.
+  std::string lossy() const;
+  // The same text in the order of another seed.
+  TrainData with_seed(uint64_t seed) const;
   bool from_cache() const { return from_cache_; }
 
   // What a checkpoint keeps so that a resumed run is known to see the same bytes in the same order.

@@ -324,5 +324,22 @@ TEST_CASE("tokens never reach across the held-out slice, and other tokens are ot
   CHECK_THROWS_AS(TrainData::open(o).resume(d.cursor(7)), Error);
 }
 
+TEST_CASE("tokens that leave text out are told, and ids belong to their text") {
+  const Folder f;
+  DataOptions o;
+  o.path = f.put("t.txt", "ab a" + std::string(200, 'b') + "\n");
+  o.cache_folder = f.in("cache");
+  o.tokenizer = pair_tokenizer();
+  CHECK(TrainData::open(o).lossy().empty());
+  o.path = f.put("u.txt", "ab a" + std::string(196, 'z') + "\n");  // no token has a z
+  CHECK(TrainData::open(o).lossy().find("stand for 2.49 %") != std::string::npos);
+
+  const auto bytes = [](const TokenCache& c) { return std::ssize(c.ids()); };
+  const std::string stem = f.in("cache/ids");
+  const std::vector<int64_t> one = {1}, two = {2};
+  CHECK(bytes(open_token_cache(o.tokenizer, "a", "first", one, 1, stem)) == 1);
+  CHECK(bytes(open_token_cache(o.tokenizer, "ba", "second", two, 2, stem)) == 2);
+}
+
 }  // namespace
 }  // namespace braid

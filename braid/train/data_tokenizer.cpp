@@ -10,19 +10,27 @@
 namespace braid {
 namespace {
 
+// Other ids of the same text and tokenizer need another one.
+constexpr int kEncodingVersion = 1;
+
+std::string made_from(const std::string& text_digest) {
+  return format("{}-{}", kEncodingVersion, text_digest);
+}
+
 std::string index_path(const std::string& stem) { return stem + ".tokens.index.safetensors"; }
 
 // The cache when it is whole; the index is written last, so that it stands for complete ids.
-std::optional<TokenCache> open_cache(const std::string& stem, int64_t vocab) {
+std::optional<TokenCache> open_cache(const std::string& stem, int64_t vocab,
+                                     const std::string& text_digest) {
   if (!file_size(stem + ".tokens") || !file_size(index_path(stem))) return std::nullopt;
   try {
     const SafetensorsFile index = SafetensorsFile::open(index_path(stem));
-    TokenCache c{MappedFile::open(stem + ".tokens"), index.to_i64("document_ends"), 0, {}};
+    TokenCache c{MappedFile::open(stem + ".tokens"), index.to_i64("document_ends"), 0, {}, 0};
     const std::vector<int64_t> begin = index.to_i64("held_out_begin");
     const auto ids = c.ids();
     const bool whole =
-        begin.size() == 1 && begin[0] >= 0 && begin[0] <= std::ssize(ids) &&
-        !c.document_ends.empty() && c.document_ends.front() > 0 &&
+        index.metadata("text") == made_from(text_digest) && begin.size() == 1 && begin[0] >= 0 &&
+        begin[0] <= std::ssize(ids) && !c.document_ends.empty() && c.document_ends.front() > 0 &&
         std::is_sorted(c.document_ends.begin(), c.document_ends.end()) &&
         c.document_ends.back() == std::ssize(ids) &&
         std::all_of(ids.begin(), ids.end(), [&](int32_t id) { return id >= 0 && id < vocab; }) &&
@@ -37,7 +45,7 @@ std::optional<TokenCache> open_cache(const std::string& stem, int64_t vocab) {
 
 void build_cache(const Tokenizer& tokenizer, std::string_view text,
                  std::span<const int64_t> document_ends, int64_t held_out_begin,
-                 const std::string& stem) {
+                 const std::string& text_digest, const std::string& stem) {
   AtomicFile file(stem + ".tokens");
   std::vector<int64_t> ends;
   int64_t tokens = 0, begin = 0, held_out = 0;
@@ -60,6 +68,7 @@ void build_cache(const Tokenizer& tokenizer, std::string_view text,
   if (tokens == 0) throw Error(ErrorKind::kBadInput, "the tokenizer makes no token of this text");
   file.commit();
   SafetensorsWriter index;
+  index.set_metadata("text", made_from(text_digest));
   index.set_metadata("digest", format("{:016x}", file.digest()));
   const int64_t count = std::ssize(ends);
   index.add_i64("document_ends", {count}, std::move(ends));
@@ -104,16 +113,18 @@ std::vector<int32_t> token_bytes(const Tokenizer& tokenizer) {
 }
 
 TokenCache open_token_cache(const DataTokenizer& tokenizer, std::string_view text,
-                            std::span<const int64_t> document_ends, int64_t held_out_begin,
-                            const std::string& stem) {
+                            const std::string& text_digest, std::span<const int64_t> document_ends,
+                            int64_t held_out_begin, const std::string& stem) {
   const Tokenizer& t = *tokenizer.tokenizer;
-  std::optional<TokenCache> cache = open_cache(stem, t.vocab_size());
+  std::optional<TokenCache> cache = open_cache(stem, t.vocab_size(), text_digest);
   if (!cache) {
-    build_cache(t, text, document_ends, held_out_begin, stem);
-    cache = open_cache(stem, t.vocab_size());
+    build_cache(t, text, document_ends, held_out_begin, text_digest, stem);
+    cache = open_cache(stem, t.vocab_size(), text_digest);
     BRAID_CHECK(cache.has_value());
   }
   cache->bytes_of = token_bytes(t);
+  for (const int32_t id : cache->ids())
+    cache->told_bytes += cache->bytes_of[static_cast<size_t>(id)];
   cache->file->release_pages();  // all of it was read to check its digest
   return std::move(*cache);
 }

@@ -27,6 +27,7 @@ struct TokenCache {
   std::vector<int64_t> document_ends;      // ascending, in ids
   int64_t held_out_begin = 0;              // in ids
   std::vector<int32_t> bytes_of;  // of text, by id; what only stands around a text has none
+  int64_t told_bytes = 0;         // of all ids together
   std::span<const int32_t> ids() const {
     return {reinterpret_cast<const int32_t*>(file->data()), file->size() / sizeof(int32_t)};
   }
@@ -38,9 +39,10 @@ std::vector<int32_t> token_bytes(const Tokenizer& tokenizer);
 // The tokens of `text` as files STEM.tokens and STEM.tokens.index.safetensors, or those of an
 // earlier call. Each document is encoded by itself, with what the tokenizer puts around a text;
 // special tokens that are spelled in it are text. One that goes on past `held_out_begin` is cut
-// there.
+// there. `text_digest` is of the text and the ends of its documents: ids of another one are made
+// anew.
 TokenCache open_token_cache(const DataTokenizer& tokenizer, std::string_view text,
-                            std::span<const int64_t> document_ends, int64_t held_out_begin,
-                            const std::string& stem);
+                            const std::string& text_digest, std::span<const int64_t> document_ends,
+                            int64_t held_out_begin, const std::string& stem);
 
 }  // namespace braid

@@ -109,8 +109,12 @@ void check_vocabulary(const RunConfig& config) {
                                         tokens, config.model.vocab));
 }
 
-std::string cache_of(const RunConfig& config) {
-  return config.data_cache.empty() ? run_data_cache(config.out) : config.data_cache;
+// What is wrong whatever the text is said before it is unpacked.
+void check_model(const RunConfig& config) {
+  Context dry;
+  dry.arena = Arena::create(Arena::Mode::kDry);
+  const Model shapes(dry, config.model, Model::Fill::kDeferred);
+  check_vocabulary(config);
 }
 
 // Between steps: a checkpoint first, then a look at the model.
@@ -124,16 +128,15 @@ void save_and_look(TrainingRun& run, const Context& ctx, const RunConfig& config
 
 }  // namespace
 
-TrainingRun::TrainingRun(const Context& ctx, const RunConfig& config, const RunWatcher& watcher)
+TrainingRun::TrainingRun(const Context& ctx, const RunConfig& config, const RunWatcher& watcher,
+                         TrainData data)
     : config_(config),
       watcher_(watcher),
       ctx_(with_counters(ctx)),
-      data_(open_run_data(cache_of(config), config.data, config.data_binary, config.model.seed,
-                          config.tokenizer)),
+      data_(std::move(data)),
       model_(ctx_, config.model),
       trainer_(ctx_, model_, config.optim, config.guard) {
   model_.set_recompute(config.recompute);
-  check_vocabulary(config);
 }
 
 TrainingRun::~TrainingRun() = default;
@@ -154,6 +157,8 @@ bool TrainingRun::begin() {
     saved_step_ = at_.step;
   }
   log_ = std::make_unique<RunLog>(config_.out, at_.step);
+  if (const std::string lossy = data_.lossy(); !lossy.empty() && watcher_.on_message)
+    watcher_.on_message(lossy);
   return found.has_value();
 }
 
@@ -249,7 +254,10 @@ TrainData open_run_data(const std::string& cache_folder, const std::string& path
 std::string run_data_cache(const std::string& run_folder) { return join_path(run_folder, "data"); }
 
 RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWatcher& watcher) {
-  TrainingRun run(ctx, config, watcher);
+  check_model(config);
+  TrainingRun run(ctx, config, watcher,
+                  open_run_data(run_data_cache(config.out), config.data, config.data_binary,
+                                config.model.seed, config.tokenizer));
   const auto message = [&](const std::string& text) {
     if (watcher.on_message) watcher.on_message(text);
   };

@@ -21,9 +21,8 @@ namespace braid {
 class RunLog;
 
 struct RunConfig {
-  std::string out;         // the run's folder
-  std::string data;        // file or folder of text
-  std::string data_cache;  // folder of its unpacked bytes; empty = data/ in `out`
+  std::string out;   // the run's folder
+  std::string data;  // file or folder of text
   bool data_binary = false;
   DataTokenizer tokenizer;  // kept in every checkpoint; none = bytes
   ModelSettings model;
@@ -78,15 +77,16 @@ struct RunSummary {
 // The data of a run; the held-out slice is the same for every seed.
 TrainData open_run_data(const std::string& cache_folder, const std::string& path, bool binary,
                         uint64_t seed, const DataTokenizer& tokenizer = {});
-// Where a run keeps its unpacked data unless told otherwise.
+// Where a run keeps its unpacked data.
 std::string run_data_cache(const std::string& run_folder);
 
 // A run that its owner advances step by step, also in turn with others; run_training() takes one to
 // its end.
 class TrainingRun {
  public:
-  // All three outlive it. Opens the data and makes a fresh model.
-  TrainingRun(const Context& ctx, const RunConfig& config, const RunWatcher& watcher);
+  // The first three outlive it; data is that of the configuration, in the order of its seed.
+  TrainingRun(const Context& ctx, const RunConfig& config, const RunWatcher& watcher,
+              TrainData data);
   ~TrainingRun();
   TrainingRun(const TrainingRun&) = delete;
   TrainingRun& operator=(const TrainingRun&) = delete;

@@ -244,17 +244,7 @@ void add_flags(CLI::App& app, Flags& f) {
       ->group("Budget");
   app.add_option("--time", f.time, "Training time of a run, e.g. 180s or 2h (--match time)")
       ->group("Budget");
-  app.add_option("--batch", c.run.batch, "Sequences in a micro-batch")
-      ->capture_default_str()
-      ->check(positive);
-  app.add_option("--seq-len", c.run.seq_len, "Tokens of each")
-      ->capture_default_str()
-      ->check(positive);
-  app.add_option("--accumulate", c.run.accumulate, "Micro-batches a step")
-      ->capture_default_str()
-      ->check(positive);
-  app.add_flag("--recompute", c.run.recompute,
-               "Keep only layer inputs, recompute the rest in backward");
+  add_step_flags(app, c.run);
   app.add_option("--evals", c.points, "Points of each learning curve")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{100000}));

@@ -17,6 +17,7 @@
 #include "braid/importers/model_source.h"
 #include "braid/importers/random_weights.h"
 #include "braid/stack/weights.h"
+#include "braid/train/checkpoint.h"
 
 namespace braid {
 namespace {
@@ -99,7 +100,7 @@ Published publish(const Context& ctx, const Flags& f, WorkProgress& work) {
         p.loaded.model->settings().norm == NormKind::kRms)
       norms_to_one_plus(ctx, p.loaded.model->parameters());
     p.config = home.config;
-    p.texts_from = f.model;
+    p.texts_from = checkpoint_folder(f.model);
   }
   p.family = read_config(p.config, "config.json").model;
   p.map = export_map(p.family, p.loaded.model->parameters());
@@ -137,8 +138,10 @@ void keep_generation_defaults(const GenerationDefaults& defaults, const std::str
 
 // The texts that belong to a model; a GGUF file's vocabulary becomes files.
 void write_texts(const std::string& model, const std::string& folder) {
-  if (is_folder(model)) copy_text_files(model, folder);
-  if (!is_gguf_file(model)) return;
+  if (!is_gguf_file(model)) {
+    copy_text_files(is_hf_folder(model) ? model : checkpoint_folder(model), folder);
+    return;
+  }
   const auto files = gguf_tokenizer_files(GgufFile::open(model));
   if (files) write_tokenizer_files(*files, folder);
 }

@@ -12,8 +12,10 @@
 #include "braid/cli/command.h"
 #include "braid/cli/eval_against.h"
 #include "braid/cli/run_model.h"
+#include "braid/importers/gguf_load.h"
 #include "braid/infer/generate.h"
 #include "braid/report/compress.h"
+#include "braid/train/checkpoint.h"
 #include "braid/train/run.h"
 
 namespace braid {
@@ -22,7 +24,7 @@ namespace {
 struct Flags {
   std::string model, data;
   bool binary = false, compare = false;
-  int64_t batch = 8, seq_len = 1024, tokens = 0;
+  int64_t batch = 8, seq_len = 0, tokens = 0;
   AgainstFlags against;
   LoadFlags load;
   CommonFlags common;
@@ -42,6 +44,15 @@ struct TemporaryFolder {
   }
   std::string path;
 };
+
+// Windows as long as those that the model was trained on, where that is known.
+int64_t trained_length(const std::string& model) {
+  constexpr int64_t kUnknown = 1024;
+  if (is_hf_folder(model) || is_gguf_file(model)) return kUnknown;
+  const Checkpoint checkpoint{checkpoint_folder(model), 0};
+  if (!path_exists(join_path(checkpoint.path, "train/state.json"))) return kUnknown;
+  return checkpoint_state(checkpoint).at("seq_len").as_int();
+}
 
 Workload one_chunk(const LoadedModel&) { return {kPrefillChunk, 1}; }
 
@@ -67,9 +78,12 @@ int run(const Flags& f) {
   options.held_out_most = INT64_MAX;
   if (!tokenizer.is_bytes()) options.tokenizer = {loaded.tokenizer, "model", {}};
   const TrainData data = TrainData::open(options);
+  if (const std::string lossy = data.lossy(); !lossy.empty())
+    std::fprintf(stderr, "[%s]\n", lossy.c_str());
+  const int64_t seq_len = f.seq_len > 0 ? f.seq_len : trained_length(f.model);
   const double start = now_seconds();
   const Evaluation e = evaluate(
-      ctx, *loaded.model, data.held_out(f.batch, f.seq_len, f.tokens > 0 ? f.tokens : INT64_MAX));
+      ctx, *loaded.model, data.held_out(f.batch, seq_len, f.tokens > 0 ? f.tokens : INT64_MAX));
   const double took = now_seconds() - start;
   if (e.targets == 0) {
     throw Error(ErrorKind::kBadInput,
@@ -81,7 +95,7 @@ int run(const Flags& f) {
                            {"perplexity", std::exp(e.nats_per_token())},
                            {"tokens", e.targets},
                            {"bytes", e.bytes},
-                           {"seq_len", f.seq_len},
+                           {"seq_len", seq_len},
                            {"seconds", took},
                            {"tokens_per_second", static_cast<double>(e.targets) / took}});
   if (f.compare) {
@@ -106,10 +120,12 @@ std::function<int()> setup_eval(CLI::App& app) {
       ->required();
   app.add_option("--data", f->data, "Text: a file, a folder, .gz, .zst, .dz or .jsonl");
   app.add_flag("--data-binary", f->binary, "Accept files that are not text");
-  app.add_option("--seq-len", f->seq_len,
-                 "Tokens (bytes, for a model of bytes) that a prediction may look back")
+  app.add_option(
+         "--seq-len", f->seq_len,
+         "Tokens (bytes, for a model of bytes) that a prediction may look back (0 = as the run "
+         "was trained; 1024 where that is not known)")
       ->capture_default_str()
-      ->check(positive);
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   app.add_option("--batch", f->batch, "Windows at once")->capture_default_str()->check(positive);
   app.add_option("--tokens", f->tokens, "Only the first so many tokens (0 = all)")
       ->capture_default_str()

@@ -102,15 +102,16 @@ void restore_flags(CLI::App& app, const Json& saved, Flags& f) {
   for (CLI::Option* o : remembered(app)) {
     const std::string flag = "--" + o->get_lnames().front();
     const Json* value = saved.find(flag);
-    if (value == nullptr) continue;
     const bool budget = o->get_group() == "Budget";
     if (o->count() > 0) {
-      if (!budget && o->results().back() != value->as_string()) {
-        f.changes.push_back(format("from here on {} is {} instead of {}", flag, o->results().back(),
-                                   value->as_string()));
+      const std::string before = value != nullptr ? value->as_string() : o->get_default_str();
+      if (!budget && !before.empty() && o->results().back() != before) {
+        f.changes.push_back(
+            format("from here on {} is {} instead of {}", flag, o->results().back(), before));
       }
       continue;
     }
+    if (value == nullptr) continue;
     if (budget && new_budget) continue;
     try {
       o->add_result(value->as_string());
@@ -175,7 +176,6 @@ int run(CLI::App& app, Flags& f) {
   check_flags(f);
   check_memory(f);
   const Context ctx = f.common.context();
-  make_folders(f.run.out);
   const double peak = probe_peak_gflops(f.common.probe_context());
   watch_interrupt();
   ProgressLine line;
@@ -246,17 +246,7 @@ void add_flags(CLI::App& app, Flags& f) {
       ->group("Budget");
   app.add_option("--time", f.time, "Stop after this much training time, e.g. 180s or 2h")
       ->group("Budget");
-  app.add_option("--batch", f.run.batch, "Sequences in a micro-batch")
-      ->capture_default_str()
-      ->check(positive);
-  app.add_option("--seq-len", f.run.seq_len, "Tokens of each")
-      ->capture_default_str()
-      ->check(positive);
-  app.add_option("--accumulate", f.run.accumulate, "Micro-batches a step")
-      ->capture_default_str()
-      ->check(positive);
-  app.add_flag("--recompute", f.run.recompute,
-               "Keep only layer inputs, recompute the rest in backward");
+  add_step_flags(app, f.run);
   f.optim.add(app, f.run);
   app.add_option("--save-every", f.run.save_every, "Steps between checkpoints (0 = every minute)")
       ->capture_default_str()

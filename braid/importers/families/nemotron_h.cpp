@@ -28,6 +28,8 @@ std::string read_pattern(ConfigReader& c) {
     pattern = own;
   }
   if (pattern.empty()) c.fail("there is neither hybrid_override_pattern nor layers_block_type");
+  if (std::ssize(pattern) > kMostLayers)
+    c.fail(format("the pattern has {} layers, at most {} are read", pattern.size(), kMostLayers));
   for (const char letter : pattern) {
     if (letter != 'M' && letter != '*' && letter != '-' && letter != 'E')
       c.fail(format("hybrid_override_pattern holds \"{}\"; {}", printable(std::string(1, letter)),

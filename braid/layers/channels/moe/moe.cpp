@@ -3,6 +3,7 @@
 #include "braid/base/format.h"
 #include "braid/layers/channel.h"
 #include "braid/layers/channels/act.h"
+#include "braid/layers/channels/default_ffn.h"
 #include "braid/layers/channels/moe/moe_ref.h"
 #include "braid/ops/bias.h"
 #include "braid/ops/linear.h"
@@ -200,11 +201,7 @@ void MoeLayer::after_step(const Context& ctx) {
 std::unique_ptr<Layer> make_moe(const Options& options, const LayerEnv& env, ParamBuilder& params) {
   const auto config = read_options<MoeConfig>("moe", options);
   check(config);
-  int64_t ffn = config.ffn;
-  if (ffn == 0) {
-    const int64_t dense = (8 * env.width + 2) / 3;
-    ffn = std::max<int64_t>(1, (dense / config.top_k + 31) / 32) * 32;
-  }
+  const int64_t ffn = config.ffn > 0 ? config.ffn : default_expert_ffn(env.width, config.top_k);
   return std::make_unique<MoeLayer>(config, env, ffn, params);
 }
 

@@ -1,6 +1,7 @@
 #include "braid/base/format.h"
 #include "braid/layers/channel.h"
 #include "braid/layers/channels/act.h"
+#include "braid/layers/channels/default_ffn.h"
 #include "braid/layers/channels/feed_forward_ref.h"
 #include "braid/ops/bias.h"
 #include "braid/ops/linear.h"
@@ -78,7 +79,7 @@ std::unique_ptr<Layer> make_swiglu(const Options& options, const LayerEnv& env,
     throw Error(ErrorKind::kUsage,
                 format("swiglu: ffn={} must be positive, or 0 for 8/3 of the width", config.ffn));
   }
-  const int64_t ffn = config.ffn > 0 ? config.ffn : ((8 * env.width + 2) / 3 + 63) / 64 * 64;
+  const int64_t ffn = config.ffn > 0 ? config.ffn : default_ffn(env.width);
   return std::make_unique<Swiglu>(config, env, ffn, params);
 }
 
