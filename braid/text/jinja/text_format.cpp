@@ -62,16 +62,15 @@ std::string sign_of(bool negative, const Spec& spec) {
 }
 
 std::string whole_field(int64_t v, const Spec& spec) {
-  uint64_t size = v < 0 ? 0 - static_cast<uint64_t>(v) : static_cast<uint64_t>(v);
+  const uint64_t size = v < 0 ? 0 - static_cast<uint64_t>(v) : static_cast<uint64_t>(v);
+  const std::string_view figures = spec.type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string digits, prefix;
   const unsigned base = spec.type == 'x' || spec.type == 'X' ? 16
                         : spec.type == 'o'                   ? 8
                         : spec.type == 'b'                   ? 2
                                                              : 10;
-  do {
-    digits += (spec.type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[size % base];
-    size /= base;
-  } while (size > 0);
+  for (uint64_t rest = size; rest > 0 || digits.empty(); rest /= base)
+    digits += figures[rest % base];
   std::reverse(digits.begin(), digits.end());
   if (spec.alternate && base != 10) prefix = format("0{}", spec.type);
   if (spec.comma) digits = grouped(digits);
