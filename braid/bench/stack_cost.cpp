@@ -145,10 +145,8 @@ std::vector<LayerUse> layer_uses(const Model& model) {
   std::vector<LayerUse> uses;
   for (const FlatStack::Step& step : flat.steps) {
     const auto slot = static_cast<size_t>(step.layer);
-    std::string label;
-    for (const LayerSpec& l : flat.leaves[static_cast<size_t>(flat.layers[slot])]) {
-      label += (label.empty() ? "" : " | ") + print_named(l);
-    }
+    const FlatStack::Leaf& leaf = flat.leaves[static_cast<size_t>(flat.layers[slot])];
+    const std::string label = print_stack({{StackItem{1, false, leaf.layers, {}, leaf.join}}});
     const auto same =
         std::find_if(uses.begin(), uses.end(), [&](const LayerUse& u) { return u.label == label; });
     if (same == uses.end()) {

@@ -67,7 +67,10 @@ struct Truncated {
     s.stack.items.clear();
     for (int64_t i = 0; i < sublayers; ++i) {
       StackItem item;
-      item.layers = flat.leaves[static_cast<size_t>(flat.layers[static_cast<size_t>(i)])];
+      const FlatStack::Leaf& leaf =
+          flat.leaves[static_cast<size_t>(flat.layers[static_cast<size_t>(i)])];
+      item.layers = leaf.layers;
+      item.join = leaf.join;
       s.stack.items.push_back(item);
     }
     model = std::make_unique<Model>(ctx, s);

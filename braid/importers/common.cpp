@@ -220,6 +220,7 @@ LayerSpec gqa_layer(const GqaSettings& g, const ModelSettings& model) {
   o.add("scale", g.scale, 0.0);
   o.add("softcap", g.softcap, 0.0);
   o.add("chunk", g.chunk, 0);
+  o.add("out_scale", g.out_scale, 1.0);
   return o.layer("gqa");
 }
 
@@ -405,6 +406,8 @@ LayerSpec mamba2_layer(const Mamba2Settings& m, int64_t width) {
   o.add("dt_min", m.dt_min, 0.0);
   o.add("dt_max", m.dt_max, 0.0);
   o.add("channel_skip", m.channel_skip, false);
+  o.add("in_scales", m.in_scales, "");
+  o.add("out_scale", m.out_scale, 1.0);
   return o.layer("mamba2");
 }
 
@@ -427,6 +430,12 @@ void read_step_limit(ConfigReader& config, const char* key, Mamba2Settings& m) {
   m.dt_max = endless ? 0 : most.is_number() ? most.as_real() : -1;
   if (!(m.dt_min >= 0) || !(endless || m.dt_max > m.dt_min))
     config.fail(format("{} is {}, not a range of steps", key, printable(limit->dump())));
+}
+
+double read_multiplier(ConfigReader& config, const char* key) {
+  const double value = config.real(key, 1);
+  if (!(value > 0)) config.fail(format("{} is {}, not positive", key, value));
+  return value;
 }
 
 int64_t read_dt_rank(ConfigReader& config, const char* key, int64_t width) {
@@ -499,15 +508,16 @@ void append(std::vector<TensorRow>& table, std::vector<TensorRow> rows) {
 }
 
 std::vector<TensorRow> gqa_rows() { return {{"mixer.gqa.*", "self_attn.*", copied(), ""}}; }
-std::vector<TensorRow> mamba2_rows(const Mamba2Settings& m, const std::string& scope) {
+std::vector<TensorRow> mamba2_rows(const Mamba2Settings& m, const std::string& scope,
+                                   const std::string& own) {
   const std::vector<int64_t> parts = {2 * m.heads * m.head_dim + 2 * m.groups * m.state, m.heads};
   std::vector<TensorRow> rows;
   for (const char* kind : {"weight", "bias"}) {
     const std::string tensor = format("{}in_proj.{}", scope, kind);
-    rows.push_back({format("mixer.mamba2.in_proj.{}", kind), tensor, part_of(parts, 0), ""});
-    rows.push_back({format("mixer.mamba2.in_proj_dt.{}", kind), tensor, part_of(parts, 1), ""});
+    rows.push_back({format("{}in_proj.{}", own, kind), tensor, part_of(parts, 0), ""});
+    rows.push_back({format("{}in_proj_dt.{}", own, kind), tensor, part_of(parts, 1), ""});
   }
-  rows.push_back({"mixer.mamba2.*", scope + "*", copied(), ""});
+  rows.push_back({own + "*", scope + "*", copied(), ""});
   return rows;
 }
 std::vector<TensorRow> swiglu_rows() { return {{"channel.swiglu.*", "mlp.*", copied(), ""}}; }

@@ -53,7 +53,7 @@ struct GqaSettings {
   std::string bias = "none", qk_norm = "none";
   bool one_plus = false, gate = false, sinks = false;
   int64_t window = 0, chunk = 0;
-  double scale = 0, softcap = 0;
+  double scale = 0, softcap = 0, out_scale = 1;
 };
 LayerSpec gqa_layer(const GqaSettings& gqa, const ModelSettings& model);
 
@@ -132,12 +132,17 @@ struct Mamba2Settings {
   double norm_eps = 0;            // 0: the model's
   double dt_min = 0, dt_max = 0;  // dt_max 0: no limit
   bool channel_skip = false;
+  std::string in_scales;  // "": none
+  double out_scale = 1;
 };
 LayerSpec mamba2_layer(const Mamba2Settings& mamba, int64_t width);
 // Throws where groups, heads and states do not fit together.
 void check_mamba2(const ConfigReader& config, const Mamba2Settings& mamba);
 // The range that step sizes are kept in: [from, to] under `key`, where `to` may be infinite.
 void read_step_limit(ConfigReader& config, const char* key, Mamba2Settings& mamba);
+
+// A positive constant, 1 when absent.
+double read_multiplier(ConfigReader& config, const char* key);
 
 // The stack of m.layers layers, two sub-layers each.
 void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
@@ -160,7 +165,8 @@ void append(std::vector<TensorRow>& table, std::vector<TensorRow> rows);
 // self_attn.* and mlp.* as gqa and swiglu name them.
 std::vector<TensorRow> gqa_rows();
 // Mamba-2's below `scope` ("mamba."), where one matrix holds the projection and that of the steps.
-std::vector<TensorRow> mamba2_rows(const Mamba2Settings& mamba, const std::string& scope);
+std::vector<TensorRow> mamba2_rows(const Mamba2Settings& mamba, const std::string& scope,
+                                   const std::string& own = "mixer.mamba2.");
 std::vector<TensorRow> swiglu_rows();
 // The experts of a layer: "mlp.", "gate_proj", "up_proj", "down_proj", "shared_experts" (or "").
 std::vector<TensorRow> moe_rows(const std::string& scope = "mlp.",

@@ -9,51 +9,16 @@
 #include <numeric>
 #include <set>
 
-#include "braid/base/file.h"
 #include "braid/base/format.h"
-#include "braid/formats/safetensors_folder.h"
 #include "braid/importers/compress.h"
 #include "braid/importers/hf_export.h"
-#include "braid/importers/random_weights.h"
 #include "braid/ops/view.h"
 #include "braid/stack/weights.h"
+#include "braid/testing/family_checkpoints.h"
 #include "braid/testing/golden.h"
-#include "braid/testing/scratch_folder.h"
-#include "braid/testing/tiny_configs.h"
 
 namespace braid::testing {
 namespace {
-
-constexpr uint64_t kShard = 20'000;  // several files even for these
-
-// The folder of a config alone, then of the same with random weights.
-std::string make_checkpoint(const Context& ctx, const ScratchFolder& at, const TinyConfig& config,
-                            const std::string& dtype) {
-  const std::string bare = at / (std::string(config.name) + ".config");
-  make_folders(bare);
-  write_file(join_path(bare, "config.json"), config.json);
-  const std::string to = at / (std::string(config.name) + "." + dtype);
-  write_random_checkpoint(ctx, bare, to, dtype, 7, kShard);
-  return to;
-}
-
-std::vector<float> logits_of(const Context& ctx, Model& model, const std::vector<int64_t>& pieces) {
-  SequenceState sequence = model.new_sequence(ctx);
-  SequenceState* const one[] = {&sequence};
-  std::vector<float> out;
-  int64_t at = 0;
-  for (const int64_t n : pieces) {
-    std::vector<int32_t> ids;
-    for (int64_t i = at; i < at + n; ++i) ids.push_back(static_cast<int32_t>((i * 7 + 3) % 64));
-    Batch batch;
-    batch.seq_starts = {0, n};
-    batch.offsets = {at};
-    const Tensor logits = model.logits(ctx, model.hidden(ctx, ids, batch, one));
-    out.insert(out.end(), logits.data(), logits.data() + logits.count());
-    at += n;
-  }
-  return out;
-}
 
 // Loads, writes again through the family's table in the dtypes the file has, compares the bytes.
 void check_round_trip(const Context& ctx, const std::string& folder, const std::string& again) {
@@ -63,7 +28,7 @@ void check_round_trip(const Context& ctx, const std::string& folder, const std::
   const Json config = load_config(join_path(folder, "config.json"));
   export_hf({loaded.model.get(), &c.map, config,
              [&](const std::string& name) { return before.at(name).entry->dtype; }, ""},
-            again, kShard);
+            again, kTinyShard);
   const SafetensorsFolder after = SafetensorsFolder::open(again);
   for (const TensorMap::Entry& e : c.map.tensors) {
     const auto a = before.at(e.name).bytes(), b = after.at(e.name).bytes();
@@ -117,66 +82,27 @@ TEST_CASE("published checkpoints are written again byte by byte") {
   }
 }
 
-// The checkpoint with one tensor left out, added or in another shape.
-std::string broken(const Context& ctx, const std::string& folder, const std::string& to,
-                   const std::string& drop, const std::string& add, bool reshape) {
-  const SafetensorsFolder before = SafetensorsFolder::open(folder);
-  make_folders(to);
-  write_file(join_path(to, "config.json"), read_file(join_path(folder, "config.json")));
-  SafetensorsFolderWriter writer(to);
-  for (const std::string& name : before.names()) {
-    if (name == drop && !reshape) continue;
-    const SafetensorsFolder::Found f = before.at(name);
-    std::vector<int64_t> shape = f.entry->shape;
-    if (name == drop) shape = {f.entry->count(), 1, 1};
-    writer.add(name, f.entry->dtype, shape,
-               [f](ByteSink sink) { sink(f.bytes().data(), f.bytes().size()); });
-  }
-  if (!add.empty()) writer.add(add, "F32", {2}, [](ByteSink sink) { sink("\0\0\0\0\0\0\0\0", 8); });
-  writer.write();
-  (void)ctx;
-  return to;
-}
-
-std::string error_of(const Context& ctx, const std::string& folder) {
-  try {
-    load_model(ctx, folder);
-  } catch (const Error& e) {
-    CHECK(e.kind() == ErrorKind::kBadInput);
-    return e.what();
-  }
-  return "";
-}
-
-bool says(const std::string& text, const char* what) {
-  return text.find(what) != std::string::npos;
-}
-
-const TinyConfig& tiny(const std::string& name) {
-  for (const TinyConfig& c : tiny_configs()) {
-    if (name == c.name) return c;
-  }
-  throw Error(ErrorKind::kInternal, "no tiny config is " + name);
-}
-
 TEST_CASE(
     "missing, unknown and misshapen tensors are errors that name them; known ones are notes") {
   const Context ctx;
   const ScratchFolder scratch("families-strict");
-  const std::string folder = make_checkpoint(ctx, scratch, tiny("glm4_moe"), "F32");
+  const std::string folder = make_checkpoint(ctx, scratch, tiny_config("glm4_moe"), "F32");
   const std::string name = "model.layers.1.mlp.experts.3.up_proj.weight";
   const auto make = [&](const char* to, const std::string& drop, const std::string& add,
-                        bool wrong) { return broken(ctx, folder, scratch / to, drop, add, wrong); };
-  CHECK(error_of(ctx, make("a", name, "", false)).find("missing: " + name) != std::string::npos);
-  CHECK(error_of(ctx, make("b", name, "", true)).find("other shape: " + name) != std::string::npos);
+                        bool wrong) {
+    return broken_checkpoint(folder, scratch / to, drop, add, wrong);
+  };
+  CHECK(load_error(ctx, make("a", name, "", false)).find("missing: " + name) != std::string::npos);
+  CHECK(load_error(ctx, make("b", name, "", true)).find("other shape: " + name) !=
+        std::string::npos);
   const std::string stray = "model.layers.0.mlp.third_proj.weight";
-  CHECK(error_of(ctx, make("c", "", stray, false)).find("not of this model: " + stray) !=
+  CHECK(load_error(ctx, make("c", "", stray, false)).find("not of this model: " + stray) !=
         std::string::npos);
   for (const char* known :
        {"model.layers.2.eh_proj.weight", "mtp.fc.weight",
         "model.layers.0.self_attn.rotary_emb.inv_freq", "visual.patch.weight"}) {
     const std::string to = make(file_name(std::string("k/") + known).c_str(), "", known, false);
-    CHECK(error_of(ctx, to) == "");
+    CHECK(load_error(ctx, to) == "");
     CHECK(load_model(ctx, to).notes.size() == 1);
   }
 }
@@ -184,7 +110,7 @@ TEST_CASE(
 TEST_CASE("Nemotron-H's tensors have the names of its checkpoints and are read strictly") {
   const Context ctx;
   const ScratchFolder scratch("families-nemotron");
-  const std::string folder = make_checkpoint(ctx, scratch, tiny("nemotron_h"), "F32");
+  const std::string folder = make_checkpoint(ctx, scratch, tiny_config("nemotron_h"), "F32");
   const std::vector<std::string> names = SafetensorsFolder::open(folder).names();
   for (const char* name :
        {"backbone.embeddings.weight", "backbone.layers.0.mixer.in_proj.weight",
@@ -194,19 +120,19 @@ TEST_CASE("Nemotron-H's tensors have the names of its checkpoints and are read s
     CHECK_MESSAGE(std::find(names.begin(), names.end(), name) != names.end(), name);
   for (const std::string name : {"mixer.up_proj.weight", "norm.weight"}) {
     const std::string drop = "backbone.layers.5." + name;
-    CHECK(says(error_of(ctx, broken(ctx, folder, scratch / name, drop, "", false)),
+    CHECK(says(load_error(ctx, broken_checkpoint(folder, scratch / name, drop, "", false)),
                ("missing: " + drop).c_str()));
   }
-  const std::string sparse = make_checkpoint(ctx, scratch, tiny("nemotron_h_moe"), "F32");
+  const std::string sparse = make_checkpoint(ctx, scratch, tiny_config("nemotron_h_moe"), "F32");
   for (const char* name :
        {"gate.weight", "gate.e_score_correction_bias", "experts.5.up_proj.weight",
         "experts.0.down_proj.weight", "shared_experts.up_proj.weight"}) {
     const std::string drop = std::string("backbone.layers.3.mixer.") + name;
-    CHECK(says(error_of(ctx, broken(ctx, sparse, scratch / name, drop, "", false)),
+    CHECK(says(load_error(ctx, broken_checkpoint(sparse, scratch / name, drop, "", false)),
                ("missing: " + drop).c_str()));
   }
   const std::string stray = "backbone.layers.1.mixer.gate_proj.weight";
-  CHECK(says(error_of(ctx, broken(ctx, folder, scratch / "stray", "", stray, false)),
+  CHECK(says(load_error(ctx, broken_checkpoint(folder, scratch / "stray", "", stray, false)),
              ("not of this model: " + stray).c_str()));
 }
 
@@ -226,19 +152,19 @@ TEST_CASE("a pattern of layers is bounded like their number") {
 TEST_CASE("Mamba-2's tensors are read strictly") {
   const Context ctx;
   const ScratchFolder scratch("families-strict2");
-  const std::string folder = make_checkpoint(ctx, scratch, tiny("mamba2"), "F32");
+  const std::string folder = make_checkpoint(ctx, scratch, tiny_config("mamba2"), "F32");
   const std::string at = "backbone.layers.1.mixer.";
   for (const char* part : {"in_proj.weight", "in_proj.bias", "dt_bias", "norm.weight", "D"}) {
     const std::string to = scratch / (std::string("without ") + part);
-    CHECK(says(error_of(ctx, broken(ctx, folder, to, at + part, "", false)),
+    CHECK(says(load_error(ctx, broken_checkpoint(folder, to, at + part, "", false)),
                ("missing: " + at + part).c_str()));
   }
   for (const std::string& stray : {at + "in_proj_dt.weight", at + "x_proj.weight"}) {
-    CHECK(says(error_of(ctx, broken(ctx, folder, scratch / stray, "", stray, false)),
+    CHECK(says(load_error(ctx, broken_checkpoint(folder, scratch / stray, "", stray, false)),
                ("not of this model: " + stray).c_str()));
   }
   for (const char* family : {"bamba", "granitemoehybrid"}) {  // one in_proj in these too
-    const std::string other = make_checkpoint(ctx, scratch, tiny(family), "F32");
+    const std::string other = make_checkpoint(ctx, scratch, tiny_config(family), "F32");
     for (const std::string& name : SafetensorsFolder::open(other).names())
       CHECK_MESSAGE(name.find("in_proj_dt") == std::string::npos, name);
   }
@@ -251,10 +177,10 @@ TEST_CASE("Mamba's embedding goes by either of its names under either config.jso
       "head_dim": 16, "state_size": 8, "n_groups": 1, "num_hidden_layers": 2, "vocab_size": 64,
       "tie_word_embeddings": true})";
   const TinyConfig mamba2{"mamba2_same", hf.c_str()};  // as mamba2_own
-  for (const auto& [written, read] : {std::pair{tiny("mamba_own"), tiny("mamba")},
-                                      {tiny("mamba"), tiny("mamba_own")},
-                                      {tiny("mamba2_own"), mamba2},
-                                      {mamba2, tiny("mamba2_own")}}) {
+  for (const auto& [written, read] : {std::pair{tiny_config("mamba_own"), tiny_config("mamba")},
+                                      {tiny_config("mamba"), tiny_config("mamba_own")},
+                                      {tiny_config("mamba2_own"), mamba2},
+                                      {mamba2, tiny_config("mamba2_own")}}) {
     const std::string folder = make_checkpoint(ctx, scratch, written, "F32");
     const std::vector<float> want = logits_of(ctx, *load_model(ctx, folder).model, {16});
     write_file(join_path(folder, "config.json"), read.json);
@@ -414,24 +340,24 @@ void write_blinkdl(const std::string& folder, const std::string& to) {
 TEST_CASE("RWKV-7 in BlinkDL's names gives the bits that it gives in fla's, and is read strictly") {
   const Context ctx;
   const ScratchFolder scratch("families-rwkv");
-  const std::string fla = make_checkpoint(ctx, scratch, tiny("rwkv7"), "F32");
+  const std::string fla = make_checkpoint(ctx, scratch, tiny_config("rwkv7"), "F32");
   const std::string own = scratch / "blinkdl";
   write_blinkdl(fla, own);
   const std::vector<float> want = logits_of(ctx, *load_model(ctx, fla).model, {16});
   for (const char* config : {"rwkv7", "rwkv7_blinkdl"}) {
-    write_file(join_path(own, "config.json"), tiny(config).json);
-    write_file(join_path(fla, "config.json"), tiny(config).json);
+    write_file(join_path(own, "config.json"), tiny_config(config).json);
+    write_file(join_path(fla, "config.json"), tiny_config(config).json);
     const LoadedModel loaded = load_model(ctx, own);
     CHECK(logits_of(ctx, *loaded.model, {16}) == want);
     CHECK(loaded.notes.size() == 1);
     CHECK(logits_of(ctx, *load_model(ctx, fla).model, {16}) == want);
   }
   const std::string name = "blocks.1.att.v1";
-  CHECK(error_of(ctx, broken(ctx, own, scratch / "a", name, "", false)).find("missing: " + name) !=
-        std::string::npos);
-  CHECK(error_of(ctx, broken(ctx, own, scratch / "b", "", "blocks.1.att.v3", false))
+  CHECK(load_error(ctx, broken_checkpoint(own, scratch / "a", name, "", false))
+            .find("missing: " + name) != std::string::npos);
+  CHECK(load_error(ctx, broken_checkpoint(own, scratch / "b", "", "blocks.1.att.v3", false))
             .find("not of this model: blocks.1.att.v3") != std::string::npos);
-  CHECK(error_of(ctx, broken(ctx, fla, scratch / "c", "", "model.layers.0.attn.v0", false))
+  CHECK(load_error(ctx, broken_checkpoint(fla, scratch / "c", "", "model.layers.0.attn.v0", false))
             .find("not of this model: model.layers.0.attn.v0") != std::string::npos);
 }
 
@@ -461,16 +387,6 @@ TEST_CASE("RWKV-7's tensors are those of fla's own layers, in name and shape") {
     CHECK(ours == theirs);
   }
   CHECK(found > 0);
-}
-
-std::string config_error(const std::string& json) {
-  try {
-    read_config(parse_config(json), "config.json");
-  } catch (const Error& e) {
-    CHECK(e.kind() == ErrorKind::kBadInput);
-    return e.what();
-  }
-  return "";
 }
 
 TEST_CASE("config.json is read strictly, in both spellings") {
@@ -638,7 +554,8 @@ void check_home(const Context& ctx, const std::string& to, const ModelSettings& 
   fill_random(ctx, model, 5);
   const FamilyModel read = read_config(home.config, "config.json").model;
   const TensorMap map = export_map(read, model.parameters());
-  export_hf({&model, &map, home.config, [](const std::string&) { return "F32"; }, ""}, to, kShard);
+  export_hf({&model, &map, home.config, [](const std::string&) { return "F32"; }, ""}, to,
+            kTinyShard);
   const LoadedModel again = load_model(ctx, to, {.weights = WeightType::kF32});
   CHECK(logits_of(ctx, *again.model, {16}) == logits_of(ctx, model, {16}));
 }

@@ -160,6 +160,18 @@ TEST_CASE("Nemotron 3 Nano has 31.6 billion parameters, 3.6 of them for a token"
   CHECK(nano.count("gqa") == 6);
 }
 
+TEST_CASE("Falcon-H1 0.5B has 521 million parameters") {
+  const Published falcon("falcon_h1_0_5b");
+  // A layer: q, k, v and o; in_proj, the convolution with its bias, dt_bias, A_log and D, out_proj;
+  // the feed-forward layer; two norms. Embedding and head are two matrices.
+  const int64_t layer = 1024 * (512 + 128 + 128 + 512) + 1024 * (2 * 1536 + 2 * 128 + 24) +
+                        5 * (1536 + 2 * 128) + 3 * 24 + 1536 * 1024 + 3 * 1024 * 2048 + 2 * 1024;
+  CHECK(falcon.parameters() == 36 * layer + 2 * 32784 * 1024 + 1024);
+  CHECK(falcon.parameters() == doctest::Approx(521e6).epsilon(0.001));
+  CHECK(falcon.count("gqa+mamba2") == 36);
+  CHECK(falcon.kv_bytes() == 36 * 2 * 2 * 64 * 2);
+}
+
 TEST_CASE("RWKV-7 0.1B has 191,034,624 parameters and a state of 2.4 MB") {
   const Published rwkv("rwkv7_0_1b");
   CHECK(rwkv.parameters() == 191034624);

@@ -109,6 +109,7 @@ Tensor mul(const Context& ctx, const Tensor& a, const Tensor& b) {
 }
 
 Tensor scale(const Context& ctx, const Tensor& x, float by) {
+  if (by == 1) return x;
   return unary(
       ctx, x,
       [by](const float* from, float* to, int64_t n) {
@@ -118,6 +119,25 @@ Tensor scale(const Context& ctx, const Tensor& x, float by) {
         for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] * by;
       },
       false);
+}
+
+Tensor scale_columns(const Context& ctx, const Tensor& x, const std::vector<float>& by) {
+  BRAID_CHECK(x.rank() == 2 && std::ssize(by) == x.size(1));
+  const auto scaled = [](const Context& c, const Tensor& from, const std::vector<float>& factors) {
+    Tensor out = Tensor::empty(c, from.shape());
+    const Rows r = rows_of(from);
+    parallel_for(c, r.rows, row_grain(r.cols), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        mul_n(from.data() + i * r.stride, factors.data(), out.data() + i * r.cols, r.cols);
+    });
+    return out;
+  };
+  Tensor y = scaled(ctx, x, by);
+  if (Tape* tape = recording(ctx, {&x})) {
+    tape->record(
+        y, [x, by, scaled](Tape& t, const Tensor& dy) { t.add(x, scaled(t.context(), dy, by)); });
+  }
+  return y;
 }
 
 Tensor softcap(const Context& ctx, const Tensor& x, float cap) {

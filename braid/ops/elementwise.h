@@ -2,6 +2,8 @@
 // Elementwise ops with autograd. Operands have equal shapes; inputs may have strided rows
 // (ops/rows.h), outputs are contiguous.
 
+#include <vector>
+
 #include "braid/kernels/simd/activation.h"
 #include "braid/ops/tape.h"
 
@@ -9,7 +11,9 @@ namespace braid {
 
 Tensor add(const Context& ctx, const Tensor& a, const Tensor& b);
 Tensor mul(const Context& ctx, const Tensor& a, const Tensor& b);
-Tensor scale(const Context& ctx, const Tensor& x, float by);
+Tensor scale(const Context& ctx, const Tensor& x, float by);  // x itself where `by` is 1
+// x [T, N] by by [N]
+Tensor scale_columns(const Context& ctx, const Tensor& x, const std::vector<float>& by);
 // cap tanh(x / cap)
 Tensor softcap(const Context& ctx, const Tensor& x, float cap);
 Tensor sigmoid(const Context& ctx, const Tensor& x);

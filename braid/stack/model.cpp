@@ -42,14 +42,9 @@ std::unique_ptr<Layer> make_layer(const LayerSpec& spec, const LayerEnv& env,
   }
 }
 
-std::string joined_names(const std::vector<LayerSpec>& leaf) {
-  std::string name;
-  for (const LayerSpec& l : leaf) name += (name.empty() ? "" : "|") + l.name;
-  return name;
-}
-
-std::unique_ptr<Layer> make_leaf(const std::vector<LayerSpec>& leaf, const LayerEnv& env,
+std::unique_ptr<Layer> make_leaf(const FlatStack::Leaf& made, const LayerEnv& env,
                                  const ParamBuilder& params) {
+  const std::vector<LayerSpec>& leaf = made.layers;
   if (leaf.size() == 1) {
     ParamBuilder own = params.scope(leaf[0].name);
     return make_layer(leaf[0], env, own);
@@ -63,7 +58,8 @@ std::unique_ptr<Layer> make_leaf(const std::vector<LayerSpec>& leaf, const Layer
     scopes.push_back(scope + ".");
   }
   ParamBuilder shared = params;
-  return std::make_unique<ParallelLayer>(std::move(branches), std::move(scopes), env, shared);
+  return std::make_unique<ParallelLayer>(made.join, std::move(branches), std::move(scopes), env,
+                                         shared);
 }
 
 }  // namespace
@@ -114,11 +110,11 @@ void Model::add_slots(const ParamBuilder& params, LayerEnv env) {
   LinkTable names;
   env.links = &names;
   for (size_t i = 0; i < flat_.layers.size(); ++i) {
-    const std::vector<LayerSpec>& leaf = flat_.leaves[static_cast<size_t>(flat_.layers[i])];
+    const FlatStack::Leaf& leaf = flat_.leaves[static_cast<size_t>(flat_.layers[i])];
     ParamBuilder own = params.scope(format("layers.{}", i));
     env.layer_index = static_cast<int64_t>(i);
     Slot slot;
-    slot.name = joined_names(leaf);
+    slot.name = leaf.name();
     if (where != NormPlacement::kPost) slot.before = Norm(settings_, own, "norm");
     const int64_t declared = names.declared(), read = names.read();
     slot.layer = make_leaf(leaf, env, own);
@@ -184,10 +180,8 @@ void Model::run_sublayer(const Context& ctx, size_t step, ResidualRun& run, cons
 }
 
 Tensor Model::embed(const Context& ctx, std::span<const int32_t> ids, const Batch& batch) {
-  Tensor x = embedding(ctx, ids, *embedding_);
-  if (settings_.embedding_scale != 1) {
-    x = scale(ctx, x, static_cast<float>(settings_.embedding_scale));
-  }
+  const Tensor x =
+      scale(ctx, embedding(ctx, ids, *embedding_), static_cast<float>(settings_.embedding_scale));
   if (positions_ == nullptr) return embedding_norm_(ctx, x);
   std::vector<int32_t> at;
   for (int64_t s = 0; s < batch.sequences(); ++s) {
@@ -223,7 +217,6 @@ Tensor Model::hidden(const Context& ctx, std::span<const int32_t> ids, const Bat
 }
 
 Tensor Model::head_input(const Context& ctx, const Tensor& hidden) const {
-  if (settings_.logit_scale == 1) return hidden;
   return scale(ctx, hidden, static_cast<float>(settings_.logit_scale));
 }
 
@@ -271,7 +264,7 @@ void Model::after_step(const Context& ctx) {
 std::vector<Model::SubLayer> Model::sublayers() const {
   std::vector<SubLayer> out;
   for (size_t i = 0; i < slots_.size(); ++i) {
-    const bool parallel = slots_[i].name.find('|') != std::string::npos;
+    const bool parallel = flat_.leaves[static_cast<size_t>(flat_.layers[i])].layers.size() > 1;
     const std::string path = format("layers.{}.", i);
     out.push_back({slots_[i].name, path, parallel ? path : path + slots_[i].name + ".",
                    slots_[i].layer.get(), slots_[i].reads});

@@ -61,7 +61,7 @@ class Model {
   void set_recompute(bool on) { recompute_ = on; }
 
   struct SubLayer {
-    std::string name;   // "kda", or "gqa|mamba2" for parallel heads
+    std::string name;   // "kda", or "gqa|mamba2", "gqa+mamba2" side by side
     std::string path;   // of the slot's parameters, its norm included: "layers.3."
     std::string scope;  // of the layer's own: "layers.3.kda."
     Layer* layer;

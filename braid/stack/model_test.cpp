@@ -269,8 +269,8 @@ TEST_CASE("a dry run counts the same FLOPs and bytes and touches nothing") {
 
 TEST_CASE("the canonical expression carries only what differs from the defaults") {
   Context ctx;
-  Model model(ctx, tiny("2x(gqa{ rope = true },swiglu),gqa{window=8}|kda"));
-  CHECK(model.canonical_stack() == "2 x (gqa, swiglu), gqa{window=8} | kda");
+  Model model(ctx, tiny("2x(gqa{ rope = true },swiglu),gqa{window=8}|kda,gqa+gdn{conv=4}"));
+  CHECK(model.canonical_stack() == "2 x (gqa, swiglu), gqa{window=8} | kda, gqa + gdn");
 }
 
 TEST_CASE("a deferred model has shapes and no memory, and runs once its parameters are set") {

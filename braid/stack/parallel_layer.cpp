@@ -9,12 +9,13 @@
 
 namespace braid {
 
-ParallelLayer::ParallelLayer(std::vector<std::unique_ptr<Layer>> branches,
+ParallelLayer::ParallelLayer(Join join, std::vector<std::unique_ptr<Layer>> branches,
                              std::vector<std::string> scopes, const LayerEnv& env,
                              ParamBuilder& params)
     : branches_(std::move(branches)), scopes_(std::move(scopes)), eps_(env.norm_eps) {
   for (size_t i = 0; i < branches_.size(); ++i) {
     has_state_.push_back(branches_[i]->make_state(params.context()) != nullptr);
+    if (join == Join::kSum) continue;
     gains_.push_back(&params.vector(format("branch_norm.{}.weight", i), {env.width}, Init::ones()));
   }
 }
@@ -34,9 +35,10 @@ Tensor ParallelLayer::forward(const Context& ctx, const Tensor& x, const Batch& 
       ++member;
     }
     Tensor y = branches_[b]->forward(ctx, x, batch, branch_states);
-    y = rms_norm(ctx, y, *gains_[b], eps_);
+    if (!gains_.empty()) y = rms_norm(ctx, y, *gains_[b], eps_);
     sum = sum.defined() ? add(ctx, sum, y) : y;
   }
+  if (gains_.empty()) return sum;
   return scale(ctx, sum, 1.0f / static_cast<float>(branches_.size()));
 }
 
@@ -73,6 +75,10 @@ std::vector<double> ParallelLayer::reference(const ReferenceParams& params,
       if (name.starts_with(scopes_[b])) own.values.emplace(name.substr(scopes_[b].size()), value);
     }
     const std::vector<double> y = branches_[b]->reference(own, x, tokens);
+    if (gains_.empty()) {
+      for (size_t i = 0; i < y.size(); ++i) sum[i] += y[i];
+      continue;
+    }
     const std::vector<double>& gain = params[format("branch_norm.{}.weight", b)];
     for (size_t t = 0; t < static_cast<size_t>(tokens); ++t) {
       double square = 0;

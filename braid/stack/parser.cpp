@@ -57,7 +57,7 @@ class Parser {
     if (found.is('=')) fail(found, "'=' belongs inside braces: layer{key=value}");
     if (found.is('}')) fail(found, "'}' closes nothing; remove it or add '{'");
     if (found.is('{')) fail(found, "options stand behind a layer's name: layer{key=value}");
-    if (found.is('|')) fail(found, "'|' joins mixers, not groups");
+    if (is_join(found)) fail_group_join(found);
     if (found.is("x")) fail(found, "'x' needs a count before it: 4 x ...");
     fail(found, format("',' expected between layers, found {}", quoted(found)));
   }
@@ -95,9 +95,9 @@ class Parser {
     const StackToken body = lexer_.peek();
     if (body.is('(')) {
       item.items = parse_group();
-      if (lexer_.peek().is('|')) fail(lexer_.peek(), "'|' joins mixers, not groups");
+      if (is_join(lexer_.peek())) fail_group_join(lexer_.peek());
     } else if (body.kind == Kind::kName && !body.is("loop") && !body.is("x")) {
-      item.layers = parse_layers();
+      parse_layers(item);
     } else {
       fail_item(body, body.at != first.at);
     }
@@ -118,7 +118,7 @@ class Parser {
       fail(found, open_.empty() ? "')' closes nothing; remove it or add '('"
                                 : "a layer is missing before ')'");
     }
-    if (found.is('|')) fail(found, "a mixer is missing before '|'");
+    if (is_join(found)) fail(found, format("a mixer is missing before {}", quoted(found)));
     fail(found, format("a layer, a count or '(' expected, found {}", quoted(found)));
   }
 
@@ -154,27 +154,38 @@ class Parser {
     return items;
   }
 
-  std::vector<LayerSpec> parse_layers() {
-    std::vector<LayerSpec> layers;
-    std::vector<StackToken> names;
-    do {
+  static bool is_join(const StackToken& token) { return token.is('|') || token.is('+'); }
+
+  [[noreturn]] void fail_group_join(const StackToken& sign) const {
+    fail(sign, format("{} joins mixers, not groups", quoted(sign)));
+  }
+
+  void parse_layers(StackItem& item) {
+    std::vector<StackToken> names = {lexer_.next()};
+    item.layers.push_back(parse_layer(names.back()));
+    const StackToken sign = lexer_.peek();
+    if (!is_join(sign)) return;
+    item.join = sign.is('+') ? Join::kSum : Join::kMean;
+    while (is_join(lexer_.peek())) {
+      const StackToken again = lexer_.next();
+      if (again.text != sign.text) {
+        fail(again, "mixers side by side are joined by '|' or by '+', not by both");
+      }
       const StackToken name = lexer_.peek();
-      if (name.is('(')) fail(name, "'|' joins mixers, not groups");
+      if (name.is('(')) fail(name, format("{} joins mixers, not groups", quoted(sign)));
       if (name.kind != Kind::kName || !is_stack_name(name.text)) {
-        fail(name, format("a mixer expected after '|', found {}", quoted(name)));
+        fail(name, format("a mixer expected after {}, found {}", quoted(sign), quoted(name)));
       }
       names.push_back(lexer_.next());
-      layers.push_back(parse_layer(names.back()));
-    } while (take('|'));
-    if (layers.size() > 1) {
-      for (const StackToken& name : names) {
-        const KnownLayer* known = find(name.text);
-        if (known && known->kind != LayerKind::kMixer) {
-          fail(name, format("'|' joins mixers; {} is a {}", name.text, kind_name(known->kind)));
-        }
+      item.layers.push_back(parse_layer(names.back()));
+    }
+    for (const StackToken& name : names) {
+      const KnownLayer* known = find(name.text);
+      if (known && known->kind != LayerKind::kMixer) {
+        fail(name, format("{} joins mixers; {} is a {}", quoted(sign), name.text,
+                          kind_name(known->kind)));
       }
     }
-    return layers;
   }
 
   const KnownLayer* find(std::string_view name) const {

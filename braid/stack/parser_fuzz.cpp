@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   int64_t run = 0;
   for (const auto& step : flat.steps) {
     const auto leaf = static_cast<size_t>(flat.layers[static_cast<size_t>(step.layer)]);
-    run += static_cast<int64_t>(flat.leaves[leaf].size());
+    run += static_cast<int64_t>(flat.leaves[leaf].layers.size());
   }
   BRAID_CHECK(run == braid::count_sublayers(spec));
   return 0;

@@ -21,6 +21,8 @@ TEST_CASE("stack: canonical text") {
       {"2 x (gqa, swiglu), loop 4 x (gqa, swiglu), gqa, swiglu",
        "2 x (gqa, swiglu), loop 4 x (gqa, swiglu), gqa, swiglu"},
       {"8x(gqa|mamba2,swiglu)", "8 x (gqa | mamba2, swiglu)"},
+      {"8x(gqa+mamba2{a=1e+3}+kda,swiglu)", "8 x (gqa + mamba2{a=1e+3} + kda, swiglu)"},
+      {"2 x ((gqa + kda))", "2 x gqa + kda"},
       {"3 x gqa", "3 x gqa"},
       {"3 x (gqa)", "3 x gqa"},
       {"1 x gqa, 1 x (a, b), ((c))", "gqa, a, b, c"},
@@ -58,8 +60,9 @@ TEST_CASE("stack: the tree keeps names, options and places") {
 }
 
 TEST_CASE("stack: trees differ by options, order, counts and loops") {
-  const char* texts[] = {"gqa",     "kda",          "gqa{a=1}",  "gqa{a=2}",     "gqa, gqa",
-                         "2 x gqa", "loop 2 x gqa", "gqa | gqa", "2 x (gqa, a)", "2 x gqa, a"};
+  const char* texts[] = {"gqa",       "kda",          "gqa{a=1}",     "gqa{a=2}",
+                         "gqa, gqa",  "2 x gqa",      "loop 2 x gqa", "gqa | gqa",
+                         "gqa + gqa", "2 x (gqa, a)", "2 x gqa, a"};
   for (const char* a : texts) {
     for (const char* b : texts) {
       CAPTURE(a);
@@ -104,6 +107,9 @@ TEST_CASE("stack: names") {
       {"x", "stack 1:1: 'x' needs a count before it: 4 x ..."},
       {"gqa x 4", "stack 1:5: 'x' needs a count before it: 4 x ..."},
       {"gqa, x (moe)", "stack 1:6: 'x' needs a count before it: 4 x ..."},
+      {"gqa + moe", "stack 1:7: '+' joins mixers; moe is a channel"},
+      {"gqa | kda + mamba2",
+       "stack 1:11: mixers side by side are joined by '|' or by '+', not by both"},
       {"gqa | x", "stack 1:7: a mixer expected after '|', found 'x'"},
       {"gqa | loop", "stack 1:7: a mixer expected after '|', found 'loop'"},
   };
@@ -123,6 +129,8 @@ TEST_CASE("stack: parentheses") {
       {"(gqa", "stack 1:1: '(' is never closed; add ')'"},
       {"(", "stack 1:2: a layer is missing here; end with a layer, not a comma"},
       {"(gqa) | kda", "stack 1:7: '|' joins mixers, not groups"},
+      {"(gqa) + kda", "stack 1:7: '+' joins mixers, not groups"},
+      {"gqa + (kda)", "stack 1:7: '+' joins mixers, not groups"},
       {"gqa | (kda)", "stack 1:7: '|' joins mixers, not groups"},
       {"(gqa, moe) (gqa, moe)", "stack 1:12: ',' expected between layers, found '('"},
       {"(gqa, moe){a=1}", "stack 1:11: options stand behind a layer's name: layer{key=value}"},
@@ -150,6 +158,8 @@ TEST_CASE("stack: commas") {
       {"| gqa", "stack 1:1: a mixer is missing before '|'"},
       {"gqa |", "stack 1:6: a mixer expected after '|', found the end"},
       {"gqa || kda", "stack 1:6: a mixer expected after '|', found '|'"},
+      {"+ gqa", "stack 1:1: a mixer is missing before '+'"},
+      {"gqa +", "stack 1:6: a mixer expected after '+', found the end"},
       {"gqa | , kda", "stack 1:7: a mixer expected after '|', found ','"},
       {"gqa | 2 x kda", "stack 1:7: a mixer expected after '|', found '2'"},
   };

@@ -27,7 +27,7 @@ void print_items(const std::vector<StackItem>& items, std::string& out) {
     if (item.loop) out += "loop ";
     if (item.count != 1) out += format("{} x ", item.count);
     for (size_t j = 0; j < item.layers.size(); ++j) {
-      if (j > 0) out += " | ";
+      if (j > 0) out += format(" {} ", join_sign(item.join));
       print_layer(item.layers[j], out);
     }
     if (!item.items.empty()) {

@@ -19,6 +19,7 @@ std::vector<StackItem> canonical_items(std::vector<StackItem> items) {
   std::vector<StackItem> out;
   for (StackItem& item : items) {
     if (item.count == 1) item.loop = false;
+    if (item.layers.size() < 2) item.join = Join::kMean;
     BRAID_CHECK(item.layers.empty() || item.items.empty());
     item.items = canonical_items(std::move(item.items));
     if (item.layers.empty() && item.items.empty()) continue;
@@ -29,6 +30,7 @@ std::vector<StackItem> canonical_items(std::vector<StackItem> items) {
     }
     if (group && item.items.size() == 1 && item.items[0].count == 1) {
       item.layers = std::move(item.items[0].layers);
+      item.join = item.items[0].join;
       item.items.clear();
     }
     out.push_back(std::move(item));
@@ -70,7 +72,9 @@ class Flattener {
 
  private:
   int64_t run_leaf(const StackItem& item, int64_t layer, int64_t& leaf) {
-    if (leaf == static_cast<int64_t>(out_.leaves.size())) out_.leaves.push_back(item.layers);
+    if (leaf == static_cast<int64_t>(out_.leaves.size())) {
+      out_.leaves.push_back({item.layers, item.join});
+    }
     if (layer == static_cast<int64_t>(out_.layers.size())) {
       out_.layers.push_back(leaf);
       passes_.push_back(0);
@@ -86,13 +90,24 @@ class Flattener {
 
 }  // namespace
 
+char join_sign(Join join) { return join == Join::kSum ? '+' : '|'; }
+
+std::string FlatStack::Leaf::name() const {
+  std::string out;
+  for (const LayerSpec& layer : layers) {
+    if (!out.empty()) out += join_sign(join);
+    out += layer.name;
+  }
+  return out;
+}
+
 bool LayerSpec::operator==(const LayerSpec& other) const {
   return name == other.name && same_options(options, other.options);
 }
 
 bool StackItem::operator==(const StackItem& other) const {
   return count == other.count && loop == other.loop && layers == other.layers &&
-         items == other.items;
+         items == other.items && join == other.join;
 }
 
 bool StackSpec::operator==(const StackSpec& other) const { return items == other.items; }

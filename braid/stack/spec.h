@@ -2,8 +2,8 @@
 // The stack expression as a tree (DESIGN section 1):
 //   stack := item ("," item)*
 //   item  := [ ["loop"] INT "x" ] ( layer | "(" stack ")" )
-//   layer := mixer ("|" mixer)* | channel | memory     each NAME [ "{" key "=" value ("," key "="
-//   value)* "}" ]
+//   layer := mixer ("|" mixer)* | mixer ("+" mixer)* | channel | memory
+//   each NAME [ "{" key "=" value ("," key "=" value)* "}" ]
 // Blanks and newlines are free; '#' starts a comment that ends with its line. `x` and `loop` are
 // reserved. A value is a bare word of letters, digits and _ . + - / :
 
@@ -27,13 +27,18 @@ struct LayerSpec {
   bool operator==(const LayerSpec& other) const;
 };
 
-// Either a leaf (`layers` has one entry, or several joined by "|") or a group (`items` not empty);
-// never both.
+// What becomes of the outputs of mixers that run side by side (stack/parallel_layer.h).
+enum class Join { kMean, kSum };  // a | b: the mean of the normed; a + b: the sum
+char join_sign(Join join);
+
+// Either a leaf (`layers` has one entry, or several that are joined) or a group (`items` not
+// empty); never both.
 struct StackItem {
   int64_t count = 1;
   bool loop = false;  // the `count` passes share parameters
   std::vector<LayerSpec> layers;
   std::vector<StackItem> items;
+  Join join = Join::kMean;  // of several layers
   bool operator==(const StackItem& other) const;
 };
 
@@ -55,7 +60,7 @@ constexpr int kMaxNesting = 32;  // parentheses
 constexpr size_t kMaxStackText = 1 << 20;  // bytes of an expression
 
 // Reads an expression into its canonical tree (see `canonical`). Where `known` is not empty, other
-// names and "|" between anything but mixers are errors. Throws Error(kUsage): line, column and what
+// names and a join of anything but mixers are errors. Throws Error(kUsage): line, column and what
 // would be right, then the line itself with a caret below.
 StackSpec parse_stack(std::string_view text, std::span<const KnownLayer> known = {});
 
@@ -74,7 +79,12 @@ struct FlatStack {
     int64_t layer;  // into `layers`
     int64_t pass;  // how often this layer has run before: (layer, pass) owns one state per sequence
   };
-  std::vector<std::vector<LayerSpec>> leaves;  // as written, in order; several = parallel
+  struct Leaf {
+    std::vector<LayerSpec> layers;  // several = side by side
+    Join join;
+    std::string name() const;  // "gqa", "gqa|kda", "gqa+mamba2"
+  };
+  std::vector<Leaf> leaves;     // as written, in order
   std::vector<int64_t> layers;  // layers with parameters of their own, by first run -> leaf
   std::vector<Step> steps;
 };

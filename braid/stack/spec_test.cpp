@@ -15,7 +15,7 @@ std::string trace(std::string_view text) {
   for (const FlatStack::Step& step : flat.steps) {
     if (!out.empty()) out += ' ';
     const auto leaf = static_cast<size_t>(flat.layers[static_cast<size_t>(step.layer)]);
-    for (const LayerSpec& layer : flat.leaves[leaf]) out += layer.name;
+    for (const LayerSpec& layer : flat.leaves[leaf].layers) out += layer.name;
     out += format("{}.{}", step.layer, step.pass);
   }
   return out;
@@ -26,6 +26,7 @@ TEST_CASE("flatten: counts make separate layers") {
   CHECK(trace("2 x (a, b), c") == "a0.0 b1.0 a2.0 b3.0 c4.0");
   CHECK(trace("2 x (2 x a, b)") == "a0.0 a1.0 b2.0 a3.0 a4.0 b5.0");
   CHECK(trace("a | b, c") == "ab0.0 c1.0");
+  CHECK(trace("a + b, 2 x c") == "ab0.0 c1.0 c2.0");
 }
 
 TEST_CASE("flatten: loops share layers and count passes") {

@@ -69,12 +69,6 @@ FamilyModel read_bamba(ConfigReader& c) {
   return m;
 }
 
-double read_multiplier(ConfigReader& c, const char* key) {
-  const double value = c.real(key, 1);
-  if (!(value > 0)) c.fail(format("{} is {}, not positive", key, value));
-  return value;
-}
-
 // The feed-forward layer: experts and a shared one, or the shared one alone.
 LayerSpec read_granite_channel(ConfigReader& c, std::vector<TensorRow>& table) {
   const int64_t shared = c.integer("shared_intermediate_size", 1024);

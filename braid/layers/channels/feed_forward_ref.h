@@ -76,6 +76,7 @@ struct FeedForwardWeights {
   const S* gate_bias = nullptr;  // [F]
   const S* up_bias = nullptr;    // [F]
   const S* down_bias = nullptr;  // [D]
+  double gate_scale = 1;         // of the gate before its activation
 };
 
 // One token: y [D] += weight * down(act(gate x) * (up x)).
@@ -87,7 +88,8 @@ void feed_forward_ref(const FeedForwardWeights<S>& w, const S* x, S weight, S* y
     inner[static_cast<size_t>(f)] =
         w.gate == nullptr
             ? ref::act_of(w.act.act, u)
-            : ref::gated_of(w.act, ref::dot_row(w.gate, w.gate_bias, f, w.width, x), u);
+            : ref::gated_of(w.act,
+                            S(w.gate_scale) * ref::dot_row(w.gate, w.gate_bias, f, w.width, x), u);
   }
   for (int64_t d = 0; d < w.width; ++d) {
     y[d] += weight * ref::dot_row(w.down, w.down_bias, d, w.ffn, inner.data());

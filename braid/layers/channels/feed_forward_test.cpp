@@ -24,6 +24,9 @@ std::unique_ptr<Layer> make(const Context& ctx, ParameterSet& set, const char* n
   return find_channel(name)->make(options, env, params);
 }
 
+// Where there are biases, swiglu has its constants too.
+constexpr double kGateScale = 0.7, kOutScale = 1.3;
+
 // x, then the parameters in the order they were made.
 std::vector<Complex> run(std::span<const Complex> in, bool gated, Act act, bool bias,
                          int64_t tokens, int64_t width, int64_t ffn) {
@@ -41,10 +44,12 @@ std::vector<Complex> run(std::span<const Complex> in, bool gated, Act act, bool 
   if (bias && gated) w.gate_bias = take(ffn);
   if (bias) w.up_bias = take(ffn);
   if (bias) w.down_bias = take(width);
+  const double out_scale = bias && gated ? kOutScale : 1;
+  if (bias && gated) w.gate_scale = kGateScale;
   CHECK(at == in.data() + in.size());
   std::vector<Complex> out(static_cast<size_t>(tokens * width));
   for (int64_t t = 0; t < tokens; ++t) {
-    feed_forward_ref<Complex>(w, in.data() + t * width, 1.0, out.data() + t * width);
+    feed_forward_ref<Complex>(w, in.data() + t * width, out_scale, out.data() + t * width);
   }
   return out;
 }
@@ -59,8 +64,15 @@ void check(const char* name, const char* act_text, bool bias) {
                            {Act::kSilu, Act::kGelu, Act::kGeluTanh, Act::kRelu2, Act::kClamped});
   Context ctx;
   ParameterSet set;
-  const auto layer = make(ctx, set, name, width,
-                          {{"ffn", "13"}, {"act", act_text}, {"bias", bias ? "true" : "false"}});
+  const auto layer =
+      bias && gated ? make(ctx, set, name, width,
+                           {{"ffn", "13"},
+                            {"act", act_text},
+                            {"bias", "true"},
+                            {"gate_scale", "0.7"},
+                            {"out_scale", "1.3"}})
+                    : make(ctx, set, name, width,
+                           {{"ffn", "13"}, {"act", act_text}, {"bias", bias ? "true" : "false"}});
   for (Parameter& p : set) {
     if (p.role == ParamRole::kVector) p.value = testing::random_tensor(ctx, p.value.shape(), "b");
   }
@@ -160,6 +172,8 @@ TEST_CASE("feed-forward defaults, options and errors") {
                        "swiglu: ffn=-3 must be positive, or 0 for 8/3 of the width", Error);
   CHECK_THROWS_WITH_AS(make(ctx, bad, "mlp", 192, {{"ffn", "-3"}}),
                        "mlp: ffn=-3 must be positive, or 0 for 4 times the width", Error);
+  CHECK_THROWS_WITH_AS(make(ctx, bad, "swiglu", 192, {{"gate_scale", "0"}}),
+                       "swiglu: gate_scale=0 is not positive", Error);
   CHECK_THROWS_WITH_AS(make(ctx, bad, "swiglu", 192, {{"act", "relu2"}}),
                        "swiglu: act=relu2 is none of silu, gelu_tanh, gelu", Error);
 }

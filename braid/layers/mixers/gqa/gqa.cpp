@@ -34,6 +34,7 @@ struct GqaConfig {
   bool sinks = false;                 // a learned logit per head in the softmax's denominator
   double scale = 0;                   // of q . k; 0: head_dim^-0.5
   double softcap = 0;                 // of scores; 0: none
+  double out_scale = 1;               // of the output
   std::string rope_scaling = "none";  // ops/rope_scaling.h
   std::string as, of;                 // publishes its keys and values; reads those of another layer
   void visit(OptionVisitor& v) {
@@ -53,6 +54,7 @@ struct GqaConfig {
     v.field("sinks", sinks, false);
     v.field("scale", scale, 0.0);
     v.field("softcap", softcap, 0.0);
+    v.field("out_scale", out_scale, 1.0);
     v.field("rope_scaling", rope_scaling, std::string("none"));
     v.field("as", as, std::string());
     v.field("of", of, std::string());
@@ -146,6 +148,8 @@ GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   s.scale = c.scale > 0 ? c.scale : 1.0 / std::sqrt(static_cast<double>(s.head_dim));
   if (c.softcap < 0) usage(format("softcap={} is negative; 0 is no cap", c.softcap));
   s.softcap = c.softcap;
+  if (!(c.out_scale > 0)) usage(format("out_scale={} is not positive", c.out_scale));
+  s.out_scale = c.out_scale;
   s.eps = env.norm_eps;
   if (!c.of.empty()) take_link(c, env, s);
   if (!c.as.empty() && env.links != nullptr) {
@@ -215,7 +219,8 @@ class Gqa final : public Layer {
       publish_kv(batch, config_.as, std::move(kv));
     }
     if (shape_.gate) o = sigmoid_mul(ctx, reshape(ctx, o, {tokens * heads, d}), gate);
-    return biased(ctx, linear(ctx, reshape(ctx, o, {tokens, heads * d}), o_), o_bias_);
+    o = biased(ctx, linear(ctx, reshape(ctx, o, {tokens, heads * d}), o_), o_bias_);
+    return scale(ctx, o, static_cast<float>(shape_.out_scale));
   }
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,

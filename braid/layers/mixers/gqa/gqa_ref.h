@@ -27,6 +27,7 @@ struct GqaShape {
   int64_t chunk = 0;  // 0 = one chunk
   bool qkv_bias = false, o_bias = false, sinks = false;
   double scale = 1, softcap = 0;  // 0 = no cap
+  double out_scale = 1;
   RopeScaling scaling = {};
   bool reads = false;  // keys and values of another layer
 };
@@ -81,7 +82,9 @@ class GqaRef {
         for (int64_t i = 0; s_.gate && i < d; ++i) out[i] /= Number(1) + std::exp(-query[d + i]);
       }
     }
-    return project(o, tokens, w_.o, w_.o_bias, s_.width, s_.heads * d);
+    std::vector<Number> y = project(o, tokens, w_.o, w_.o_bias, s_.width, s_.heads * d);
+    for (Number& v : y) v *= s_.out_scale;
+    return y;
   }
 
  private:

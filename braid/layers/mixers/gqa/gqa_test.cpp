@@ -142,10 +142,14 @@ const std::vector<Variant>& variants() {
                s.scaling = parse_rope_scaling("", "yarn:4:16:32:1:false:1.2", 8);
              })},
       // Gemma 2's cap, a scale of its own, GLM's bias
-      {{{"bias", "qkv"}, {"softcap", "0.8"}, {"scale", "0.5"}, {"rope_scaling", "linear:8"}},
+      {{{"bias", "qkv"},
+        {"softcap", "0.8"},
+        {"scale", "0.5"},
+        {"out_scale", "0.3"},
+        {"rope_scaling", "linear:8"}},
        shape(2, 2, 8,
              [](S& s) {
-               s.qkv_bias = true, s.softcap = 0.8, s.scale = 0.5;
+               s.qkv_bias = true, s.softcap = 0.8, s.scale = 0.5, s.out_scale = 0.3;
                s.scaling = parse_rope_scaling("", "linear:8", 8);
              })},
       // OLMo's norm, Llama 4's chunks, every other way at once
@@ -329,6 +333,7 @@ TEST_CASE("gqa: heads by default, canonical options, and errors that name both v
   CHECK(error({{"qk_norm", "full"}, {"gate", "true"}}).find("qk_norm=full") != std::string::npos);
   CHECK(error({{"bias", "q"}}) == "gqa: bias=q is none of none, qkv, qkvo");
   CHECK(error({{"chunk", "-1"}}) == "gqa: chunk=-1 is negative; 0 is no chunks");
+  CHECK(error({{"out_scale", "0"}}) == "gqa: out_scale=0 is not positive");
   CHECK(error({{"scale", "-1"}}) == "gqa: scale=-1 is negative; 0 is head_dim^-0.5");
   CHECK(error({{"softcap", "-1"}}) == "gqa: softcap=-1 is negative; 0 is no cap");
   CHECK(error({{"rope", "false"}, {"rope_scaling", "linear:2"}}).find("rope=false") !=

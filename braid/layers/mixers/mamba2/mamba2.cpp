@@ -1,9 +1,11 @@
 #include "braid/layers/mixers/mamba2/mamba2_ref.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/layers/mixers/recurrent_mixer.h"
 #include "braid/ops/add_scaled.h"
 #include "braid/ops/bias.h"
@@ -31,6 +33,8 @@ struct Mamba2Config {
   double dt_min = 0;           // limits of the step sizes; dt_max 0 = none
   double dt_max = 0;
   bool channel_skip = false;  // D per channel
+  std::string in_scales;      // of z, x, B, C, dt as projected: five numbers and ':'
+  double out_scale = 1;
   std::string as;
   void visit(OptionVisitor& v) {
     v.field("state", state, int64_t{128});
@@ -47,12 +51,29 @@ struct Mamba2Config {
     v.field("dt_min", dt_min, 0.0);
     v.field("dt_max", dt_max, 0.0);
     v.field("channel_skip", channel_skip, false);
+    v.field("in_scales", in_scales, std::string());
+    v.field("out_scale", out_scale, 1.0);
     v.field("as", as, std::string());
   }
 };
 
 [[noreturn]] void usage(const std::string& message) {
   throw Error(ErrorKind::kUsage, "mamba2: " + message);
+}
+
+// "a:b:c:d:e"
+std::vector<double> parse_in_scales(const std::string& text) {
+  std::vector<double> out;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(':', at), text.size());
+    const auto value = parse_real(std::string_view(text).substr(at, end - at));
+    if (!value || !(*value > 0)) usage(format("in_scales={} are not positive numbers", text));
+    out.push_back(*value);
+    at = end + 1;
+  }
+  if (out.size() != 5)
+    usage(format("in_scales={} has {} numbers; five, of z:x:B:C:dt", text, out.size()));
+  return out;
 }
 
 Mamba2Shape resolve(const Mamba2Config& c, const LayerEnv& env) {
@@ -94,6 +115,9 @@ Mamba2Shape resolve(const Mamba2Config& c, const LayerEnv& env) {
                  s.sizes.values()));
   }
   s.norm_eps = c.norm_eps > 0 ? c.norm_eps : env.norm_eps;
+  if (!c.in_scales.empty()) s.in_scales = parse_in_scales(c.in_scales);
+  if (!(c.out_scale > 0)) usage(format("out_scale={} is not positive", c.out_scale));
+  s.out_scale = c.out_scale;
   return s;
 }
 
@@ -120,6 +144,11 @@ class Mamba2 final : public RecurrentMixer {
     if (s.norm != Mamba2Norm::kNone) norm_ = &params.vector("norm.weight", {inner}, Init::ones());
     out_proj_ = &params.matrix("out_proj.weight", s.width, inner, env.out_init_std);
     if (s.bias) out_bias_ = &params.vector("out_proj.bias", {s.width}, Init::zeros());
+    for (size_t part = 0; part < 4 && !s.in_scales.empty(); ++part) {
+      const int64_t columns = part < 2 ? inner : bc;
+      zxbc_scales_.insert(zxbc_scales_.end(), static_cast<size_t>(columns),
+                          static_cast<float>(s.in_scales[part]));
+    }
     if (!config_.as.empty() && env.links != nullptr) {
       env.links->declare(config_.as, {"memory", {inner}});
     }
@@ -130,12 +159,16 @@ class Mamba2 final : public RecurrentMixer {
     const int64_t inner = n.values(), bc = n.keys();
     const RecurrentStates kept(memory(), states);
     const std::vector<Tensor> projected = linear_many(ctx, x, {{in_proj_, dt_proj_}});
-    const std::vector<Tensor> in =
-        split_columns(ctx, biased(ctx, projected[0], in_bias_), {inner, inner + 2 * bc});
+    Tensor zxbc = biased(ctx, projected[0], in_bias_);
+    Tensor raw = biased(ctx, projected[1], dt_in_bias_);
+    if (!shape_.in_scales.empty()) {
+      zxbc = scale_columns(ctx, zxbc, zxbc_scales_);
+      raw = scale(ctx, raw, static_cast<float>(shape_.in_scales[4]));
+    }
+    const std::vector<Tensor> in = split_columns(ctx, zxbc, {inner, inner + 2 * bc});
     const std::vector<Tensor> xbc = split_columns(
         ctx, conv_silu(ctx, in[1], conv_, batch, kept.windows(0), conv_bias_), {inner, bc, bc});
-    const TimeSteps steps = time_steps(ctx, biased(ctx, projected[1], dt_in_bias_), *a_log_,
-                                       *dt_bias_, shape_.dt_min, shape_.dt_max);
+    const TimeSteps steps = time_steps(ctx, raw, *a_log_, *dt_bias_, shape_.dt_min, shape_.dt_max);
     RecurrenceInputs r;
     r.v = as_heads(ctx, xbc[0], n.value_heads);
     r.k = as_heads(ctx, xbc[1], n.heads);
@@ -147,7 +180,8 @@ class Mamba2 final : public RecurrentMixer {
     y = reshape(ctx, add_scaled(ctx, y, r.v, *skip_), {x.size(0), inner});
     if (!config_.as.empty() && batch.links != nullptr)
       batch.links->put(config_.as, {.tensors = {y}, .states = {}, .keys = {}});
-    return biased(ctx, linear(ctx, gate_and_norm(ctx, in[0], y), *out_proj_), out_bias_);
+    y = biased(ctx, linear(ctx, gate_and_norm(ctx, in[0], y), *out_proj_), out_bias_);
+    return scale(ctx, y, static_cast<float>(shape_.out_scale));
   }
 
   Options options() const override { return write_options(config_); }
@@ -174,6 +208,7 @@ class Mamba2 final : public RecurrentMixer {
 
   Mamba2Config config_;
   Mamba2Shape shape_;
+  std::vector<float> zxbc_scales_;  // of the columns of in_proj; empty: 1
   Parameter *in_proj_ = nullptr, *in_bias_ = nullptr, *dt_proj_ = nullptr, *dt_in_bias_ = nullptr;
   Parameter *conv_ = nullptr, *conv_bias_ = nullptr;
   Parameter *dt_bias_ = nullptr, *a_log_ = nullptr, *skip_ = nullptr, *norm_ = nullptr;

@@ -15,6 +15,8 @@ struct Mamba2Shape {
   Mamba2Norm norm = Mamba2Norm::kAfterGate;
   int64_t norm_groups = 1;
   double norm_eps = 1e-5;
+  std::vector<double> in_scales;  // of z, x, B, C and dt; empty: 1
+  double out_scale = 1;
 };
 
 inline RecurrenceConfig mamba2_recurrence() {
@@ -36,6 +38,11 @@ std::vector<T> mamba2_ref(const Mamba2Shape& s, const Params& p, std::span<const
   if (s.bias) in = ref::add_bias(in, p["in_proj.bias"]);
   std::vector<T> raw = ref::linear<T>(x, p["in_proj_dt.weight"], s.width);
   if (s.bias) raw = ref::add_bias(raw, p["in_proj_dt.bias"]);
+  for (int64_t i = 0; !s.in_scales.empty() && i < std::ssize(in); ++i) {
+    const int64_t c = i % all;
+    in[i] *= s.in_scales[c < inner ? 0 : c < 2 * inner ? 1 : c < 2 * inner + bc ? 2 : 3];
+  }
+  for (size_t i = 0; !s.in_scales.empty() && i < raw.size(); ++i) raw[i] *= s.in_scales[4];
   std::vector<T> xbc = ref::columns(in, all, inner, channels);
   if (s.conv) xbc = ref::conv(xbc, p["conv1d.weight"], channels);
   if (s.conv && s.conv_bias) xbc = ref::add_bias(xbc, p["conv1d.bias"]);
@@ -68,7 +75,9 @@ std::vector<T> mamba2_ref(const Mamba2Shape& s, const Params& p, std::span<const
   }
   if (s.norm == Mamba2Norm::kBeforeGate) y = ref::product(y, gate);
   y = ref::linear<T>(y, p["out_proj.weight"], inner);
-  return s.bias ? ref::add_bias(y, p["out_proj.bias"]) : y;
+  if (s.bias) y = ref::add_bias(y, p["out_proj.bias"]);
+  for (T& v : y) v *= s.out_scale;
+  return y;
 }
 
 }  // namespace braid

@@ -46,7 +46,7 @@ double factor(const std::vector<double>& values, int64_t index) {
 }
 
 Tensor scaled(const Context& ctx, const Tensor& x, double by) {
-  return by == 1 ? x : scale(ctx, x, static_cast<float>(by));
+  return scale(ctx, x, static_cast<float>(by));
 }
 
 class NormedRun final : public ResidualRun {

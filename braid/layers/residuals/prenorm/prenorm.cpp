@@ -14,7 +14,7 @@ class PrenormRun final : public ResidualRun {
   PrenormRun(double scale, Tensor stream) : scale_(scale), stream_(std::move(stream)) {}
   Tensor input(const Context&, int64_t) override { return stream_; }
   void output(const Context& ctx, int64_t, Tensor y) override {
-    if (scale_ != 1) y = scale(ctx, y, static_cast<float>(scale_));
+    y = scale(ctx, y, static_cast<float>(scale_));
     stream_ = add(ctx, stream_, y);
   }
   Tensor finish(const Context&) override { return std::move(stream_); }
