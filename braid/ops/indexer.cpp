@@ -12,26 +12,7 @@ namespace braid {
 namespace {
 
 constexpr int64_t kQueries = 16;      // whose scores are held at a time
-constexpr int64_t kPositions = 4096;  // of one range, a multiple of kIndexTile
-
-// Memory of whole pages for `rows` rows, and where each begins.
-Tensor page_memory(const Context& ctx, const LatentLayout& layout, int64_t rows,
-                   std::vector<const std::byte*>& pages) {
-  const int64_t count = (rows + kLatentPage - 1) / kLatentPage;
-  Tensor memory = Tensor::empty(ctx, {std::max<int64_t>(1, count), layout.page()}, DType::kU8);
-  for (int64_t i = 0; i < count; ++i) {
-    pages.push_back(memory.data<std::byte>() + i * layout.page());
-  }
-  return memory;
-}
-
-// What lies past the last row is read and dropped: it must be numbers.
-void clear_rest(const Context& ctx, const LatentLayout& layout, int64_t rows,
-                const Tensor& memory) {
-  if (ctx.dry()) return;
-  const int64_t used = rows * layout.row();
-  std::memset(memory.data<std::byte>() + used, 0, static_cast<size_t>(memory.count() - used));
-}
+constexpr int64_t kPositions = 4096;  // of one range, a multiple of kIndexKeys
 
 }  // namespace
 
@@ -68,26 +49,23 @@ std::vector<Chosen> choose_keys(const Context& ctx, const Tensor& q, const Tenso
   return chosen;
 }
 
-GatheredLatents::GatheredLatents(const Context& ctx, const LatentView& from,
-                                 std::span<const int32_t> positions)
-    : layout_(from.layout), length_(std::ssize(positions)) {
-  memory_ = page_memory(ctx, layout_, length_, pages_);
-  const int64_t row = layout_.row();
-  parallel_for(ctx, length_, 128, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(memory_.data<std::byte>() + i * row, from.row(positions[static_cast<size_t>(i)]),
-                  static_cast<size_t>(row));
-    }
-  });
-  clear_rest(ctx, layout_, length_, memory_);
+LatentView chosen_latents(LatentView of, std::span<const int32_t> positions) {
+  of.chosen = positions.data();
+  of.length = std::ssize(positions);
+  return of;
 }
 
 KeyPages::KeyPages(const Context& ctx, const Tensor& x)
     : layout_{KvType::kF32, x.size(1), 0}, length_(x.size(0)) {
-  memory_ = page_memory(ctx, layout_, length_, pages_);
+  const int64_t count = std::max<int64_t>(1, (length_ + kLatentPage - 1) / kLatentPage);
+  memory_ = Tensor::empty(ctx, {count, layout_.page()}, DType::kU8);
+  for (int64_t i = 0; i < count; ++i)
+    pages_.push_back(memory_.data<std::byte>() + i * layout_.page());
   if (ctx.dry()) return;
   std::memcpy(memory_.data<std::byte>(), x.data(), x.bytes());
-  clear_rest(ctx, layout_, length_, memory_);
+  // What lies past the last row is read and dropped: it must be numbers.
+  std::memset(memory_.data<std::byte>() + x.bytes(), 0,
+              static_cast<size_t>(memory_.count()) - x.bytes());
 }
 
 }  // namespace braid

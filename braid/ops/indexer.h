@@ -21,18 +21,8 @@ using Chosen = std::vector<int32_t>;
 std::vector<Chosen> choose_keys(const Context& ctx, const Tensor& q, const Tensor& weights,
                                 const LatentView& keys, int64_t first, int64_t top);
 
-// Rows `positions` of kept ones, copied into pages of their own in that order.
-class GatheredLatents {
- public:
-  GatheredLatents(const Context& ctx, const LatentView& from, std::span<const int32_t> positions);
-  LatentView view() const { return {pages_.data(), length_, layout_}; }
-
- private:
-  LatentLayout layout_;
-  int64_t length_;
-  Tensor memory_;
-  std::vector<const std::byte*> pages_;
-};
+// The rows of a view at `positions`, which must outlive the result.
+LatentView chosen_latents(LatentView of, std::span<const int32_t> positions);
 
 // Rows of x [n, dim], f32, as kept ones: in pages that the kernels may read to the end.
 class KeyPages {

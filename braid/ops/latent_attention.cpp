@@ -90,7 +90,7 @@ Tensor attend(const Context& ctx, const LatentConfig& c, const Tensor& absorbed,
   std::vector<size_t> group_of;  // of every item
   int64_t floats = 1;
   for (const Sequence& s : sequences) {
-    floats = std::max(floats, latent_block_scratch(s.latents->layout));
+    floats = std::max(floats, latent_block_scratch(*s.latents));
     const int64_t queries = s.tokens * c.heads;
     for (int64_t at = 0; at < queries; at += kLatentRows) {
       const int64_t count = std::min(kLatentRows, queries - at);
@@ -253,6 +253,7 @@ Tensor latent_attention(const Context& ctx, const LatentConfig& c, const Tensor&
                 past[s].layout.rope == c.rope);
     const Sequence sequence{seq_starts[s], count, rows, &past[s]};
     const int64_t before = sequence.position();
+    BRAID_CHECK(past[s].chosen == nullptr || count == 1);
     if (count <= kStepTokens ||
         absorbed_flops(c, before, count) <= expanded_flops(c, before, count)) {
       absorbed.push_back(sequence);

@@ -31,9 +31,9 @@ std::pair<Tensor, Tensor> expand_latent(const Context& ctx, const LatentConfig& 
                                         const Tensor& kv, const Tensor& k_rope);
 
 // q [T, H, nope + rope] contiguous, over kept latents: past[s] holds all of sequence s, its new
-// tokens included. kv_b [H * (nope + dv), rank] is the weight that makes kv of latents. -> [T, H,
-// dv]. Each sequence takes the form that costs fewer products, the absorbed one for up to
-// kStepTokens (step.h) new tokens. Not differentiable.
+// tokens included; with chosen rows, for one new token. kv_b [H * (nope + dv), rank] is the weight
+// that makes kv of latents. -> [T, H, dv]. Each sequence takes the form that costs fewer products,
+// the absorbed one for up to kStepTokens (step.h) new tokens. Not differentiable.
 Tensor latent_attention(const Context& ctx, const LatentConfig& config, const Tensor& q,
                         const Parameter& kv_b, std::span<const int64_t> seq_starts,
                         std::span<const LatentView> past);

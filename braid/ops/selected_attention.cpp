@@ -1,6 +1,8 @@
 #include "braid/ops/selected_attention.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <functional>
 #include <numeric>
 
@@ -120,6 +122,33 @@ void selected_attention_kept(const Context& ctx, const Tensor& q, const LatentVi
   });
 }
 
+namespace {
+
+// Larger numbers have larger keys; -0 and 0 the same one.
+uint32_t order_key(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x + 0.0f);
+  return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+}
+
+// The count-th largest of more than `count` scores. A histogram of the keys' upper bits tells where
+// it lies; only what shares them with it is compared.
+float least_of_largest(std::span<const float> scores, int64_t count) {
+  constexpr int kShift = 21;
+  std::array<int32_t, size_t{1} << (32 - kShift)> counts{};
+  for (const float s : scores) ++counts[order_key(s) >> kShift];
+  size_t bin = counts.size() - 1;
+  for (; counts[bin] < count; --bin) count -= counts[bin];
+  std::vector<float> same;
+  same.reserve(static_cast<size_t>(counts[bin]));
+  for (const float s : scores) {
+    if (order_key(s) >> kShift == bin) same.push_back(s);
+  }
+  std::nth_element(same.begin(), same.begin() + count - 1, same.end(), std::greater<>());
+  return same[static_cast<size_t>(count - 1)];
+}
+
+}  // namespace
+
 std::vector<int32_t> largest(std::span<const float> scores, int64_t count) {
   std::vector<int32_t> chosen;
   if (std::ssize(scores) <= count) {
@@ -128,10 +157,7 @@ std::vector<int32_t> largest(std::span<const float> scores, int64_t count) {
     return chosen;
   }
   if (count <= 0) return chosen;
-  // The smallest of the chosen scores first: numbers alone are found faster than indices.
-  std::vector<float> sorted(scores.begin(), scores.end());
-  std::nth_element(sorted.begin(), sorted.begin() + count - 1, sorted.end(), std::greater<>());
-  const float least = sorted[static_cast<size_t>(count - 1)];
+  const float least = least_of_largest(scores, count);
   int64_t equal =
       count - std::count_if(scores.begin(), scores.end(), [least](float s) { return s > least; });
   chosen.reserve(static_cast<size_t>(count));

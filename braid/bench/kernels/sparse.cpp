@@ -1,5 +1,5 @@
 // A decoded token of DeepSeek sparse attention beside latent attention over everything, of the same
-// shape: index scores of all keys, the choice, the copy of what was chosen and attention to it. 500
+// shape: index scores of all keys, the choice, and attention to what was chosen. 500
 // % is five times as fast. The published shape has half as many index heads as heads.
 
 #include <vector>
@@ -41,8 +41,7 @@ void bench_decode(Bench& bench, int64_t length) {
   const auto sparse = [&] {
     const std::vector<Chosen> chosen =
         choose_keys(ctx, index_q, weights, keys.view(), length - 1, kTop);
-    const GatheredLatents gathered(ctx, latents.view(), chosen[0]);
-    attend(gathered.view());
+    attend(chosen_latents(latents.view(), chosen[0]));
   };
   bench.measure({.name = name,
                  .shape = format("{} tokens, H={} r={}+{}, {} of {} keys, index {} x {}", length,

@@ -69,10 +69,40 @@ void unpack_latents(const LatentLayout& l, const std::byte* from, int64_t rows, 
   }
 }
 
-int64_t latent_block_scratch(const LatentLayout& l) {
+int64_t latent_block_scratch(const LatentView& view) {
+  const LatentLayout& l = view.layout;
+  const bool in_place = l.type == KvType::kF32 && view.chosen == nullptr;
   return l.width() * kLatentRows + kTile * kLatentRows + kTilesPerStep * kScores + 2 * kLatentRows +
-         kLatentRows * l.rank + (l.type == KvType::kF32 ? 0 : kTilesPerStep * kTile * l.width());
+         kLatentRows * l.rank + (in_place ? 0 : kTilesPerStep * kTile * l.width());
 }
+
+namespace {
+
+void fetch(const std::byte* row, int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(row + i, 0, 3);
+}
+
+// Rows [from, from + rows) of the view as f32 [rows, width]: where they are kept, or in `to`. Rows
+// past the end are numbers.
+const float* rows_of(const LatentView& view, int64_t from, int64_t rows, float* to) {
+  const LatentLayout& l = view.layout;
+  if (view.chosen == nullptr) {
+    if (l.type == KvType::kF32) return reinterpret_cast<const float*>(view.row(from));
+    unpack_latents(l, view.row(from), rows, to);
+    return to;
+  }
+  constexpr int64_t kAhead = 2;  // chosen rows lie anywhere
+  const int64_t some = std::min(rows, view.length - from), w = l.width();
+  for (int64_t i = 0; i < some; ++i) {
+    if (i + kAhead < some) fetch(view.row(view.chosen[from + i + kAhead]), l.row());
+    unpack_latents(l, view.row(view.chosen[from + i]), 1, to + i * w);
+  }
+  std::fill(to + some * w, to + rows * w, 0.0f);
+  return to;
+}
+
+}  // namespace
 
 void latent_attention_block(const LatentView& view, const float* queries, int64_t rows,
                             int64_t position, int64_t first_row, int64_t heads, int64_t block,
@@ -104,11 +134,7 @@ void latent_attention_block(const LatentView& view, const float* queries, int64_
   for (int64_t from = begin; from < end; from += kTilesPerStep * kTile) {
     const int64_t to = std::min(end, from + kTilesPerStep * kTile);
     const int64_t tiles = (to - from + kTile - 1) / kTile;
-    const float* latents = reinterpret_cast<const float*>(view.row(from));
-    if (l.type != KvType::kF32) {
-      unpack_latents(l, view.row(from), tiles * kTile, unpacked);
-      latents = unpacked;
-    }
+    const float* latents = rows_of(view, from, tiles * kTile, unpacked);
     for (int64_t t = 0; t < tiles; ++t) {
       float* s = scores + t * kScores;
       score(latents + t * kTile * w, turned, scores_t);

@@ -33,6 +33,8 @@ struct LatentView {
   const std::byte* const* pages = nullptr;
   int64_t length = 0;
   LatentLayout layout;
+  // Of sparse attention: row i of the view is the one at chosen[i]. Null = all rows in order.
+  const int32_t* chosen = nullptr;
   // Rows of one page lie one after the other.
   const std::byte* row(int64_t position) const {
     return pages[position / kLatentPage] + position % kLatentPage * layout.row();
@@ -45,7 +47,7 @@ void unpack_latents(const LatentLayout& layout, const std::byte* from, int64_t r
 
 // Floats of a query's partial result: the sum of p c [rank], then max and sum of the softmax.
 constexpr int64_t latent_partial_floats(int64_t rank) { return rank + 2; }
-int64_t latent_block_scratch(const LatentLayout& layout);
+int64_t latent_block_scratch(const LatentView& view);
 
 // `rows` <= 64 queries [rows, width], which carry scale * log2 e, over positions [block *
 // kLatentBlock, ...) of at most kLatentBlock. Row r stands at `position` + (first_row + r) / heads

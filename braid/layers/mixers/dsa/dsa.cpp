@@ -21,7 +21,7 @@ namespace braid {
 namespace {
 
 constexpr double kKeyNormEps = 1e-6;
-constexpr int64_t kGathered = 32;  // queries whose latents are copied together at a time
+constexpr int64_t kTogether = 32;  // queries over chosen latents at a time
 
 struct DsaConfig {
   LatentOptions latent;
@@ -304,16 +304,14 @@ class Dsa final : public LatentMixer {
         before.length = batch.offsets[s] + dense;
         run(first, dense, {0, dense}, {before});
       }
-      for (int64_t at = dense; at < n; at += kGathered) {
-        const int64_t count = std::min(kGathered, n - at);
-        std::vector<GatheredLatents> gathered;
+      for (int64_t at = dense; at < n; at += kTogether) {
+        const int64_t count = std::min(kTogether, n - at);
         std::vector<LatentView> views;
         std::vector<int64_t> starts = {0};
         for (int64_t t = at; t < at + count; ++t) {
-          gathered.emplace_back(ctx, latents.view(), chosen->of(first + t, 0));
+          views.push_back(chosen_latents(latents.view(), chosen->of(first + t, 0)));
           starts.push_back(std::ssize(starts));
         }
-        for (const GatheredLatents& g : gathered) views.push_back(g.view());
         run(first + at, count, starts, views);
       }
     }
