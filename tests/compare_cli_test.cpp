@@ -84,10 +84,10 @@ TEST_CASE("two stacks: a table, JSON lines and a page; killed and resumed, the s
     process.send(signal);
     const Outcome o = process.wait();
     stops += o.signal == SIGKILL || o.code == 130;
-    if (o.code == 130) CHECK(o.err.find("the same command resumes") != std::string::npos);
+    if (o.code == 130) CHECK(o.err.find(" goes on") != std::string::npos);
   }
   CHECK(stops > 0);
-  const Outcome resumed = braid(compare(folder, folder / "cut"));
+  const Outcome resumed = braid({"compare", "--out", folder / "cut"});
   REQUIRE_MESSAGE(resumed.code == 0, resumed.all());
   CHECK(resumed.err.find("resumed: ") != std::string::npos);
   CHECK(resumed.out.find("minus A, paired") != std::string::npos);
@@ -115,6 +115,45 @@ TEST_CASE("a run among others ends as the same one alone, trained by braid train
   CHECK(done.at("event").as_string() == "done");
   CHECK(done.at("validation_bpb").as_real() == run.at("bpb").as_real());
   CHECK(done.at("tokens").as_int() == run.at("tokens").as_int());
+}
+
+TEST_CASE("stacks on a tokenizer's tokens: bits per byte of text, as braid train has them") {
+  const Folder folder;
+  Args args = compare(folder, folder / "out");
+  REQUIRE(braid({"train-tokenizer", "--vocab", "300", folder / "text.txt", "--out", folder / "t"})
+              .code == 0);
+  const Args tokens = {"--tokenizer", folder / "t", "--seeds", "1"};
+  const Outcome o = braid(args + tokens);
+  REQUIRE_MESSAGE(o.code == 0, o.all());
+  const Json result = Json::parse(read_file(folder / "out/compare.json"));
+  const Json& run = result.at("stacks").elements()[1].at("runs").elements()[0];
+  CHECK(run.at("held_out_tokens").as_int() < run.at("held_out_bytes").as_int());
+  const Outcome alone = braid(Args{"train",
+                                   "--stack",
+                                   "gqa, mlp",
+                                   "--width",
+                                   "32",
+                                   "--heads",
+                                   "2",
+                                   "--data",
+                                   folder / "text.txt",
+                                   "--steps",
+                                   "24",
+                                   "--batch",
+                                   "2",
+                                   "--seq-len",
+                                   "64",
+                                   "--out",
+                                   folder / "alone",
+                                   "--json",
+                                   "--tokenizer",
+                                   folder / "t"});
+  REQUIRE_MESSAGE(alone.code == 0, alone.all());
+  CHECK(Json::parse(lines(alone.out).back()).at("validation_bpb").as_real() ==
+        run.at("bpb").as_real());
+  const Outcome bytes = braid(args + tokens + Args{"--vocab", "100"});
+  CHECK(bytes.code == 2);
+  CHECK(bytes.err.find("stack A: the tokenizer has 300 tokens") != std::string::npos);
 }
 
 TEST_CASE("--mem is enforced before anything is written, and what it allows suffices") {
@@ -154,6 +193,7 @@ TEST_CASE("usage errors name the flag or the stack") {
   const std::string data = folder / "text.txt", out = folder / "out";
   const std::pair<Args, const char*> cases[] = {
       {{"gqa, swiglo", "--data", data, "--steps", "2"}, "stack A"},
+      {{"--data", data, "--steps", "2"}, "no stacks given"},
       {{"gqa", "--steps", "2"}, "--data"},
       {{"gqa", "--data", data}, "--steps"},
       {{"gqa", "--data", data, "--time", "2s"}, "--match time"},

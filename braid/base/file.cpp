@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -298,6 +299,22 @@ AppendFile::AppendFile(const std::string& path, uint64_t keep_bytes) : path_(pat
 AppendFile::~AppendFile() { ::close(fd_); }
 
 void AppendFile::write(std::string_view text) { write_all(fd_, text, path_); }
+
+FolderLock::FolderLock(const std::string& path)
+    : fd_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (fd_ < 0) fail("open", path);
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+  const int error = errno;
+  ::close(fd_);
+  if (error == EWOULDBLOCK)
+    throw Error(ErrorKind::kUsage, format("another braid works in {}; wait for it", path));
+  // Not every file system has locks; without one two commands are the user's to keep apart.
+  fd_ = -1;
+}
+
+FolderLock::~FolderLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
 
 bool path_exists(const std::string& path) {
   struct stat s;

@@ -103,6 +103,19 @@ class AppendFile {
   int fd_ = -1;
 };
 
+// Keeps other processes from a folder in which this one works, until it ends, however it ends.
+// Throws Error(kUsage) when another one has it.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& path);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
 bool path_exists(const std::string& path);
 bool is_folder(const std::string& path);
 std::optional<uint64_t> file_size(

@@ -111,4 +111,15 @@ TEST_CASE("the digest sees every byte and not how it was fed") {
 }
 
 }  // namespace
+TEST_CASE("a folder is one process's at a time") {
+  const ScratchFolder folder("lock");
+  {
+    const FolderLock mine(folder.path());
+    CHECK_THROWS_WITH_AS(FolderLock(folder.path()),
+                         doctest::Contains((folder.path() + "; wait for it").c_str()), Error);
+  }
+  CHECK_NOTHROW(FolderLock(folder.path()));
+  CHECK_THROWS_AS(FolderLock(folder / "none"), Error);
+}
+
 }  // namespace braid

@@ -50,6 +50,12 @@ void OptimFlags::apply(RunConfig& run) const {
   run.optim.use_muon = optimizer == "muon";
 }
 
+void add_tokenizer_flag(CLI::App& app, std::string& path) {
+  app.add_option("--tokenizer", path,
+                 "Train on its tokens instead of bytes: tokenizer.json or a folder that holds one; "
+                 "its vocabulary is the model's unless --vocab says more");
+}
+
 void add_step_flags(CLI::App& app, RunConfig& run) {
   const auto rows = CLI::Range(int64_t{1}, int64_t{1} << 15);
   app.add_option("--batch", run.batch, "Sequences in a micro-batch")

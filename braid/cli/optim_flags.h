@@ -19,4 +19,7 @@ struct OptimFlags {
 // --batch, --seq-len, --accumulate, whose product stays within int64_t, and --recompute.
 void add_step_flags(CLI::App& app, RunConfig& run);
 
+// --tokenizer, of the text that is trained on.
+void add_tokenizer_flag(CLI::App& app, std::string& path);
+
 }  // namespace braid

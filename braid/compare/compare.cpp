@@ -10,6 +10,7 @@
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/compare/identity.h"
+#include "braid/train/data_source.h"
 
 namespace braid {
 namespace {
@@ -31,7 +32,8 @@ struct Member {
 std::string final_path(const Member& m) { return join_path(m.config.out, "final.json"); }
 
 Json final_json(const TrainingRun& run, const Evaluation& e) {
-  return Json::object({{"step", run.at().step}, {"nats", e.nats}, {"targets", e.targets}});
+  return Json::object(
+      {{"step", run.at().step}, {"nats", e.nats}, {"targets", e.targets}, {"bytes", e.bytes}});
 }
 
 ComparedRun logged(const Member& m) {
@@ -54,7 +56,7 @@ void read_final(const Member& m, ComparedRun& r) {
     }
     r.validation.nats = json.at("nats").is_null() ? std::nan("") : json.at("nats").as_real();
     r.validation.targets = json.at("targets").as_int();
-    r.validation.bytes = r.validation.targets;  // compared models read bytes
+    r.validation.bytes = json.at("bytes").as_int();
   } catch (Error& e) {
     throw e.add_context(path);
   }
@@ -289,11 +291,16 @@ bool train_compared(const Context& ctx, const CompareConfig& config, const Compa
   BRAID_CHECK(!config.stacks.empty() && config.seeds > 0 && config.points > 0);
   result.config = config;
   refuse_other_folder(config.out);
-  const TrainData data = open_run_data(join_path(config.out, "data"), config.run.data,
-                                       config.run.data_binary, config.first_seed);
+  list_sources(config.run.data);  // a wrong path is said before there is a folder
+  make_folders(config.out);
+  const FolderLock lock(config.out);
+  const TrainData data =
+      open_run_data(join_path(config.out, "data"), config.run.data, config.run.data_binary,
+                    config.first_seed, config.run.tokenizer);
   result.train_bytes = data.train_bytes();
   result.held_out_bytes = static_cast<int64_t>(data.held_out_text().size());
-  if (result.held_out_bytes < 2) {
+  result.held_out_tokens = data.held_out_tokens();
+  if (result.held_out_tokens < 2) {
     throw Error(
         ErrorKind::kBadInput,
         format("{}: {} bytes of text are too few: a hundredth of them is held out to "
@@ -302,6 +309,8 @@ bool train_compared(const Context& ctx, const CompareConfig& config, const Compa
   }
   data.windows_per_epoch(config.run.seq_len);  // throws where the data is shorter than a window
   claim_folder(config, data);
+  if (const std::string lossy = data.lossy(); !lossy.empty() && watcher.on_message)
+    watcher.on_message(lossy);
   Training training(ctx, config, data, watcher);
   if (!training.train()) return false;
   result.runs = training.results();

@@ -1,7 +1,7 @@
 #pragma once
 // Several stacks trained on the same data, tokens and seeds, in turns of a few steps, so that a
 // busy minute of the machine hurts all alike. A comparison lives in a folder:
-//   comparison.json          what is compared; another comparison is refused
+//   comparison.json          what is compared and by which flags; another comparison is refused
 //   data/                    the unpacked text, shared
 //   runs/A-seed0/            one training run (train/checkpoint.h), its log, and final.json
 // and goes on where it was stopped.
@@ -26,9 +26,10 @@ struct CompareConfig {
   std::vector<ComparedStack> stacks;
   int64_t seeds = 3;
   uint64_t first_seed = 0;
-  int64_t points = 20;     // evaluations of each run
-  int64_t turn = 8;        // steps of the first stack in a round, about
-  int64_t save_every = 0;  // rounds; 0 = every run.save_seconds of all runs together
+  int64_t points = 20;            // evaluations of each run
+  int64_t turn = 8;               // steps of the first stack in a round, about
+  Json command = Json::object();  // stored in comparison.json, for whoever goes on with it
+  int64_t save_every = 0;         // rounds; 0 = every run.save_seconds of all runs together
 };
 
 struct CurvePoint {
@@ -53,7 +54,7 @@ struct ComparedRun {
 
 struct Comparison {
   CompareConfig config;
-  int64_t train_bytes = 0, held_out_bytes = 0;
+  int64_t train_bytes = 0, held_out_bytes = 0, held_out_tokens = 0;
   std::vector<ComparedRun> runs;  // by stack, then seed
   StackCosts costs;               // of a decoded token
 };

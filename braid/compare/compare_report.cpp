@@ -184,6 +184,9 @@ std::string data_facts(const Comparison& c) {
   const RunConfig& r = c.config.run;
   std::string out = "<dl class=\"facts\">\n";
   out += html_fact("Data", r.data);
+  out += html_fact("Read as", r.tokenizer.present() ? format("tokens of a vocabulary of {}",
+                                                             r.tokenizer.tokenizer->vocab_size())
+                                                    : std::string("bytes"));
   out += html_fact("Trained on, of", bytes_text(static_cast<double>(c.train_bytes)));
   out += html_fact("Held out", bytes_text(static_cast<double>(c.held_out_bytes)));
   out += html_fact("Matched", match_name(c.config.match));
@@ -209,7 +212,8 @@ Json run_json(const ComparedRun& r) {
   return Json::object({{"seed", r.seed},
                        {"diverged_at_step", r.diverged > 0 ? Json(r.diverged) : Json()},
                        {"bpb", r.validation.bits_per_byte()},
-                       {"held_out_bytes", r.validation.targets},
+                       {"held_out_tokens", r.validation.targets},
+                       {"held_out_bytes", r.validation.bytes},
                        {"steps", r.steps},
                        {"tokens", r.tokens},
                        {"seconds", r.seconds},
@@ -273,19 +277,22 @@ Json compare_json(const Comparison& c) {
   }
   const RunConfig& r = c.config.run;
   const MachineLimits& m = c.costs.limits;
-  return Json::object({{"match", match_name(c.config.match)},
-                       {"seeds", c.config.seeds},
-                       {"first_seed", c.config.first_seed},
-                       {"data", Json::object({{"path", r.data},
-                                              {"train_bytes", c.train_bytes},
-                                              {"held_out_bytes", c.held_out_bytes}})},
-                       {"tokens_per_step", r.batch * r.seq_len * r.accumulate},
-                       {"machine", Json::object({{"cpu", m.cpu},
-                                                 {"threads", m.threads},
-                                                 {"target", m.target},
-                                                 {"f32_peak_gflops", m.peak_gflops},
-                                                 {"memory_read_gbs", m.read_gbs}})},
-                       {"stacks", stacks}});
+  return Json::object(
+      {{"match", match_name(c.config.match)},
+       {"seeds", c.config.seeds},
+       {"first_seed", c.config.first_seed},
+       {"data",
+        Json::object({{"path", r.data},
+                      {"tokenizer", r.tokenizer.digest.empty() ? Json() : Json(r.tokenizer.digest)},
+                      {"train_bytes", c.train_bytes},
+                      {"held_out_bytes", c.held_out_bytes}})},
+       {"tokens_per_step", r.batch * r.seq_len * r.accumulate},
+       {"machine", Json::object({{"cpu", m.cpu},
+                                 {"threads", m.threads},
+                                 {"target", m.target},
+                                 {"f32_peak_gflops", m.peak_gflops},
+                                 {"memory_read_gbs", m.read_gbs}})},
+       {"stacks", stacks}});
 }
 
 std::string compare_table(const Comparison& c) {
@@ -303,12 +310,13 @@ std::string compare_html(const Comparison& c) {
   out += format(
       "<section>\n<h2>Learning curves</h2>\n<p class=\"lead\">Bits per byte on the way, of the "
       "first "
-      "{} held-out bytes (the results are of all {}): "
+      "{} held-out {} (the results are of all {}): "
       "the mean over seeds, and from the lowest to the highest.</p>\n<div class=\"pair\">\n"
       "<div><h3>Against tokens</h3>{}</div>\n<div><h3>Against seconds</h3>{}</div>\n</div>\n"
       "</section>\n",
-      std::min(c.config.run.eval_tokens, c.held_out_bytes), c.held_out_bytes, curve_plot(c, false),
-      curve_plot(c, true));
+      std::min(c.config.run.eval_tokens, c.held_out_tokens),
+      c.config.run.tokenizer.present() ? "tokens" : "bytes", c.held_out_tokens,
+      curve_plot(c, false), curve_plot(c, true));
   if (!c.costs.stacks.empty()) {
     out +=
         "<section>\n<h2>One more token</h2>\n<p class=\"lead\">Untrained weights and a "

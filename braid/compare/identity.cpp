@@ -10,7 +10,13 @@ namespace braid {
 namespace {
 
 constexpr const char* kFile = "comparison.json";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
+constexpr const char* kCommand = "command";  // kept beside the identity, no part of it
+
+void write_comparison(const std::string& path, Json identity, const Json& command) {
+  identity.set(kCommand, command);
+  write_file(path, identity.dump_pretty());
+}
 
 // The keys of model.toml with their values as they are printed there.
 Json settings_json(const ComparedStack& s) {
@@ -86,6 +92,16 @@ std::vector<std::string> differences(const Json& there, const Json& here) {
   return out;
 }
 
+std::optional<Json> comparison_command(const std::string& folder) {
+  const std::string path = join_path(folder, kFile);
+  if (!path_exists(path)) return std::nullopt;
+  try {
+    return Json::parse(read_file(path, size_t{1} << 20)).at(kCommand);
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
+}
+
 void refuse_other_folder(const std::string& folder) {
   if (!path_exists(folder) || path_exists(join_path(folder, kFile))) return;
   if (!is_folder(folder)) throw Error(ErrorKind::kUsage, format("{} is a file", folder));
@@ -102,16 +118,20 @@ void claim_folder(const CompareConfig& config, const TrainData& data) {
   const Json here = Json::parse(comparison_identity(config, data).dump());
   const std::string path = join_path(config.out, kFile);
   if (!path_exists(path)) {
-    write_file(path, here.dump_pretty());
+    write_comparison(path, here, config.command);
     return;
   }
   std::vector<std::string> differ;
   try {
-    Json there = Json::parse(read_file(path, size_t{1} << 20));
+    const Json saved = Json::parse(read_file(path, size_t{1} << 20));
+    Json there = Json::object();
+    for (const Json::Member& m : saved.members()) {
+      if (m.key != kCommand) there.set(m.key, m.value);
+    }
     const bool more = there.at("seeds").as_int() < config.seeds;
     if (more) there.set("seeds", config.seeds);
     differ = differences(there, here);
-    if (more && differ.empty()) write_file(path, here.dump_pretty());
+    if (more && differ.empty()) write_comparison(path, here, config.command);
   } catch (Error& e) {
     throw e.add_context(path);
   }

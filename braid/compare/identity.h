@@ -1,6 +1,7 @@
 #pragma once
 // Which comparison a folder holds: all that its results depend on.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,9 @@ Json comparison_identity(const CompareConfig& config, const TrainData& data);
 
 // "stacks.B.width is 64 there and 96 here", one for each value that differs.
 std::vector<std::string> differences(const Json& there, const Json& here);
+
+// CompareConfig::command of the comparison that the folder holds; nullopt when it holds none.
+std::optional<Json> comparison_command(const std::string& folder);
 
 // Throws Error(kUsage) for a folder that holds files and no comparison.
 void refuse_other_folder(const std::string& folder);

@@ -223,8 +223,8 @@ bool has_weights(const std::string& path) {
 }
 
 ModelSettings load_settings(const std::string& path) {
-  if (is_hf_folder(path)) {
-    const std::string file = join_path(path, "config.json");
+  if (is_hf_folder(path) || path.ends_with(".json")) {
+    const std::string file = is_folder(path) ? join_path(path, "config.json") : path;
     return read_config(load_config(file), file).model.settings;
   }
   if (is_gguf_file(path)) return open_gguf_checkpoint(path).config.model.settings;

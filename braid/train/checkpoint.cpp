@@ -230,6 +230,8 @@ std::string checkpoint_folder(const std::string& folder) {
   if (path_exists(join_path(folder, "weights.safetensors"))) return folder;
   const std::string latest = join_path(folder, "latest");
   if (path_exists(join_path(latest, "weights.safetensors"))) return latest;
+  if (!path_exists(folder))
+    throw Error(ErrorKind::kBadInput, format("{}: there is no such file or folder", folder));
   throw Error(
       ErrorKind::kBadInput,
       format("{} holds no checkpoint: neither weights.safetensors nor latest/weights.safetensors",

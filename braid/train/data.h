@@ -57,6 +57,7 @@ class TrainData {
 
   int64_t train_bytes() const { return held_out_begin_; }
   int64_t train_tokens() const { return tokens_ ? tokens_->held_out_begin : held_out_begin_; }
+  int64_t held_out_tokens() const { return count() - train_tokens(); }
   // Bytes of text a training token stands for; 1 without a tokenizer.
   double bytes_per_token() const {
     return static_cast<double>(train_bytes()) / static_cast<double>(train_tokens());

@@ -10,6 +10,7 @@
 #include "braid/base/format.h"
 #include "braid/train/checkpoint.h"
 #include "braid/train/data.h"
+#include "braid/train/data_source.h"
 #include "braid/train/run_log.h"
 
 namespace braid {
@@ -101,20 +102,12 @@ void check_same_settings(const std::string& out, const ModelSettings& saved,
              out, there, here));
 }
 
-void check_vocabulary(const RunConfig& config) {
-  const int64_t tokens =
-      config.tokenizer.present() ? config.tokenizer.tokenizer->vocab_size() : 256;
-  if (tokens <= config.model.vocab) return;
-  throw Error(ErrorKind::kUsage, format("the tokenizer has {} tokens, the model's vocabulary {}",
-                                        tokens, config.model.vocab));
-}
-
 // What is wrong whatever the text is said before it is unpacked.
 void check_model(const RunConfig& config) {
   Context dry;
   dry.arena = Arena::create(Arena::Mode::kDry);
   const Model shapes(dry, config.model, Model::Fill::kDeferred);
-  check_vocabulary(config);
+  check_vocabulary(config.tokenizer, config.model.vocab);
 }
 
 // Between steps: a checkpoint first, then a look at the model.
@@ -157,8 +150,6 @@ bool TrainingRun::begin() {
     saved_step_ = at_.step;
   }
   log_ = std::make_unique<RunLog>(config_.out, at_.step);
-  if (const std::string lossy = data_.lossy(); !lossy.empty() && watcher_.on_message)
-    watcher_.on_message(lossy);
   return found.has_value();
 }
 
@@ -240,6 +231,13 @@ void TrainingRun::log_evaluation(const Evaluation& e) {
   if (watcher_.on_evaluation) watcher_.on_evaluation(at_, e);
 }
 
+void check_vocabulary(const DataTokenizer& tokenizer, int64_t vocab) {
+  const int64_t tokens = tokenizer.present() ? tokenizer.tokenizer->vocab_size() : 256;
+  if (tokens <= vocab) return;
+  throw Error(ErrorKind::kUsage,
+              format("the tokenizer has {} tokens, the model's vocabulary {}", tokens, vocab));
+}
+
 TrainData open_run_data(const std::string& cache_folder, const std::string& path, bool binary,
                         uint64_t seed, const DataTokenizer& tokenizer) {
   DataOptions d;
@@ -255,12 +253,16 @@ std::string run_data_cache(const std::string& run_folder) { return join_path(run
 
 RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWatcher& watcher) {
   check_model(config);
+  list_sources(config.data);  // a wrong path is said before there is a folder
+  make_folders(config.out);
+  const FolderLock lock(config.out);
   TrainingRun run(ctx, config, watcher,
                   open_run_data(run_data_cache(config.out), config.data, config.data_binary,
                                 config.model.seed, config.tokenizer));
   const auto message = [&](const std::string& text) {
     if (watcher.on_message) watcher.on_message(text);
   };
+  if (const std::string lossy = run.data().lossy(); !lossy.empty()) message(lossy);
   RunSummary summary;
   summary.resumed = run.begin();
   if (summary.resumed) {

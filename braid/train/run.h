@@ -77,6 +77,8 @@ struct RunSummary {
 // The data of a run; the held-out slice is the same for every seed.
 TrainData open_run_data(const std::string& cache_folder, const std::string& path, bool binary,
                         uint64_t seed, const DataTokenizer& tokenizer = {});
+// Throws Error(kUsage) for a model whose vocabulary is too small, with both numbers.
+void check_vocabulary(const DataTokenizer& tokenizer, int64_t vocab);
 // Where a run keeps its unpacked data.
 std::string run_data_cache(const std::string& run_folder);
 

@@ -9,8 +9,10 @@
 #include "braid/cli/model_flags.h"
 #include "braid/cli/optim_flags.h"
 #include "braid/cli/progress.h"
+#include "braid/cli/remembered_flags.h"
 #include "braid/cli/run_model.h"
 #include "braid/compare/compare_report.h"
+#include "braid/compare/identity.h"
 
 namespace braid {
 namespace {
@@ -21,11 +23,23 @@ struct Flags {
   CommonFlags common;
   OptimFlags optim;
   CompareConfig compare;
+  std::string tokenizer;
   std::string match = "params";
   std::string time;
   std::string cost_time = "1m";
   StackCostOptions costs;
 };
+
+// A folder that holds a comparison is enough to go on with it.
+void fill_from_folder(CLI::App& app, Flags& f) {
+  RememberedFlags flags(app, "");
+  if (const std::optional<Json> saved = comparison_command(f.compare.out)) flags.restore(*saved);
+  f.compare.command = flags.given();
+  if (f.stacks.empty()) {
+    throw Error(ErrorKind::kUsage,
+                format("no stacks given, and {} holds no comparison to go on with", f.compare.out));
+  }
+}
 
 void check_flags(Flags& f) {
   CompareConfig& c = f.compare;
@@ -67,7 +81,10 @@ std::vector<ModelSettings> settings_of(const Flags& f) {
     } catch (Error& e) {
       throw e.add_context("stack " + stack_label(i));
     }
-    require_bytes(all.back());
+    const DataTokenizer& tokenizer = f.compare.run.tokenizer;
+    if (tokenizer.present() && !f.model.vocab) all.back().vocab = tokenizer.tokenizer->vocab_size();
+    if (!tokenizer.present()) require_bytes(all.back());
+    check_vocabulary(tokenizer, all.back().vocab);
   }
   return all;
 }
@@ -81,7 +98,7 @@ std::string matched_line(const CompareConfig& c, size_t i) {
                                                static_cast<double>(c.stacks[0].parameters)));
   }
   if (s.budget.steps > 0) {
-    line += format(", {} steps", s.budget.steps);
+    line += format(", {} step{}", s.budget.steps, s.budget.steps == 1 ? "" : "s");
     if (i > 0) {
       line +=
           format(" ({:+.2f} % of A's FLOPs)", over(training_flops(s), training_flops(c.stacks[0])));
@@ -135,8 +152,8 @@ CompareWatcher watcher_of(const Flags& f, ProgressLine& line) {
   const std::vector<ComparedStack>& stacks = f.compare.stacks;
   w.on_step = [&](const CompareProgress& p, const RunProgress& r) {
     line.show(format("round {}/{}  {} seed {}  step {}  bpb {:.3f}  {} tok/s  {:.0f}%  ETA {}",
-                     p.round, p.rounds, stacks[p.stack].label, p.seed, r.step,
-                     r.smooth_loss / std::log(2.0), format_count(r.tokens_per_second), 100 * p.done,
+                     p.round, p.rounds, stacks[p.stack].label, p.seed, r.step, r.smooth_bpb,
+                     format_count(r.tokens_per_second), 100 * p.done,
                      std::isfinite(p.eta) ? format_seconds(p.eta) : "?"));
   };
   w.on_evaluation = [&f](size_t stack, uint64_t seed, const RunProgress& r, const Evaluation& e) {
@@ -154,8 +171,8 @@ CompareWatcher watcher_of(const Flags& f, ProgressLine& line) {
 
 int stopped(const Flags& f) {
   if (f.common.json) print(Json::object({{"event", "interrupted"}, {"out", f.compare.out}}));
-  std::fprintf(stderr, "interrupted, saved in %s; the same command resumes\n",
-               f.compare.out.c_str());
+  std::fprintf(stderr, "interrupted, saved in %s; braid compare --out %s goes on\n",
+               f.compare.out.c_str(), f.compare.out.c_str());
   return static_cast<int>(ErrorKind::kInterrupted);
 }
 
@@ -179,9 +196,11 @@ bool measure_costs(const Context& ctx, Flags& f, ProgressLine& line, StackCosts&
   return !costs.interrupted;
 }
 
-int run(Flags& f) {
+int run(CLI::App& app, Flags& f) {
+  fill_from_folder(app, f);
   check_flags(f);
   CompareConfig& c = f.compare;
+  if (!f.tokenizer.empty()) c.run.tokenizer = load_data_tokenizer(f.tokenizer);
   c.first_seed = f.model.seed.value_or(0);
   c.stacks = match_stacks(settings_of(f), c.match, c.run);
   check_memory(f);
@@ -223,9 +242,11 @@ int run(Flags& f) {
 void add_flags(CLI::App& app, Flags& f) {
   CompareConfig& c = f.compare;
   const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 40);
-  app.add_option("stacks", f.stacks, "Stack expressions, each quoted; the first is the reference")
-      ->required();
+  app.add_option("stacks", f.stacks,
+                 "Stack expressions, each quoted; the first is the reference "
+                 "(a comparison that goes on knows its own)");
   app.add_option("--data", c.run.data, "Text: a file, a folder, .gz, .zst, .dz or .jsonl");
+  add_tokenizer_flag(app, f.tokenizer);
   app.add_flag("--data-binary", c.run.data_binary, "Accept files that are not text");
   app.add_option("--out", c.out, "The comparison's folder; resumes when it holds this one")
       ->required();
@@ -278,7 +299,7 @@ std::function<int()> setup_compare(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   f->compare.run.schedule.warmup_steps = 20;
   add_flags(app, *f);
-  return [f] { return run(*f); };
+  return [f, &app] { return run(app, *f); };
 }
 
 }  // namespace braid

@@ -106,7 +106,10 @@ int run(const Flags& f) {
     std::puts(out.dump().c_str());
   } else {
     for (const Json::Member& m : out.members())
-      std::printf("%-18s %s\n", m.key.c_str(), m.value.dump().c_str());
+      std::printf("%-18s %s\n", m.key.c_str(),
+                  (m.value.kind() == Json::Kind::kReal ? format("{:.6g}", m.value.as_real())
+                                                       : m.value.dump())
+                      .c_str());
   }
   return 0;
 }

@@ -12,6 +12,7 @@
 #include "braid/cli/model_flags.h"
 #include "braid/cli/optim_flags.h"
 #include "braid/cli/progress.h"
+#include "braid/cli/remembered_flags.h"
 #include "braid/cli/run_model.h"
 #include "braid/infer/generate.h"
 #include "braid/train/checkpoint.h"
@@ -72,71 +73,22 @@ Json step_json(const RunProgress& p, double peak_gflops) {
                        {"grad_norm", p.grad_norm}});
 }
 
-constexpr const char* kBudgetFlags[] = {"--steps", "--tokens", "--time"};
-
-// Flags that a resumed run has from its first command: all but those of the model, which
-// model.toml holds, and of the machine.
-std::vector<CLI::Option*> remembered(CLI::App& app) {
-  constexpr std::string_view kOther[] = {"help", "out", "seed", "threads", "mem", "json"};
-  std::vector<CLI::Option*> options;
-  for (CLI::Option* o : app.get_options()) {
-    const std::string& name = o->get_lnames().front();
-    const bool other = std::find(std::begin(kOther), std::end(kOther), name) != std::end(kOther);
-    if (!other && o->get_group() != "Model") options.push_back(o);
-  }
-  return options;
-}
-
-Json given_flags(CLI::App& app) {
-  Json flags = Json::object();
-  for (const CLI::Option* o : remembered(app)) {
-    if (o->count() > 0) flags.set("--" + o->get_lnames().front(), o->results().back());
-  }
-  return flags;
-}
-
-// Flags not given now are as they were; those given otherwise than before are named.
-void restore_flags(CLI::App& app, const Json& saved, Flags& f) {
-  const auto given = [&](const char* flag) { return app.get_option(flag)->count() > 0; };
-  const bool new_budget = std::any_of(std::begin(kBudgetFlags), std::end(kBudgetFlags), given);
-  for (CLI::Option* o : remembered(app)) {
-    const std::string flag = "--" + o->get_lnames().front();
-    const Json* value = saved.find(flag);
-    const bool budget = o->get_group() == "Budget";
-    if (o->count() > 0) {
-      const std::string before = value != nullptr ? value->as_string() : o->get_default_str();
-      if (!budget && !before.empty() && o->results().back() != before) {
-        f.changes.push_back(
-            format("from here on {} is {} instead of {}", flag, o->results().back(), before));
-      }
-      continue;
-    }
-    if (value == nullptr) continue;
-    if (budget && new_budget) continue;
-    try {
-      o->add_result(value->as_string());
-      o->run_callback();
-    } catch (const CLI::Error& e) {
-      throw Error(ErrorKind::kBadInput, e.what());
-    }
-  }
-}
-
 // An existing run needs no flags but its folder; what makes it another run must agree where it is
 // given (train/run.cpp).
 void fill_from_run(CLI::App& app, Flags& f) {
+  RememberedFlags flags(app, "Model", {"--seed"});  // model.toml holds those
   std::string tokenizer = f.tokenizer;
   if (const auto found = find_checkpoint(f.run.out, {})) {
     const bool kept = path_exists(join_path(found->path, "tokenizer.json"));
     if (kept && tokenizer.empty()) tokenizer = found->path;
     if (!f.model.any()) f.model.model = found->path;
     try {
-      restore_flags(app, checkpoint_state(*found).at("command"), f);
+      f.changes = flags.restore(checkpoint_state(*found).at("command"));
     } catch (Error& e) {
       throw e.add_context(found->path);
     }
   }
-  f.run.command = given_flags(app);
+  f.run.command = flags.given();
   f.run.model = f.model.settings();
   if (tokenizer.empty()) return;
   f.run.tokenizer = load_data_tokenizer(tokenizer);
@@ -232,9 +184,7 @@ void add_flags(CLI::App& app, Flags& f) {
   const auto count = CLI::Range(int64_t{0}, int64_t{1} << 60);
   app.add_option("--data", f.run.data,
                  "Text: a file, a folder, .gz, .zst, .dz or .jsonl (a resumed run knows its own)");
-  app.add_option("--tokenizer", f.tokenizer,
-                 "Train on its tokens instead of bytes: tokenizer.json or a folder that holds one; "
-                 "its vocabulary is the model's unless --vocab says more");
+  add_tokenizer_flag(app, f.tokenizer);
   app.add_flag("--data-binary", f.run.data_binary, "Accept files that are not text");
   app.add_option("--out", f.run.out, "The run's folder; resumes when it holds a run")->required();
   f.model.add(app);

@@ -124,7 +124,7 @@ std::function<int()> setup_train_tokenizer(CLI::App& app) {
       ->allow_extra_args(false);
   app.add_option("--min-count", f->options.min_count, "Rarer pairs are not merged")
       ->capture_default_str();
-  app.add_flag("--allow-binary", f->allow_binary, "Files that are not text too");
+  app.add_flag("--data-binary,--allow-binary", f->allow_binary, "Accept files that are not text");
   app.add_flag("--json", f->json, "Result as JSON");
   app.footer(
       "Example: braid train-tokenizer --vocab 8192 -o tok --special \"<|endoftext|>\" book.txt");
