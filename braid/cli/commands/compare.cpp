@@ -73,18 +73,23 @@ void check_flags(Flags& f) {
   }
 }
 
+ModelSettings settings_of(const Flags& f, const std::string& expression) {
+  ModelSettings s = f.model.settings(expression);
+  const DataTokenizer& tokenizer = f.compare.run.tokenizer;
+  if (tokenizer.present() && !f.model.vocab) s.vocab = tokenizer.tokenizer->vocab_size();
+  if (!tokenizer.present()) require_bytes(s);
+  check_vocabulary(tokenizer, s.vocab);
+  return s;
+}
+
 std::vector<ModelSettings> settings_of(const Flags& f) {
   std::vector<ModelSettings> all;
   for (size_t i = 0; i < f.stacks.size(); ++i) {
     try {
-      all.push_back(f.model.settings(f.stacks[i]));
+      all.push_back(settings_of(f, f.stacks[i]));
     } catch (Error& e) {
       throw e.add_context("stack " + stack_label(i));
     }
-    const DataTokenizer& tokenizer = f.compare.run.tokenizer;
-    if (tokenizer.present() && !f.model.vocab) all.back().vocab = tokenizer.tokenizer->vocab_size();
-    if (!tokenizer.present()) require_bytes(all.back());
-    check_vocabulary(tokenizer, all.back().vocab);
   }
   return all;
 }
