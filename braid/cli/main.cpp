@@ -8,6 +8,7 @@
 #include "braid/base/format.h"
 #include "braid/base/suggest.h"
 #include "braid/cli/command.h"
+#include "braid/cli/waiting_threads.h"
 
 namespace braid {
 
@@ -147,6 +148,7 @@ int run(int argc, char** argv) {
 }  // namespace braid
 
 int main(int argc, char** argv) {
+  braid::keep_spins_short(argv);
   braid::start_signal_thread();
   try {
     return braid::run(argc, argv);
