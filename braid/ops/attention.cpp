@@ -8,8 +8,8 @@
 #include "braid/kernels/attention/decode.h"
 #include "braid/kernels/attention/forward.h"
 #include "braid/kernels/attention/kv_convert.h"
-#include "braid/ops/attention_scratch.h"
 #include "braid/ops/rows.h"
+#include "braid/ops/scratch_slots.h"
 #include "braid/ops/step.h"
 
 namespace braid {

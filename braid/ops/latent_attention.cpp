@@ -10,7 +10,7 @@
 #include "braid/kernels/attention/pack.h"
 #include "braid/kernels/gemm/gemm.h"
 #include "braid/ops/attention.h"
-#include "braid/ops/attention_scratch.h"
+#include "braid/ops/scratch_slots.h"
 #include "braid/ops/step.h"
 #include "braid/ops/weight_product.h"
 

@@ -12,7 +12,7 @@
 #include "braid/kernels/delta/delta.h"
 #include "braid/kernels/delta/delta_chunk.h"
 #include "braid/kernels/delta/delta_step.h"
-#include "braid/ops/attention_scratch.h"
+#include "braid/ops/scratch_slots.h"
 #include "braid/ops/step.h"
 
 namespace braid {

@@ -7,8 +7,8 @@
 #include "braid/core/parallel.h"
 #include "braid/kernels/gemm/gemm.h"
 #include "braid/kernels/quant/quant.h"
-#include "braid/ops/attention_scratch.h"
 #include "braid/ops/product.h"
+#include "braid/ops/scratch_slots.h"
 
 namespace braid {
 namespace {

@@ -5,7 +5,6 @@
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/diff/diff_ref.h"
 #include "braid/layers/mixers/diff/difference.h"
-#include "braid/layers/mixers/heads.h"
 #include "braid/layers/mixers/kv_cache.h"
 #include "braid/ops/bias.h"
 #include "braid/ops/elementwise.h"
@@ -18,22 +17,14 @@ namespace braid {
 namespace {
 
 struct DiffConfig {
-  int64_t heads = 0;     // counted singly, even; 0: as many as share the width
-  int64_t kv_heads = 0;  // counted singly, even; 0: heads
-  int64_t head_dim = 0;  // of a single head; 0: the model's, or width / heads
-  bool rope = true;
-  double rope_theta = 10000;
+  AttentionHeads heads;  // counted singly, even; so are kv_heads
   bool interleaved = false;
   int64_t window = 0;
   std::string bias = "none";  // none, qkv, qkvo
   double lambda_init = 0;     // 0: 0.8 - 0.6 exp(-0.3 layer)
   std::string as, of;
   void visit(OptionVisitor& v) {
-    v.field("heads", heads, int64_t{0});
-    v.field("kv_heads", kv_heads, int64_t{0});
-    v.field("head_dim", head_dim, int64_t{0});
-    v.field("rope", rope, true);
-    v.field("rope_theta", rope_theta, 10000.0);
+    heads.visit(v);
     v.field("interleaved", interleaved, false);
     v.field("window", window, int64_t{0});
     v.field("bias", bias, std::string("none"));
@@ -53,8 +44,8 @@ KvShape kv_shape(const DiffShape& s) { return {s.kv_heads / 2, 2 * s.head_dim, s
 
 void take_link(const DiffConfig& c, const LayerEnv& env, DiffShape& s) {
   const KvShape kv = KvShape::of_link(find_link(env.links, "diff", c.of, "kv"));
-  if (c.kv_heads != 0 && c.kv_heads != 2 * kv.heads)
-    usage(format("kv_heads={}, but {} has {} pairs", c.kv_heads, c.of, kv.heads));
+  if (c.heads.kv_heads != 0 && c.heads.kv_heads != 2 * kv.heads)
+    usage(format("kv_heads={}, but {} has {} pairs", c.heads.kv_heads, c.of, kv.heads));
   if (2 * s.head_dim != kv.head_dim)
     usage(format("pairs of heads of {} channels, but those of {} have {} together", s.head_dim,
                  c.of, kv.head_dim));
@@ -69,24 +60,16 @@ void take_link(const DiffConfig& c, const LayerEnv& env, DiffShape& s) {
 }
 
 DiffShape resolve(const DiffConfig& c, const LayerEnv& env) {
-  const HeadSizes sizes = resolve_heads("diff", {c.heads, c.head_dim, 0, 0}, env);
-  DiffShape s;
+  AttentionHeads own = c.heads;
+  if (!c.of.empty()) own.kv_heads = 0;  // the publisher's
+  DiffShape s{own.resolved("diff", env)};
+  s.require_pairs("diff");
   s.width = env.width;
-  s.heads = sizes.heads;
-  s.head_dim = sizes.key_dim;
-  s.kv_heads = c.kv_heads == 0 || !c.of.empty() ? s.heads : c.kv_heads;
-  if (s.heads % 2 != 0 || s.kv_heads < 2 || s.kv_heads % 2 != 0)
+  if (s.heads % 2 != 0 || s.kv_heads % 2 != 0)
     usage(format("heads={} and kv_heads={} come in pairs; they must be even", s.heads, s.kv_heads));
-  if (s.heads % s.kv_heads != 0)
-    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
-  s.rope = c.rope;
-  s.theta = c.rope_theta;
   s.interleaved = c.interleaved;
-  if (!c.rope && (c.rope_theta != 10000 || c.interleaved))
-    usage("rope_theta and interleaved say how positions turn, but rope=false; leave them out");
-  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
-  if (c.rope && s.head_dim % 2 != 0)
-    usage(format("head_dim={} is odd; rope turns channels in pairs", s.head_dim));
+  if (!s.rope && c.interleaved)
+    usage("interleaved=true says how positions turn, but rope=false; leave it out");
   if (c.window < 0) usage(format("window={} is negative; 0 is no window", c.window));
   s.window = c.window;
   if (c.bias != "none" && c.bias != "qkv" && c.bias != "qkvo")
@@ -129,7 +112,8 @@ class Diff final : public Layer {
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {
     const int64_t tokens = x.size(0), d = shape_.head_dim;
     const std::vector<Tensor> in = linear_many(ctx, x, inputs_);
-    const RopeConfig rotation{shape_.theta, d, shape_.interleaved, 0, {}};
+    RopeConfig rotation = shape_.rotation();
+    rotation.interleaved = shape_.interleaved;
     Tensor table;
     if (shape_.rope) table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
     const auto turned = [&](size_t i, int64_t heads) {
@@ -179,7 +163,7 @@ class Diff final : public Layer {
     c.heads = shape_.heads;
     c.kv_heads = shape_.kv_heads / 2;
     c.head_dim = 2 * shape_.head_dim;
-    c.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
+    c.scale = static_cast<float>(shape_.scale());
     c.window = shape_.window;
     return c;
   }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "braid/layers/mixers/attention_heads.h"
 #include "braid/layers/mixers/mixer_ref.h"
 #include "braid/layers/mixers/rope_ref.h"
 
@@ -11,10 +12,9 @@ namespace braid {
 
 constexpr double kSublnEps = 1e-5;
 
-struct DiffShape {
-  int64_t width = 0, heads = 0, kv_heads = 0, head_dim = 0;  // heads counted singly
-  bool rope = true, interleaved = false;
-  double theta = 10000;
+struct DiffShape : AttentionHeads {  // heads counted singly
+  int64_t width = 0;
+  bool interleaved = false;
   int64_t window = 0;  // 0 = all
   bool qkv_bias = false, o_bias = false;
   double lambda_init = 0.8;
@@ -61,7 +61,7 @@ class DiffRef {
   std::vector<T> turned(std::vector<T> x, int64_t heads) const {
     const int64_t rows = static_cast<int64_t>(x.size()) / s_.head_dim;
     for (int64_t r = 0; s_.rope && r < rows; ++r) {
-      ref::rotate({}, s_.theta, s_.head_dim, s_.interleaved, r / heads, r / heads + 1,
+      ref::rotate({}, s_.rope_theta, s_.head_dim, s_.interleaved, r / heads, r / heads + 1,
                   &x[r * s_.head_dim]);
     }
     return x;

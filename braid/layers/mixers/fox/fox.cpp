@@ -4,7 +4,6 @@
 #include "braid/base/format.h"
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/fox/fox_ref.h"
-#include "braid/layers/mixers/heads.h"
 #include "braid/layers/mixers/kv_cache.h"
 #include "braid/ops/decay_gate.h"
 #include "braid/ops/elementwise.h"
@@ -21,22 +20,14 @@ namespace braid {
 namespace {
 
 struct FoxConfig {
-  int64_t heads = 0;     // 0: as many as share the width
-  int64_t kv_heads = 0;  // 0: heads
-  int64_t head_dim = 0;  // 0: the model's, or width / heads
-  bool rope = false;
-  double rope_theta = 10000;
+  AttentionHeads heads{.rope = false};
   int64_t window = 0;     // tokens seen, the current one included; 0: all
   bool qk_norm = false;   // RMSNorm of every head of q and k
   bool out_norm = false;  // and of the heads' outputs
   bool gate = false;      // sigmoid gate on those
   bool shift = false;     // keys and values mixed with those of the token before
   void visit(OptionVisitor& v) {
-    v.field("heads", heads, int64_t{0});
-    v.field("kv_heads", kv_heads, int64_t{0});
-    v.field("head_dim", head_dim, int64_t{0});
-    v.field("rope", rope, false);
-    v.field("rope_theta", rope_theta, 10000.0);
+    heads.visit(v, false);
     v.field("window", window, int64_t{0});
     v.field("qk_norm", qk_norm, false);
     v.field("out_norm", out_norm, false);
@@ -50,22 +41,10 @@ struct FoxConfig {
 }
 
 FoxShape resolve(const FoxConfig& c, const LayerEnv& env) {
-  const HeadSizes sizes = resolve_heads("fox", {c.heads, c.head_dim, 0, 0}, env);
-  FoxShape s;
+  FoxShape s{c.heads.resolved("fox", env)};
+  s.require_pairs("fox");
   s.width = env.width;
-  s.heads = sizes.heads;
-  s.head_dim = sizes.key_dim;
-  s.kv_heads = c.kv_heads == 0 ? s.heads : c.kv_heads;
-  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0)
-    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
-  if (!c.rope && c.rope_theta != 10000)
-    usage(format("rope_theta={} says how positions turn, but rope=false", c.rope_theta));
-  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
-  if (c.rope && s.head_dim % 2 != 0)
-    usage(format("head_dim={} is odd; rope turns channels in pairs", s.head_dim));
   if (c.window < 0) usage(format("window={} is negative; 0 is no window", c.window));
-  s.rope = c.rope;
-  s.theta = c.rope_theta;
   s.window = c.window;
   s.qk_norm = c.qk_norm;
   s.out_norm = c.out_norm;
@@ -104,7 +83,7 @@ class Fox final : public Layer {
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {
     const int64_t tokens = x.size(0), d = shape_.head_dim;
     const std::vector<Tensor> in = linear_many(ctx, x, inputs_);
-    const RopeConfig rotation{shape_.theta, d, false, 0, {}};
+    const RopeConfig rotation = shape_.rotation();
     Tensor table;
     if (shape_.rope) table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
     const auto prepared = [&](const Tensor& projected, int64_t heads, Parameter* gains) {
@@ -181,7 +160,7 @@ class Fox final : public Layer {
     c.heads = shape_.heads;
     c.kv_heads = shape_.kv_heads;
     c.head_dim = shape_.head_dim;
-    c.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.head_dim)));
+    c.scale = static_cast<float>(shape_.scale());
     c.window = shape_.window;
     return c;
   }

@@ -4,15 +4,14 @@
 
 #include <cmath>
 
+#include "braid/layers/mixers/attention_heads.h"
 #include "braid/layers/mixers/mixer_ref.h"
 #include "braid/layers/mixers/rope_ref.h"
 
 namespace braid {
 
-struct FoxShape {
-  int64_t width = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  bool rope = false;
-  double theta = 10000;
+struct FoxShape : AttentionHeads {
+  int64_t width = 0;
   int64_t window = 0;  // 0 = all
   bool qk_norm = false, out_norm = false, gate = false, shift = false;
   double eps = 1e-6;
@@ -71,7 +70,7 @@ std::vector<T> fox_ref(const FoxShape& s, const Params& p, std::span<const T> x)
   for (auto* turned : {&q, &k}) {
     const int64_t row = static_cast<int64_t>(turned->size()) / tokens;
     for (int64_t at = 0; s.rope && at < tokens * row; at += d)
-      ref::rotate({}, s.theta, d, false, at / row, at / row + 1, &(*turned)[at]);
+      ref::rotate({}, s.rope_theta, d, false, at / row, at / row + 1, &(*turned)[at]);
   }
   std::vector<T> o(static_cast<size_t>(tokens * s.heads * d), T(0));
   for (int64_t t = 0; t < tokens; ++t) {

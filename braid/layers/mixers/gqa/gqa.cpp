@@ -4,8 +4,8 @@
 
 #include "braid/base/format.h"
 #include "braid/layers/mixer.h"
+#include "braid/layers/mixers/attention_heads.h"
 #include "braid/layers/mixers/gqa/gqa_ref.h"
-#include "braid/layers/mixers/heads.h"
 #include "braid/layers/mixers/kv_cache.h"
 #include "braid/ops/bias.h"
 #include "braid/ops/elementwise.h"
@@ -18,11 +18,7 @@ namespace braid {
 namespace {
 
 struct GqaConfig {
-  int64_t heads = 0;     // 0: as many as share the width
-  int64_t kv_heads = 0;  // 0: heads
-  int64_t head_dim = 0;  // 0: the model's, or width / heads
-  bool rope = true;      // false: no positions (NoPE)
-  double rope_theta = 10000;
+  AttentionHeads heads;
   double rotary = 1;         // part of each head that turns
   bool interleaved = false;  // rotary pairs (2i, 2i + 1)
   std::string qk_norm = "none";
@@ -38,11 +34,7 @@ struct GqaConfig {
   std::string rope_scaling = "none";  // ops/rope_scaling.h
   std::string as, of;                 // publishes its keys and values; reads those of another layer
   void visit(OptionVisitor& v) {
-    v.field("heads", heads, int64_t{0});
-    v.field("kv_heads", kv_heads, int64_t{0});
-    v.field("head_dim", head_dim, int64_t{0});
-    v.field("rope", rope, true);
-    v.field("rope_theta", rope_theta, 10000.0);
+    heads.visit(v);
     v.field("rotary", rotary, 1.0);
     v.field("interleaved", interleaved, false);
     v.field("qk_norm", qk_norm, std::string("none"));
@@ -66,15 +58,14 @@ struct GqaConfig {
 }
 
 int64_t rotary_channels(const GqaConfig& c, int64_t head_dim) {
-  if (!c.rope) {
-    if (c.rope_theta != 10000 || c.rotary != 1 || c.interleaved || c.rope_scaling != "none") {
+  if (!c.heads.rope) {
+    if (c.rotary != 1 || c.interleaved || c.rope_scaling != "none") {
       usage(
-          "rope_theta, rotary, interleaved and rope_scaling say how positions turn, but "
-          "rope=false; leave them out");
+          "rotary, interleaved and rope_scaling say how positions turn, but rope=false; leave them "
+          "out");
     }
     return 0;
   }
-  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
   if (!(c.rotary > 0 && c.rotary <= 1)) usage(format("rotary={} is not in (0, 1]", c.rotary));
   const int64_t channels = static_cast<int64_t>(static_cast<double>(head_dim) * c.rotary);
   if (channels < 2 || channels % 2 != 0) {
@@ -101,8 +92,8 @@ void resolve_norm(const GqaConfig& c, GqaShape& s) {
 // The shape of a reader: heads and what may be seen are those of the published keys and values.
 void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
   const KvShape kv = KvShape::of_link(find_link(env.links, "gqa", c.of, "kv"));
-  if (c.kv_heads != 0 && c.kv_heads != kv.heads)
-    usage(format("kv_heads={}, but {} has {}", c.kv_heads, c.of, kv.heads));
+  if (c.heads.kv_heads != 0 && c.heads.kv_heads != kv.heads)
+    usage(format("kv_heads={}, but {} has {}", c.heads.kv_heads, c.of, kv.heads));
   if (s.head_dim != kv.head_dim)
     usage(format("heads of {} channels, but those of {} have {}", s.head_dim, c.of, kv.head_dim));
   if (s.heads % kv.heads != 0)
@@ -120,18 +111,17 @@ void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
 KvShape kv_shape(const GqaShape& s) { return {s.kv_heads, s.head_dim, s.window, s.chunk}; }
 
 GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
-  const HeadSizes sizes = resolve_heads("gqa", {c.heads, c.head_dim, 0, 0}, env);
+  AttentionHeads own = c.heads;
+  if (!c.of.empty()) own.kv_heads = 0;  // the publisher's
+  own = own.resolved("gqa", env);
   GqaShape s;
   s.width = env.width;
-  s.heads = sizes.heads;
-  s.head_dim = sizes.key_dim;
-  s.kv_heads = c.kv_heads == 0 || !c.of.empty() ? s.heads : c.kv_heads;
-  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0) {
-    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
-  }
+  s.heads = own.heads;
+  s.kv_heads = own.kv_heads;
+  s.head_dim = own.head_dim;
+  s.theta = own.rope_theta;
   s.rotary = rotary_channels(c, s.head_dim);
   s.interleaved = c.interleaved;
-  s.theta = c.rope_theta;
   if (s.rotary > 0) s.scaling = parse_rope_scaling("gqa", c.rope_scaling, s.rotary);
   if (c.window < 0) usage(format("window={} is negative; 0 is no window", c.window));
   if (c.chunk < 0) usage(format("chunk={} is negative; 0 is no chunks", c.chunk));
@@ -145,7 +135,7 @@ GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   s.o_bias = c.bias == "qkvo";
   s.sinks = c.sinks;
   if (c.scale < 0) usage(format("scale={} is negative; 0 is head_dim^-0.5", c.scale));
-  s.scale = c.scale > 0 ? c.scale : 1.0 / std::sqrt(static_cast<double>(s.head_dim));
+  s.scale = c.scale > 0 ? c.scale : own.scale();
   if (c.softcap < 0) usage(format("softcap={} is negative; 0 is no cap", c.softcap));
   s.softcap = c.softcap;
   if (!(c.out_scale > 0)) usage(format("out_scale={} is not positive", c.out_scale));

@@ -6,7 +6,6 @@
 
 #include "braid/base/format.h"
 #include "braid/layers/mixer.h"
-#include "braid/layers/mixers/heads.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/rope.h"
 #include "braid/ops/selected_attention.h"
@@ -18,19 +17,11 @@ namespace braid {
 namespace {
 
 struct MobaConfig {
-  int64_t heads = 0;     // 0: as many as share the width
-  int64_t kv_heads = 0;  // 0: heads
-  int64_t head_dim = 0;  // 0: the model's, or width / heads
-  bool rope = true;
-  double rope_theta = 10000;
+  AttentionHeads heads;
   int64_t block = 512;  // tokens of a block
   int64_t top_k = 3;    // blocks a token sees, its own included
   void visit(OptionVisitor& v) {
-    v.field("heads", heads, int64_t{0});
-    v.field("kv_heads", kv_heads, int64_t{0});
-    v.field("head_dim", head_dim, int64_t{0});
-    v.field("rope", rope, true);
-    v.field("rope_theta", rope_theta, 10000.0);
+    heads.visit(v);
     v.field("block", block, int64_t{512});
     v.field("top_k", top_k, int64_t{3});
   }
@@ -41,23 +32,11 @@ struct MobaConfig {
 }
 
 MobaShape resolve(const MobaConfig& c, const LayerEnv& env) {
-  const HeadSizes sizes = resolve_heads("moba", {c.heads, c.head_dim, 0, 0}, env);
-  MobaShape s;
+  MobaShape s{c.heads.resolved("moba", env)};
+  s.require_pairs("moba");
   s.width = env.width;
-  s.heads = sizes.heads;
-  s.head_dim = sizes.key_dim;
-  s.kv_heads = c.kv_heads == 0 ? s.heads : c.kv_heads;
-  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0)
-    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
-  if (c.rope && s.head_dim % 2 != 0)
-    usage(format("head_dim={} is odd; rope turns channels in pairs", s.head_dim));
-  if (!c.rope && c.rope_theta != 10000)
-    usage(format("rope_theta={} says how positions turn, but rope=false", c.rope_theta));
-  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
   if (c.block < 1) usage(format("block={} is not positive", c.block));
   if (c.top_k < 1) usage(format("top_k={} is not positive; 1 is the token's own block", c.top_k));
-  s.rope = c.rope;
-  s.theta = c.rope_theta;
   s.block = c.block;
   s.top = c.top_k;
   return s;
@@ -80,7 +59,7 @@ class Moba final : public Layer {
     Tensor k = reshape(ctx, in[1], {tokens, shape_.kv_heads, d});
     const Tensor v = reshape(ctx, in[2], {tokens, shape_.kv_heads, d});
     if (shape_.rope) {
-      const RopeConfig rotation{shape_.theta, d, false, 0, {}};
+      const RopeConfig rotation = shape_.rotation();
       const Tensor table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
       q = rope(ctx, rotation, q, table);
       k = rope(ctx, rotation, k, table);
@@ -113,7 +92,6 @@ class Moba final : public Layer {
 
  private:
   int64_t row() const { return shape_.kv_heads * shape_.head_dim; }
-  double scale() const { return 1 / std::sqrt(static_cast<double>(shape_.head_dim)); }
 
   static void check_type(const StateOptions& options) {
     if (options.kv == KvType::kF32) return;
@@ -180,7 +158,7 @@ class Moba final : public Layer {
                      *selection);
       }
     }
-    return selected_attention(ctx, q, k, v, scale(), selection, batch.seq_starts);
+    return selected_attention(ctx, q, k, v, shape_.scale(), selection, batch.seq_starts);
   }
 
   // The means of blocks that have become whole, from the kept keys.
@@ -219,8 +197,8 @@ class Moba final : public Layer {
         append_lists(ctx, q.data() + (first + t) * shape_.heads * shape_.head_dim, position + t, 0,
                      means, selection);
       }
-      selected_attention_kept(ctx, q.narrow(0, first, n), rows.view(), shape_.kv_heads, scale(),
-                              selection, out.narrow(0, first, n));
+      selected_attention_kept(ctx, q.narrow(0, first, n), rows.view(), shape_.kv_heads,
+                              shape_.scale(), selection, out.narrow(0, first, n));
     }
     return out;
   }

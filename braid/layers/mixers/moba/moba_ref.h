@@ -5,15 +5,14 @@
 #include <cmath>
 #include <numeric>
 
+#include "braid/layers/mixers/attention_heads.h"
 #include "braid/layers/mixers/mixer_ref.h"
 #include "braid/layers/mixers/rope_ref.h"
 
 namespace braid {
 
-struct MobaShape {
-  int64_t width = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  bool rope = true;
-  double theta = 10000;
+struct MobaShape : AttentionHeads {
+  int64_t width = 0;
   int64_t block = 512, top = 3;
 };
 
@@ -26,9 +25,10 @@ inline std::vector<double> moba_ref(const MobaShape& s, const ReferenceParams& p
   const std::vector<double> v = ref::linear<double>(x, p["v_proj.weight"], s.width);
   for (int64_t t = 0; t < tokens && s.rope; ++t) {
     for (int64_t h = 0; h < s.heads; ++h)
-      ref::rotate({}, s.theta, d, false, t, t + 1, &q[static_cast<size_t>((t * s.heads + h) * d)]);
+      ref::rotate({}, s.rope_theta, d, false, t, t + 1,
+                  &q[static_cast<size_t>((t * s.heads + h) * d)]);
     for (int64_t h = 0; h < s.kv_heads; ++h)
-      ref::rotate({}, s.theta, d, false, t, t + 1, &k[static_cast<size_t>(t * row + h * d)]);
+      ref::rotate({}, s.rope_theta, d, false, t, t + 1, &k[static_cast<size_t>(t * row + h * d)]);
   }
   std::vector<double> o(static_cast<size_t>(tokens * s.heads * d), 0.0);
   for (int64_t t = 0; t < tokens; ++t) {

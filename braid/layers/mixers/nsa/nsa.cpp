@@ -4,7 +4,6 @@
 
 #include "braid/base/format.h"
 #include "braid/layers/mixer.h"
-#include "braid/layers/mixers/heads.h"
 #include "braid/layers/mixers/nsa/nsa_ops.h"
 #include "braid/layers/mixers/nsa/nsa_ref.h"
 #include "braid/ops/linear.h"
@@ -18,20 +17,12 @@ namespace braid {
 namespace {
 
 struct NsaConfig {
-  int64_t heads = 0;     // 0: as many as share the width
-  int64_t kv_heads = 0;  // 0: heads
-  int64_t head_dim = 0;  // 0: the model's, or width / heads
-  bool rope = true;
-  double rope_theta = 10000;
+  AttentionHeads heads;
   int64_t block = 64;    // tokens of a block, compressed and chosen
   int64_t top_n = 16;    // blocks a token sees by choice
   int64_t window = 512;  // tokens of the sliding branch
   void visit(OptionVisitor& v) {
-    v.field("heads", heads, int64_t{0});
-    v.field("kv_heads", kv_heads, int64_t{0});
-    v.field("head_dim", head_dim, int64_t{0});
-    v.field("rope", rope, true);
-    v.field("rope_theta", rope_theta, 10000.0);
+    heads.visit(v);
     v.field("block", block, int64_t{64});
     v.field("top_n", top_n, int64_t{16});
     v.field("window", window, int64_t{512});
@@ -43,25 +34,13 @@ struct NsaConfig {
 }
 
 NsaShape resolve(const NsaConfig& c, const LayerEnv& env) {
-  const HeadSizes sizes = resolve_heads("nsa", {c.heads, c.head_dim, 0, 0}, env);
-  NsaShape s;
+  NsaShape s{c.heads.resolved("nsa", env)};
+  s.require_pairs("nsa");
   s.width = env.width;
-  s.heads = sizes.heads;
-  s.head_dim = sizes.key_dim;
-  s.kv_heads = c.kv_heads == 0 ? s.heads : c.kv_heads;
-  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0)
-    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
-  if (c.rope && s.head_dim % 2 != 0)
-    usage(format("head_dim={} is odd; rope turns channels in pairs", s.head_dim));
-  if (!c.rope && c.rope_theta != 10000)
-    usage(format("rope_theta={} says how positions turn, but rope=false", c.rope_theta));
-  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
   for (const auto& [key, value] :
        {std::pair("block", c.block), {"top_n", c.top_n}, {"window", c.window}}) {
     if (value < 1) usage(format("{}={} is not positive", key, value));
   }
-  s.rope = c.rope;
-  s.theta = c.rope_theta;
   s.block = c.block;
   s.top = c.top_n;
   s.window = c.window;
@@ -98,7 +77,7 @@ class Nsa final : public Layer {
     Tensor k = reshape(ctx, in[1], {tokens, shape_.kv_heads, d});
     const Tensor v = reshape(ctx, in[2], {tokens, shape_.kv_heads, d});
     if (shape_.rope) {
-      const RopeConfig rotation{shape_.theta, d, false, 0, {}};
+      const RopeConfig rotation = shape_.rotation();
       const Tensor table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
       q = rope(ctx, rotation, q, table);
       k = rope(ctx, rotation, k, table);
@@ -132,7 +111,6 @@ class Nsa final : public Layer {
 
  private:
   int64_t row() const { return shape_.kv_heads * shape_.head_dim; }
-  double scale() const { return 1 / std::sqrt(static_cast<double>(shape_.head_dim)); }
 
   static void check_type(const StateOptions& options) {
     if (options.kv == KvType::kF32) return;
@@ -149,7 +127,7 @@ class Nsa final : public Layer {
       for (size_t b = 0; b < p.size(); ++b) {
         p[b] = 0;
         for (int64_t c = 0; c < d; ++c) p[b] += queries[h * d + c] * means[b][kv * d + c];
-        p[b] *= static_cast<float>(scale());
+        p[b] *= static_cast<float>(shape_.scale());
         most = std::max(most, p[b]);
       }
       for (float& e : p) total += e = std::exp(e - most);
@@ -214,7 +192,7 @@ class Nsa final : public Layer {
       mean += n / shape_.block;
     }
     const auto attend = [&](const Tensor& keys, const Tensor& values, KeySelection& list) {
-      return selected_attention(ctx, q, keys, values, scale(),
+      return selected_attention(ctx, q, keys, values, shape_.scale(),
                                 std::make_shared<const KeySelection>(std::move(list)),
                                 batch.seq_starts);
     };
@@ -262,7 +240,7 @@ class Nsa final : public Layer {
       }
       const Tensor own = q.narrow(0, first, n);
       const auto attend = [&](const LatentView& view, const KeySelection& list, size_t branch) {
-        selected_attention_kept(ctx, own, view, shape_.kv_heads, scale(), list,
+        selected_attention_kept(ctx, own, view, shape_.kv_heads, shape_.scale(), list,
                                 out[branch].narrow(0, first, n));
       };
       attend(kept.view(), lists.blocks, 0);

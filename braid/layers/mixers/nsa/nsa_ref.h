@@ -5,15 +5,14 @@
 #include <cmath>
 #include <numeric>
 
+#include "braid/layers/mixers/attention_heads.h"
 #include "braid/layers/mixers/mixer_ref.h"
 #include "braid/layers/mixers/rope_ref.h"
 
 namespace braid {
 
-struct NsaShape {
-  int64_t width = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  bool rope = true;
-  double theta = 10000;
+struct NsaShape : AttentionHeads {
+  int64_t width = 0;
   int64_t block = 64, top = 16, window = 512;
 };
 
@@ -69,7 +68,7 @@ class NsaRef {
  private:
   static size_t at(int64_t i) { return static_cast<size_t>(i); }
   void turn(int64_t t, double* head) const {
-    ref::rotate({}, s_.theta, s_.head_dim, false, t, t + 1, head);
+    ref::rotate({}, s_.rope_theta, s_.head_dim, false, t, t + 1, head);
   }
 
   // out += gate softmax(q k^T) v over `seen` rows; weights (may be null) += the probabilities.
