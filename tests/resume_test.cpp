@@ -1,6 +1,8 @@
 // A run that was killed, or interrupted, and resumed equals the one that never stopped, bit for
 // bit, for any number of threads.
 
+#include <algorithm>
+
 #include "braid/base/json.h"
 #include "tests/braid_process.h"
 
@@ -183,6 +185,36 @@ TEST_CASE("Ctrl+C saves and exits 130; the folder alone resumes the run") {
       check_equal_runs(run, reference());
     }
     CHECK_MESSAGE(interrupted, "every run ended before its signal came");
+  }
+}
+
+TEST_CASE("a run that trains a part of the model goes on with that part") {
+  const Folder folder;
+  const std::string whole = folder / "whole", run = folder / "run";
+  const auto part = [](const std::string& out, const char* steps) {
+    Args args = train(out, 1);
+    *(std::find(args.begin(), args.end(), "--steps") + 1) = steps;
+    args.insert(args.end(), {"--schedule", "constant", "--train-only", "*.gqa.*,*.moe.*",
+                             "--freeze", "*gate.weight"});
+    return args;
+  };
+  REQUIRE(braid(part(whole, "12")).code == 0);
+  REQUIRE(braid(part(run, "10")).code == 0);
+  const Outcome other = braid({"train", "--out", run, "--steps", "12", "--train-only", "*.gqa.*"});
+  CHECK(other.code == 2);
+  CHECK(other.err.find("begun with --train-only \"*.gqa.*,*.moe.*\", but now it is \"*.gqa.*\"") !=
+        std::string::npos);
+  Args nothing = train(folder / "none", 1);
+  nothing.insert(nothing.end(), {"--freeze", "*.indexer.*"});
+  const Outcome none = braid(nothing);
+  CHECK(none.code == 2);
+  CHECK(none.err.find("no parameter's name fits") != std::string::npos);
+  const Outcome resumed = braid({"train", "--out", run, "--steps", "12"});
+  INFO(resumed.all());
+  REQUIRE(resumed.code == 0);
+  for (const char* file : {"weights.safetensors", "train/optimizer.safetensors"}) {
+    const std::string end = join_path("checkpoints/step-12", file);
+    CHECK(read_file(join_path(run, end)) == read_file(join_path(whole, end)));
   }
 }
 

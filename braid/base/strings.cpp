@@ -37,6 +37,26 @@ std::string shortest_text(double value) {
   return std::string(buffer, result.ptr);
 }
 
+bool matches_pattern(std::string_view text, std::string_view pattern) {
+  // Where to go on from when what follows the last star does not fit: one character later.
+  size_t t = 0, p = 0, star = std::string_view::npos, after = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      after = t;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+      ++p;
+      ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++after;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
 std::string printable(std::string_view text, size_t limit) {
   std::string out;
   for (const char c : text) {

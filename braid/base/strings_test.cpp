@@ -32,6 +32,22 @@ TEST_CASE("strings: the shortest text reads back the same") {
   CHECK(shortest_text(-5) == "-5");
 }
 
+TEST_CASE("strings: patterns with stars and question marks") {
+  const char* name = "layers.12.dsa.indexer.wk.weight";
+  for (const char* fits : {"*", "*.indexer.*", "layers.??.dsa*", name, "*weight", "layers.*.weight",
+                           "l*a*y*e*r*s*weight", "**"}) {
+    CAPTURE(fits);
+    CHECK(matches_pattern(name, fits));
+  }
+  for (const char* misses : {"", "indexer", "*.indexer", "layers.?.dsa*", "*bias", "Layers*"}) {
+    CAPTURE(misses);
+    CHECK(!matches_pattern(name, misses));
+  }
+  CHECK(matches_pattern("", "*"));
+  CHECK(!matches_pattern("", "?"));
+  CHECK(matches_pattern("aab", "*ab"));
+}
+
 TEST_CASE("strings: what is printed in messages is plain and short") {
   CHECK(printable("a\n\x1B[31m\xC3\xA9z") == "a??[31m?z");
   CHECK(printable("abcdef", 3) == "abc...");

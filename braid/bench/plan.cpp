@@ -128,6 +128,7 @@ DryTraining train_dry(std::span<const ModelSettings> models, const PlanOptions& 
   const Context ctx = dry_context(&counters);
   OptimConfig optim;
   optim.use_muon = options.use_muon;
+  optim.trained = options.trained;
   std::vector<std::unique_ptr<Model>> built;
   std::vector<std::unique_ptr<Trainer>> trainers;
   for (const ModelSettings& settings : models) {

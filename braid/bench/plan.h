@@ -13,6 +13,7 @@
 #include "braid/kernels/quant/weight_type.h"
 #include "braid/stack/settings.h"
 #include "braid/state/state_options.h"
+#include "braid/train/optim.h"
 
 namespace braid {
 
@@ -24,6 +25,7 @@ struct PlanOptions {
   int64_t accumulate = 1;
   bool recompute = false;
   bool use_muon = true;
+  TrainedNames trained = {};              // of train's --train-only and --freeze
   StateOptions state = {};                // of the sequences
   WeightType weights = WeightType::kF32;  // as inference keeps them, or
   std::vector<WeightType> types = {};     // each parameter, as a checkpoint has them

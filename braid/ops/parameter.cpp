@@ -136,7 +136,7 @@ size_t ParameterSet::bytes() const {
 
 void ParameterSet::allocate_grads(const Context& ctx) {
   for (Parameter& p : items_) {
-    if (p.role != ParamRole::kBuffer && !p.grad.defined())
+    if (p.role != ParamRole::kBuffer && !p.frozen && !p.grad.defined())
       p.grad = Tensor::zeros(ctx, p.value.shape());
   }
 }

@@ -31,6 +31,8 @@ struct Parameter {
   // Set when the parameter was loaded to be read only, in another form than f32: then this holds
   // its numbers, and `value` nothing but the shape.
   std::shared_ptr<const Weight> weight = nullptr;
+  // Keeps its bits in training: it has no gradient, and neither optimizer nor layer changes it.
+  bool frozen = false;
   // Never anything but f32: gates, decays, norms, convolutions, routers (DESIGN section 5.7).
   bool keep_f32 = false;
   // Read by its columns as well, where blocks along the rows would have to be taken apart: bf16 at
@@ -111,7 +113,7 @@ class ParameterSet {
   size_t size() const { return items_.size(); }
   int64_t trained_count() const;            // elements, buffers left out
   size_t bytes() const;                     // of all values, in the types they are kept in
-  void allocate_grads(const Context& ctx);  // zeroed
+  void allocate_grads(const Context& ctx);  // zeroed; of frozen ones none
   void zero_grads(const Context& ctx);
 
  private:

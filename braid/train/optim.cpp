@@ -8,6 +8,7 @@
 #include <set>
 
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/core/parallel.h"
 #include "braid/kernels/optim/adamw.h"
 
@@ -41,6 +42,30 @@ void check_optim(const OptimConfig& c) {
   check_range("Muon's beta2", c.muon.beta2, 0, 1);
 }
 
+void freeze_parameters(ParameterSet& parameters, const TrainedNames& names) {
+  const auto fits = [](const Parameter& p, const std::vector<std::string>& patterns) {
+    return std::any_of(patterns.begin(), patterns.end(),
+                       [&](const std::string& one) { return matches_pattern(p.name, one); });
+  };
+  for (const auto* patterns : {&names.only, &names.frozen}) {
+    for (const std::string& one : *patterns) {
+      if (std::any_of(parameters.begin(), parameters.end(),
+                      [&](const Parameter& p) { return fits(p, {one}); }))
+        continue;
+      throw Error(ErrorKind::kUsage,
+                  format("no parameter's name fits \"{}\"; the first is {}", printable(one),
+                         parameters.size() > 0 ? parameters.begin()->name : "missing"));
+    }
+  }
+  bool trains = false;
+  for (Parameter& p : parameters) {
+    p.frozen = (!names.only.empty() && !fits(p, names.only)) || fits(p, names.frozen);
+    trains = trains || (!p.frozen && p.role != ParamRole::kBuffer);
+  }
+  if (!trains)
+    throw Error(ErrorKind::kUsage, "every parameter is frozen; nothing is left to train");
+}
+
 namespace {
 
 // Hands out one of a few equal blocks of scratch to whoever asks from a parallel range.
@@ -72,8 +97,9 @@ class ScratchPool {
 Optimizer::Optimizer(const Context& ctx, ParameterSet& parameters, const OptimConfig& config)
     : config_(config) {
   check_optim(config);
+  freeze_parameters(parameters, config.trained);
   for (Parameter& p : parameters) {
-    if (p.role == ParamRole::kBuffer) continue;
+    if (p.role == ParamRole::kBuffer || p.frozen) continue;
     BRAID_CHECK(p.value.contiguous() && p.value.dtype() == DType::kF32);
     const size_t index = slots_.size();
     Slot slot{&p, config.use_muon && p.role == ParamRole::kMatrix && p.value.rank() >= 2, {}, {}};

@@ -15,6 +15,16 @@
 
 namespace braid {
 
+// Which parameters a run trains, as patterns of their names (base/strings.h): those of `only` (none
+// given: all) without those of `frozen`.
+struct TrainedNames {
+  std::vector<std::string> only, frozen;
+};
+
+// Marks what is not trained. Throws Error(kUsage) for a pattern that no parameter fits, and where
+// nothing is left to train.
+void freeze_parameters(ParameterSet& parameters, const TrainedNames& names);
+
 struct OptimConfig {
   bool use_muon = true;             // false: AdamW for matrices too
   MuonSettings muon;                // kMoonlight by default: one lr for everything
@@ -25,6 +35,7 @@ struct OptimConfig {
   double eps = 1e-8;
   double weight_decay = 0.1;  // of kMatrix only
   double clip_norm = 1.0;     // of the gradients of all parameters together; 0 = no clipping
+  TrainedNames trained = {};
 };
 
 // Throws Error(kUsage) for a setting out of its range.
@@ -38,8 +49,8 @@ struct OptimStep {
 
 class Optimizer {
  public:
-  // Allocates zeroed state for every trained parameter (buffers are left out). `parameters` must
-  // outlive it. Throws Error(kUsage) for a setting out of its range.
+  // Freezes what is not trained and allocates zeroed state for the rest (buffers are left out).
+  // `parameters` must outlive it. Throws Error(kUsage) for a setting out of its range.
   Optimizer(const Context& ctx, ParameterSet& parameters, const OptimConfig& config);
 
   // Updates every parameter from its grad with lr = config.lr * lr_scale. Gradients stay as they

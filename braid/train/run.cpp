@@ -22,6 +22,12 @@ const char* optimizer_name(const RunConfig& config) {
   return config.optim.use_muon ? "muon" : "adamw";
 }
 
+std::string joined(const std::vector<std::string>& patterns) {
+  std::string all;
+  for (const std::string& one : patterns) all += (all.empty() ? "" : ",") + one;
+  return all;
+}
+
 // What a checkpoint stores beside weights and optimizer.
 Json position_json(const RunConfig& config, const RunProgress& p, const Trainer& trainer,
                    const TrainData& data) {
@@ -40,6 +46,8 @@ Json position_json(const RunConfig& config, const RunProgress& p, const Trainer&
                        {"seq_len", config.seq_len},
                        {"accumulate", config.accumulate},
                        {"optimizer", optimizer_name(config)},
+                       {"train_only", joined(config.optim.trained.only)},
+                       {"freeze", joined(config.optim.trained.frozen)},
                        {"command", config.command},
                        {"data", data.cursor(p.step)}});
 }
@@ -48,7 +56,8 @@ Json position_json(const RunConfig& config, const RunProgress& p, const Trainer&
 // stopped.
 void check_same_run(const Json& state, const RunConfig& config) {
   const auto check = [&](const char* key, const char* flag, const Json& now) {
-    const Json& begun = state.at(key);
+    const Json* saved = state.find(key);  // runs of before these flags froze nothing
+    const Json begun = saved == nullptr && now.is_string() ? Json("") : state.at(key);
     if (begun == now) return;
     throw Error(
         ErrorKind::kUsage,
@@ -60,6 +69,8 @@ void check_same_run(const Json& state, const RunConfig& config) {
   check("seq_len", "--seq-len", config.seq_len);
   check("accumulate", "--accumulate", config.accumulate);
   check("optimizer", "--optimizer", optimizer_name(config));
+  check("train_only", "--train-only", joined(config.optim.trained.only));
+  check("freeze", "--freeze", joined(config.optim.trained.frozen));
 }
 
 void read_position(const Json& json, const TrainData& data, RunProgress& p, Trainer& trainer) {

@@ -29,6 +29,7 @@ struct Flags {
   OptimFlags optim;
   std::string sample_prompt = "The ";
   std::string tokenizer;
+  std::string train_only, freeze;  // patterns with commas between them
   int64_t sample_tokens = 80;
   std::vector<std::string> changes;  // of a resumed run against its first command
 };
@@ -96,6 +97,18 @@ void fill_from_run(CLI::App& app, Flags& f) {
     f.run.model.vocab = f.run.tokenizer.tokenizer->vocab_size();
 }
 
+std::vector<std::string> patterns(const std::string& list, const char* flag) {
+  std::vector<std::string> all;
+  for (size_t at = 0; !list.empty() && at <= list.size();) {
+    const size_t end = std::min(list.find(',', at), list.size());
+    all.push_back(list.substr(at, end - at));
+    if (all.back().empty())
+      throw Error(ErrorKind::kUsage, format("{} is \"{}\", with an empty pattern", flag, list));
+    at = end + 1;
+  }
+  return all;
+}
+
 void check_flags(Flags& f) {
   if (!f.time.empty()) f.run.budget.seconds = parse_seconds(f.time, "--time");
   const Budget& b = f.run.budget;
@@ -103,6 +116,7 @@ void check_flags(Flags& f) {
     throw Error(ErrorKind::kUsage, "no budget given: use --steps N, --tokens N or --time 180s");
   }
   f.optim.apply(f.run);
+  f.run.optim.trained = {patterns(f.train_only, "--train-only"), patterns(f.freeze, "--freeze")};
   if (f.run.data.empty()) {
     throw Error(ErrorKind::kUsage, "no data given: use --data PATH, a file or folder of text");
   }
@@ -118,6 +132,7 @@ void check_memory(const Flags& f) {
   o.accumulate = f.run.accumulate;
   o.recompute = f.run.recompute;
   o.use_muon = f.run.optim.use_muon;
+  o.trained = f.run.optim.trained;
   f.common.require_memory(training_bytes({&f.run.model, 1}, o),
                           format("a training step of {} x {} tokens", o.batch, o.seq_len),
                           "lower --batch or --seq-len, or use --recompute");
@@ -198,6 +213,13 @@ void add_flags(CLI::App& app, Flags& f) {
       ->group("Budget");
   add_step_flags(app, f.run);
   f.optim.add(app, f.run);
+  app.add_option(
+         "--train-only", f.train_only,
+         "Train only parameters whose names fit, the rest stays bit for bit: patterns with * "
+         "and ?, commas between them")
+      ->group("Optimizer");
+  app.add_option("--freeze", f.freeze, "Train all but parameters whose names fit")
+      ->group("Optimizer");
   app.add_option("--save-every", f.run.save_every, "Steps between checkpoints (0 = every minute)")
       ->capture_default_str()
       ->check(count);

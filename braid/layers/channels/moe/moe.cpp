@@ -186,7 +186,7 @@ std::vector<double> MoeLayer::reference(const ReferenceParams& params, std::span
 }
 
 void MoeLayer::after_step(const Context& ctx) {
-  if (bias_ != nullptr && !ctx.dry()) {
+  if (bias_ != nullptr && !bias_->frozen && !ctx.dry()) {
     int64_t total = 0;
     for (const int64_t load : loads_) total += load;
     for (size_t e = 0; e < loads_.size(); ++e) {

@@ -32,8 +32,8 @@ float value_of(const Context& ctx, const Lambda& l) {
 void add_exp_dot_gradient(Parameter& a, Parameter& b, double by) {
   const double slope = by * exp_dot(a, b);
   for (int64_t i = 0; i < a.value.count(); ++i) {
-    a.grad.data()[i] += static_cast<float>(slope * b.value.data()[i]);
-    b.grad.data()[i] += static_cast<float>(slope * a.value.data()[i]);
+    if (a.grad.defined()) a.grad.data()[i] += static_cast<float>(slope * b.value.data()[i]);
+    if (b.grad.defined()) b.grad.data()[i] += static_cast<float>(slope * a.value.data()[i]);
   }
 }
 
@@ -80,7 +80,7 @@ Tensor pair_difference(const Context& ctx, const Tensor& o, const Lambda& lambda
       for (int64_t i = 0; i < n; ++i) y.data()[r * n + i] = first[i] - by * second[i];
     }
   });
-  if (Tape* tape = recording(ctx, {&o}, lambda.q1->grad.defined())) {
+  if (Tape* tape = recording(ctx, {&o}, lambda.trains())) {
     tape->record(y, [o, lambda](Tape& t, const Tensor& d_y) {
       t.add(o, pair_difference_backward(t.context(), o, lambda, d_y));
     });
@@ -107,7 +107,7 @@ Tensor pair_difference_backward(const Context& ctx, const Tensor& o, const Lambd
       *sums.range(begin) -= dot;
     }
   });
-  if (!lambda.q1->grad.defined()) return d_o;
+  if (!lambda.trains()) return d_o;
   const Tensor d_lambda = Tensor::zeros(ctx, {1});
   sums.add_to(ctx, d_lambda);
   if (ctx.dry()) return d_o;

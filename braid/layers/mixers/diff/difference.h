@@ -16,6 +16,12 @@ Tensor spread_pairs(const Context& ctx, const Tensor& q);
 struct Lambda {
   Parameter *q1 = nullptr, *k1 = nullptr, *q2 = nullptr, *k2 = nullptr;
   double init = 0;
+  bool trains() const {  // any of the four
+    for (const Parameter* p : {q1, k1, q2, k2}) {
+      if (p->grad.defined()) return true;
+    }
+    return false;
+  }
 };
 
 // o [T, H, N], contiguous -> [T, H / 2, N]: o_(2i) - lambda o_(2i+1).

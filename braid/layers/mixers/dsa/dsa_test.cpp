@@ -50,6 +50,58 @@ struct Made {
   }
 };
 
+ReferenceParams reference_params(const ParameterSet& set) {
+  ReferenceParams params;
+  for (const Parameter& p : set) params.values[p.name] = testing::values(p.value);
+  return params;
+}
+
+// A small layer whose indexer learns, and its loss by the definition.
+Options learning(const char* stage) {
+  return golden_options({{"index_n_heads", "2"},
+                         {"index_head_dim", "6"},
+                         {"index_topk", "9"},
+                         {"q_lora_rank", "7"},
+                         {"stage", stage},
+                         {"index_loss", "0.5"}});
+}
+
+double index_loss(const ReferenceParams& params, const char* stage, const Tensor& x) {
+  DsaShape shape;
+  shape.latent = {24, 3, 7, 32, 8, 4, 8};
+  shape.latent.scale = 1 / std::sqrt(12.0);
+  shape.index_heads = 2;
+  shape.index_dim = 6;
+  shape.top = 9;
+  shape.warmup = std::strcmp(stage, "warmup") == 0;
+  const auto given = [&](const char* name) { return params[name].data(); };
+  const MlaWeights w{nullptr,
+                     given("q_a_proj.weight"),
+                     given("q_a_layernorm.weight"),
+                     given("q_b_proj.weight"),
+                     given("kv_a_proj_with_mqa.weight"),
+                     given("kv_a_layernorm.weight"),
+                     given("kv_b_proj.weight"),
+                     given("o_proj.weight"),
+                     nullptr,
+                     nullptr,
+                     nullptr};
+  return DsaRef(shape, w, params).index_loss(testing::values(x), x.size(0));
+}
+
+// Gradients of the index loss alone; returns that of x.
+Tensor index_gradients(const Context& ctx, Made& made, Tensor x) {
+  made.params.allocate_grads(ctx);
+  made.params.zero_grads(ctx);
+  Tape tape;
+  Context train = ctx;
+  train.tape = &tape;
+  tape.watch(x);
+  const Tensor y = made.layer->forward(train, x, Batch::uniform(1, x.size(0)), {});
+  tape.backward(ctx, y, Tensor::zeros(ctx, y.shape()));
+  return tape.grad(x);
+}
+
 }  // namespace
 
 TEST_CASE("dsa is mla, bit for bit, up to index_topk tokens") {
@@ -76,51 +128,13 @@ TEST_CASE(
   const int64_t tokens = 30;
   for (const char* stage : {"warmup", "sparse"}) {
     Context ctx;
-    const Options options = golden_options({{"index_n_heads", "2"},
-                                            {"index_head_dim", "6"},
-                                            {"index_topk", "9"},
-                                            {"q_lora_rank", "7"},
-                                            {"stage", stage},
-                                            {"index_loss", "0.5"}});
-    Made made(ctx, "dsa", options);
-    made.params.allocate_grads(ctx);
-    made.params.zero_grads(ctx);
-    Tape tape;
-    Context train = ctx;
-    train.tape = &tape;
-    Tensor x = random_tensor(ctx, {tokens, 24}, "x");
-    tape.watch(x);
-    const Tensor y = made.layer->forward(train, x, Batch::uniform(1, tokens), {});
-    tape.backward(ctx, y, Tensor::zeros(ctx, y.shape()));  // the index loss alone
-    CHECK(testing::worst_error(tape.grad(x), std::vector<double>(tokens * 24)) == 0);
+    Made made(ctx, "dsa", learning(stage));
+    const Tensor x = random_tensor(ctx, {tokens, 24}, "x");
+    CHECK(testing::worst_error(index_gradients(ctx, made, x), std::vector<double>(tokens * 24)) ==
+          0);
 
-    ReferenceParams params;
-    for (const Parameter& p : made.params) params.values[p.name] = testing::values(p.value);
-    DsaShape shape;
-    shape.latent = {24, 3, 7, 32, 8, 4, 8};
-    shape.latent.scale = 1 / std::sqrt(12.0);
-    shape.index_heads = 2;
-    shape.index_dim = 6;
-    shape.top = 9;
-    shape.warmup = std::strcmp(stage, "warmup") == 0;
-    const auto loss = [&] {
-      const auto given = [&](const char* name) {
-        const auto found = params.values.find(name);
-        return found == params.values.end() ? nullptr : found->second.data();
-      };
-      const MlaWeights w{nullptr,
-                         given("q_a_proj.weight"),
-                         given("q_a_layernorm.weight"),
-                         given("q_b_proj.weight"),
-                         given("kv_a_proj_with_mqa.weight"),
-                         given("kv_a_layernorm.weight"),
-                         given("kv_b_proj.weight"),
-                         given("o_proj.weight"),
-                         nullptr,
-                         nullptr,
-                         nullptr};
-      return 0.5 * DsaRef(shape, w, params).index_loss(testing::values(x), tokens);
-    };
+    ReferenceParams params = reference_params(made.params);
+    const auto loss = [&] { return 0.5 * index_loss(params, stage, x); };
     for (const Parameter& p : made.params) {
       INFO(stage, ": ", p.name);
       if (p.name.find("indexer.") == std::string::npos) {
@@ -145,6 +159,24 @@ TEST_CASE(
       CHECK(std::abs(along - want) <= 1e-4 * std::max(std::sqrt(norm), std::abs(want)));
     }
   }
+}
+
+TEST_CASE("dsa: in the warm-up the indexer's distance from attention falls by its own gradients") {
+  constexpr float kRate = 3;
+  Context ctx;
+  Made made(ctx, "dsa", learning("warmup"));
+  const Tensor x = random_tensor(ctx, {40, 24}, "x");
+  const double before = index_loss(reference_params(made.params), "warmup", x);
+  for (int step = 0; step < 100; ++step) {
+    index_gradients(ctx, made, x);
+    for (Parameter& p : made.params) {
+      for (int64_t i = 0; i < p.value.count(); ++i) p.value.data()[i] -= kRate * p.grad.data()[i];
+    }
+  }
+  const double after = index_loss(reference_params(made.params), "warmup", x);
+  CAPTURE(before);
+  CAPTURE(after);
+  CHECK(after < 0.5 * before);
 }
 
 // No second choice among few keys stands behind another layer: the probe of a gradient in double
