@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <vector>
 
 namespace braid {
 namespace {
@@ -38,23 +39,28 @@ std::string shortest_text(double value) {
 }
 
 bool matches_pattern(std::string_view text, std::string_view pattern) {
-  // Where to go on from when what follows the last star does not fit: one character later.
-  size_t t = 0, p = 0, star = std::string_view::npos, after = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      after = t;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
-      ++p;
-      ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++after;
-    } else {
-      return false;
+  // The places in the pattern that the text so far can have led to.
+  std::vector<char> at(pattern.size() + 1, 0), next;
+  const auto skip_stars = [&](std::vector<char>& places) {
+    for (size_t i = 0; i < pattern.size(); ++i) {
+      if (places[i] && pattern[i] == '*') places[i + 1] = 1;
     }
+  };
+  at[0] = 1;
+  skip_stars(at);
+  for (const char c : text) {
+    next.assign(at.size(), 0);
+    for (size_t i = 0; i < pattern.size(); ++i) {
+      if (!at[i]) continue;
+      const char p = pattern[i];
+      const bool digit = p == '#' && c >= '0' && c <= '9';
+      if (p == '*' || digit) next[i] = 1;
+      if (p == '?' || p == c || digit) next[i + 1] = 1;
+    }
+    skip_stars(next);
+    at.swap(next);
   }
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+  return at[pattern.size()] != 0;
 }
 
 std::string printable(std::string_view text, size_t limit) {

@@ -17,7 +17,8 @@ std::optional<bool> parse_bool(std::string_view text);  // "true" or "false"
 // The shortest decimal text that reads back as the same value ("0.1", "1e-06", "-5").
 std::string shortest_text(double value);
 
-// `*` in the pattern stands for any run of characters, `?` for one; the rest for itself.
+// `*` in the pattern stands for any run of characters, `#` for a number (one digit and more), `?`
+// for one character; the rest for itself.
 bool matches_pattern(std::string_view text, std::string_view pattern);
 
 // For messages: control characters and what is not ASCII become '?', more than `limit` characters

@@ -35,17 +35,19 @@ TEST_CASE("strings: the shortest text reads back the same") {
 TEST_CASE("strings: patterns with stars and question marks") {
   const char* name = "layers.12.dsa.indexer.wk.weight";
   for (const char* fits : {"*", "*.indexer.*", "layers.??.dsa*", name, "*weight", "layers.*.weight",
-                           "l*a*y*e*r*s*weight", "**"}) {
+                           "l*a*y*e*r*s*weight", "**", "layers.#.dsa*", "layers.#2.*"}) {
     CAPTURE(fits);
     CHECK(matches_pattern(name, fits));
   }
-  for (const char* misses : {"", "indexer", "*.indexer", "layers.?.dsa*", "*bias", "Layers*"}) {
+  for (const char* misses : {"", "indexer", "*.indexer", "layers.?.dsa*", "#*", "layers.12#.*",
+                             "layers.##.#", "*bias", "Layers*"}) {
     CAPTURE(misses);
     CHECK(!matches_pattern(name, misses));
   }
   CHECK(matches_pattern("", "*"));
   CHECK(!matches_pattern("", "?"));
   CHECK(matches_pattern("aab", "*ab"));
+  CHECK(!matches_pattern(std::string(1000, 'a'), "*a*a*a*a*a*a*a*a*a*b"));  // at once
 }
 
 TEST_CASE("strings: what is printed in messages is plain and short") {

@@ -6,6 +6,7 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/formats/quant_blocks.h"
 #include "braid/formats/safetensors_folder.h"
 #include "braid/importers/gguf_tokenizer.h"

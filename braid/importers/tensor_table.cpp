@@ -40,8 +40,6 @@ std::optional<std::string> fit(std::string_view path, std::string_view pattern) 
   return std::string(path.substr(before.size(), path.size() - before.size() - after.size()));
 }
 
-constexpr size_t kLongestName = 512;
-
 std::string replaced(std::string text, std::string_view what, const std::string& with) {
   for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
     text.replace(at, what.size(), with);
@@ -263,24 +261,6 @@ TensorMap map_tensors(std::span<const TensorRow> table, const ParameterSet& para
   Builder builder{names, map, {}};
   for (const Parameter& p : parameters) map.parameters.push_back(use_of(builder, table, p));
   return map;
-}
-
-bool matches_pattern(std::string_view name, std::string_view pattern) {
-  if (name.size() > kLongestName) return false;  // several stars take time
-  if (pattern.empty()) return name.empty();
-  if (pattern.front() == '*') {
-    for (size_t skip = 0; skip <= name.size(); ++skip) {
-      if (matches_pattern(name.substr(skip), pattern.substr(1))) return true;
-    }
-    return false;
-  }
-  if (name.empty()) return false;
-  if (pattern.front() == '#') {
-    if (name.front() < '0' || name.front() > '9') return false;
-    const std::string_view rest = name.substr(1);
-    return matches_pattern(rest, pattern) || matches_pattern(rest, pattern.substr(1));
-  }
-  return name.front() == pattern.front() && matches_pattern(name.substr(1), pattern.substr(1));
 }
 
 }  // namespace braid

@@ -98,7 +98,4 @@ struct TensorNames {
 TensorMap map_tensors(std::span<const TensorRow> table, const ParameterSet& parameters,
                       const TensorNames& names);
 
-// Whether `name` matches a pattern with any number of '*' and of '#' (digits).
-bool matches_pattern(std::string_view name, std::string_view pattern);
-
 }  // namespace braid
