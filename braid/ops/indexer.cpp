@@ -6,7 +6,6 @@
 #include "braid/core/parallel.h"
 #include "braid/kernels/attention/index_scores.h"
 #include "braid/ops/scratch_slots.h"
-#include "braid/ops/selected_attention.h"
 
 namespace braid {
 namespace {

@@ -7,12 +7,10 @@
 #include <vector>
 
 #include "braid/kernels/attention/latent.h"
+#include "braid/ops/selected_attention.h"
 #include "braid/ops/tape.h"
 
 namespace braid {
-
-// Positions that one token attends to, rising.
-using Chosen = std::vector<int32_t>;
 
 // For queries q [n, heads, dim] with weights [n, heads] (all factors in them) that stand at
 // positions first, first + 1, ..: the `top` largest of sum_j w_j relu(q_j . k_t) over t up to

@@ -8,6 +8,7 @@
 
 #include "braid/core/parallel.h"
 #include "braid/kernels/attention/selected.h"
+#include "braid/ops/attention.h"
 
 namespace braid {
 namespace {
@@ -97,29 +98,81 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
   return out;
 }
 
-void selected_attention_kept(const Context& ctx, const Tensor& q, const LatentView& rows,
-                             int64_t kv_heads, double scale, const KeySelection& selection,
-                             const Tensor& out) {
-  const int64_t heads = q.size(1), d = q.size(2), dv = out.size(2);
-  BRAID_CHECK(q.contiguous() && out.contiguous() && rows.layout.type == KvType::kF32);
-  BRAID_CHECK(rows.layout.rank == kv_heads * d && rows.layout.rope == kv_heads * dv);
-  parallel_for(ctx, q.size(0) * heads, 1, [&](int64_t at, int64_t) {
-    const int64_t token = at / heads, h = at % heads, kv = h / (heads / kv_heads);
-    const std::span<const int32_t> list = selection.of(token, h * selection.sets / heads);
-    SelectedKeys keys;
-    keys.keys = list.data();
-    keys.count = std::ssize(list);
-    keys.ld_k = keys.ld_v = rows.layout.width();
-    keys.d = d;
-    keys.dv = dv;
-    keys.pages = rows.pages;
-    keys.page_rows = kLatentPage;
-    keys.k_at = kv * d;
-    keys.v_at = kv_heads * d + kv * dv;
-    std::vector<float> p(list.size());
-    selected_attention_f32(keys, q.data() + at * d, static_cast<float>(scale), p.data(),
-                           out.data() + at * dv);
-  });
+namespace {
+
+// Views of the tiles that hold chosen positions, one for every token and set.
+class ChosenTiles {
+ public:
+  ChosenTiles(const KvView& kv, int64_t kv_heads, const KeySelection& selection)
+      : layout_{kv.layout.type, kv.layout.d, kv.layout.dv, 1, 0} {
+    BRAID_CHECK(kv.layout.tiles_per_page == 1 && kv.layout.decay_heads == 0 && kv.first_page == 0);
+    const int64_t per_head = selection.sets / kv_heads;
+    for (int64_t list = 0; list + 1 < std::ssize(selection.starts); ++list) {
+      first_.push_back(pages_.size());
+      add(kv, list % selection.sets / per_head,
+          selection.of(list / selection.sets, list % selection.sets));
+    }
+    first_.push_back(pages_.size());
+  }
+  std::vector<KvView> views() const {
+    std::vector<KvView> views;
+    for (size_t i = 0; i + 1 < first_.size(); ++i) {
+      const int64_t tiles = static_cast<int64_t>(first_[i + 1] - first_[i]);
+      const int64_t last = std::bit_width(seen_[first_[i + 1] - 1]);
+      views.push_back({pages_.data() + first_[i], 0, (tiles - 1) * kKvTile + last, layout_,
+                       seen_.data() + first_[i]});
+    }
+    return views;
+  }
+
+ private:
+  void add(const KvView& kv, int64_t kv_head, std::span<const int32_t> positions) {
+    BRAID_CHECK(!positions.empty());
+    int64_t tile = -1;
+    for (const int32_t p : positions) {
+      if (p / kKvTile != tile) {
+        tile = p / kKvTile;
+        pages_.push_back(kv.pages[tile] + kv_head * layout_.head());
+        seen_.push_back(0);
+      }
+      seen_.back() |= uint64_t{1} << p % kKvTile;
+    }
+  }
+
+  KvLayout layout_;
+  std::vector<const std::byte*> pages_;
+  std::vector<uint64_t> seen_;
+  std::vector<size_t> first_;  // of each view, and the end
+};
+
+// 0, 1, ..., n: every token a sequence of its own.
+std::vector<int64_t> each_alone(int64_t n) {
+  std::vector<int64_t> starts(static_cast<size_t>(n) + 1);
+  std::iota(starts.begin(), starts.end(), 0);
+  return starts;
+}
+
+}  // namespace
+
+Tensor selected_attention_kept(const Context& ctx, const AttentionConfig& config, const Tensor& q,
+                               const KvView& kv, const KeySelection& selection) {
+  const int64_t n = q.size(0), sets = selection.sets;
+  BRAID_CHECK(q.contiguous() && sets % config.kv_heads == 0 && config.heads % sets == 0);
+  BRAID_CHECK(std::ssize(selection.starts) == n * sets + 1 && config.window == 0);
+  const ChosenTiles tiles(kv, config.kv_heads, selection);
+  AttentionConfig c = config;  // of the heads that share a list
+  c.heads = config.heads / sets;
+  c.kv_heads = 1;
+  const Tensor o = attention_cached(ctx, c, q.reshape({n * sets, c.heads, c.head_dim}),
+                                    each_alone(n * sets), tiles.views());
+  return o.reshape({n, config.heads, config.values()});
+}
+
+Tensor attention_of_each(const Context& ctx, const AttentionConfig& config, const Tensor& q,
+                         const KvView& kv, std::span<const int64_t> lengths) {
+  std::vector<KvView> views(lengths.size(), kv);
+  for (size_t i = 0; i < lengths.size(); ++i) views[i].length = lengths[i];
+  return attention_cached(ctx, config, q, each_alone(std::ssize(lengths)), views);
 }
 
 namespace {
@@ -147,25 +200,39 @@ float least_of_largest(std::span<const float> scores, int64_t count) {
   return same[static_cast<size_t>(count - 1)];
 }
 
-}  // namespace
+double least_of_largest(std::span<const double> scores, int64_t count) {
+  std::vector<double> sorted(scores.begin(), scores.end());
+  std::nth_element(sorted.begin(), sorted.begin() + count - 1, sorted.end(), std::greater<>());
+  return sorted[static_cast<size_t>(count - 1)];
+}
 
-std::vector<int32_t> largest(std::span<const float> scores, int64_t count) {
-  std::vector<int32_t> chosen;
+template <typename T>
+Chosen largest_of(std::span<const T> scores, int64_t count) {
+  Chosen chosen;
   if (std::ssize(scores) <= count) {
     chosen.resize(scores.size());
     std::iota(chosen.begin(), chosen.end(), 0);
     return chosen;
   }
   if (count <= 0) return chosen;
-  const float least = least_of_largest(scores, count);
+  const T least = least_of_largest(scores, count);
   int64_t equal =
-      count - std::count_if(scores.begin(), scores.end(), [least](float s) { return s > least; });
+      count - std::count_if(scores.begin(), scores.end(), [least](T s) { return s > least; });
   chosen.reserve(static_cast<size_t>(count));
   for (size_t i = 0; i < scores.size(); ++i) {
     if (scores[i] > least || (scores[i] == least && equal-- > 0))
       chosen.push_back(static_cast<int32_t>(i));
   }
   return chosen;
+}
+
+}  // namespace
+
+std::vector<int32_t> largest(std::span<const float> scores, int64_t count) {
+  return largest_of(scores, count);
+}
+std::vector<int32_t> largest(std::span<const double> scores, int64_t count) {
+  return largest_of(scores, count);
 }
 
 }  // namespace braid

@@ -6,10 +6,13 @@
 #include <span>
 #include <vector>
 
-#include "braid/kernels/attention/latent.h"
+#include "braid/kernels/attention/tiles.h"
 #include "braid/ops/tape.h"
 
 namespace braid {
+
+// Positions, or blocks of them, that one token attends to, rising.
+using Chosen = std::vector<int32_t>;
 
 // For every token and set, the rows of the batch that it attends to. Query head h of H reads set
 // h / (H / sets).
@@ -31,15 +34,20 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
                           double scale, std::shared_ptr<const KeySelection> selection,
                           std::span<const int64_t> seq_starts);
 
-// The same over kept rows, f32, each the keys of all kv heads [Hkv, d], then their values [Hkv,
-// dv]: q [n, H, d] of one sequence -> written to out [n, H, dv]. Lists hold positions. Not
-// differentiable.
-void selected_attention_kept(const Context& ctx, const Tensor& q, const LatentView& rows,
-                             int64_t kv_heads, double scale, const KeySelection& selection,
-                             const Tensor& out);
+// The same over kept keys and values of any type, in pages of one tile each (state/kv_state.h): q
+// [n, H, d] contiguous, of one sequence -> [n, H, dv]. Lists hold positions, none is empty; sets is
+// a multiple of the kv heads. Every token and set takes the decode kernel over the tiles that hold
+// its keys. Not differentiable.
+Tensor selected_attention_kept(const Context& ctx, const AttentionConfig& config, const Tensor& q,
+                               const KvView& kv, const KeySelection& selection);
+
+// Each token of q [n, H, d] over the first lengths[i] >= 1 positions of the same keys and values.
+Tensor attention_of_each(const Context& ctx, const AttentionConfig& config, const Tensor& q,
+                         const KvView& kv, std::span<const int64_t> lengths);
 
 // Indices of the `count` largest of scores, rising; of equal ones the first. All when there are no
 // more.
 std::vector<int32_t> largest(std::span<const float> scores, int64_t count);
+std::vector<int32_t> largest(std::span<const double> scores, int64_t count);
 
 }  // namespace braid

@@ -11,18 +11,14 @@
 #include "braid/state/state_copy.h"
 
 namespace braid {
-namespace {
-
-constexpr int64_t kGrowingTilesPerPage = 4;
-
-}  // namespace
-
 KvState::KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window,
-                 int64_t chunk, int64_t tiles_per_page, KvType type, int64_t decay_heads)
+                 int64_t chunk, int64_t tiles_per_page, KvType type, int64_t decay_heads,
+                 KvBlocks blocks)
     : kv_heads_(kv_heads),
       window_(window),
       chunk_(chunk),
       layout_{type, head_dim, head_dim, tiles_per_page, decay_heads},
+      blocks_(blocks),
       pages_(ctx.arena, tiles_per_page * kKvTile, layout_.page(kv_heads)) {
   BRAID_CHECK(kv_heads > 0 && head_dim > 0 && window >= 0 && chunk >= 0);
 }
@@ -140,7 +136,7 @@ void KvState::save(StateWriter& out, std::string_view prefix) const {
   }
   if (layout_.decay_heads > 0) r.decays = Tensor::empty(ctx, {rows, layout_.decay_heads, 2});
   if (!pages_.dry()) r.exchange(*this, first, true);
-  out.integer(state_name(prefix, "length"), length_);
+  out.integer(state_name(prefix, "length"), blocks_.tokens(length_));
   out.integer(state_name(prefix, "type"), static_cast<int64_t>(layout_.type));
   out.tensor(state_name(prefix, "k"), r.k);
   out.tensor(state_name(prefix, "v"), r.v);
@@ -151,7 +147,7 @@ void KvState::save(StateWriter& out, std::string_view prefix) const {
 }
 
 void KvState::load(StateReader& in, std::string_view prefix) {
-  const int64_t length = load_kv_header(in, prefix, layout_.type);
+  const int64_t length = blocks_.whole(load_kv_header(in, prefix, layout_.type));
   const int64_t first = AttentionConfig::first_key_seen(window_, chunk_, length),
                 rows = length - first;
   const DType type = kv_dtype(layout_.type);
@@ -177,13 +173,14 @@ void KvState::reset() {
 }
 
 GrowingKv::GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, KvType type,
-                     int64_t decay_heads)
-    : KvState(ctx, kv_heads, head_dim, 0, 0, kGrowingTilesPerPage, type, decay_heads) {}
+                     int64_t decay_heads, KvPaging paging)
+    : KvState(ctx, kv_heads, head_dim, 0, 0, paging.tiles, type, decay_heads, paging.blocks) {}
 
 size_t GrowingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens, KvType type,
-                           int64_t decay_heads) {
-  const int64_t pages = (kv_tiles(tokens) + kGrowingTilesPerPage - 1) / kGrowingTilesPerPage;
-  const KvLayout layout{type, head_dim, head_dim, kGrowingTilesPerPage, decay_heads};
+                           int64_t decay_heads, KvPaging paging) {
+  const int64_t positions = paging.blocks.whole(tokens);
+  const int64_t pages = (kv_tiles(positions) + paging.tiles - 1) / paging.tiles;
+  const KvLayout layout{type, head_dim, head_dim, paging.tiles, decay_heads};
   return static_cast<size_t>(pages * layout.page(kv_heads));
 }
 

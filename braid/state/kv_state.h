@@ -35,7 +35,7 @@ class KvState : public LayerState {
 
  protected:
   KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
-          int64_t tiles_per_page, KvType type, int64_t decay_heads);
+          int64_t tiles_per_page, KvType type, int64_t decay_heads, KvBlocks blocks = {});
 
  private:
   struct Rows;
@@ -47,17 +47,24 @@ class KvState : public LayerState {
 
   int64_t kv_heads_, window_, chunk_;
   KvLayout layout_;
+  KvBlocks blocks_;
   Pages pages_;
   int64_t length_ = 0;
+};
+
+// How a growing cache is laid out, and what its positions are.
+struct KvPaging {
+  int64_t tiles = 4;     // of a page; 1 where tiles are chosen (ops/selected_attention.h)
+  KvBlocks blocks = {};  // of tokens, one a position; files count in tokens
 };
 
 // Everything since the start, in pages of 256 positions.
 class GrowingKv final : public KvState {
  public:
   GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, KvType type = KvType::kF32,
-            int64_t decay_heads = 0);
+            int64_t decay_heads = 0, KvPaging paging = {});
   static size_t bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens,
-                         KvType type = KvType::kF32, int64_t decay_heads = 0);
+                         KvType type = KvType::kF32, int64_t decay_heads = 0, KvPaging paging = {});
   std::string_view kind() const override { return "kv"; }
   std::unique_ptr<LayerState> snapshot() const override {
     return std::make_unique<GrowingKv>(*this);

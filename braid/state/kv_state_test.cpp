@@ -196,6 +196,24 @@ TEST_CASE("keys and values of every type: bytes, snapshots, and files that come 
                        "'f16' is no type of keys and values; f32, bf16 and q8 are", Error);
 }
 
+TEST_CASE("positions that stand for blocks of tokens are counted in tokens by files and sizes") {
+  Context ctx;
+  const KvPaging paging{.tiles = 1, .blocks = {32, 16}};
+  GrowingKv kv(ctx, kHeads, kDim, KvType::kF32, 0, paging);
+  append(kv, 70);
+  testing::MemoryFile file;
+  kv.save(file, "");
+  CHECK(file.integers.at("length") == 69 * 16 + 32);
+  file.integers["length"] += 15;  // tokens of a block that is not whole
+  GrowingKv loaded(ctx, kHeads, kDim, KvType::kF32, 0, paging);
+  loaded.load(file, "");
+  CHECK(loaded.length() == 70);
+  CHECK(loaded.bytes() == kv.bytes());
+  CHECK(kv.bytes() ==
+        GrowingKv::bytes_at(kHeads, kDim, 69 * 16 + 32 + 15, KvType::kF32, 0, paging));
+  CHECK(GrowingKv::bytes_at(kHeads, kDim, 31, KvType::kF32, 0, paging) == 0);
+}
+
 TEST_CASE("a dry kv counts pages and touches none") {
   Context ctx;
   ctx.arena = Arena::create(Arena::Mode::kDry);

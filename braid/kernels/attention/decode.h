@@ -33,6 +33,13 @@ void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int6
                             const float* q, int64_t ld_q, const KvView& kv, float* partials,
                             float* scratch);
 
+// sums[i] = the sum over the query heads of kv head `kv_head` of the softmax of their scores, at
+// every position i of kv, all of which the queries see; 0 from there to the end of the last tile.
+// scratch: attention_probabilities_scratch floats.
+int64_t attention_probabilities_scratch(const AttentionConfig& config, int64_t length);
+void attention_probabilities(const AttentionConfig& config, int64_t kv_head, const float* q,
+                             int64_t ld_q, const KvView& kv, float* sums, float* scratch);
+
 // out[dv] of one head from its partials in `blocks` consecutive blocks, `stride` floats apart.
 void attention_decode_merge(const AttentionConfig& config, int64_t head, const float* partials,
                             int64_t blocks, int64_t stride, float* out);

@@ -163,6 +163,31 @@ void softmax(float* HWY_RESTRICT scores, int64_t count, float* max, float* sum) 
   *sum = hn::GetLane(hn::SumOfLanes(d, total));
 }
 
+// scores[h][j] of tile `tile` for the heads of a group; `queries` carry scale * log2 e.
+void group_scores(const KvLayout& l, const std::byte* keys, int64_t group, const float* queries,
+                  const float* taken_apart, float* scores, int64_t ld) {
+  const bool q8 = l.type == KvType::kQ8;
+  tile_scores(l, keys, Sums{group, q8 ? taken_apart : queries, l.d, scores, ld});
+}
+
+// queries [group, d] = q scaled; in q8 taken apart as well.
+void scale_queries(const AttentionConfig& config, const KvLayout& l, const float* q, int64_t ld_q,
+                   float* queries, float* taken_apart) {
+  const int64_t d = config.head_dim;
+  for (int64_t h = 0; h < config.group(); ++h) {
+    for (int64_t i = 0; i < d; ++i) queries[h * d + i] = q[h * ld_q + i] * (config.scale * kLog2E);
+    if (l.type == KvType::kQ8) q8_query(l, queries + h * d, taken_apart + h * q8_query_floats(l));
+  }
+}
+
+// Scores of a tile's positions whose bits are not set become -inf.
+void hide_unseen(uint64_t seen, float* scores) {
+  if (seen == ~uint64_t{0}) return;
+  for (int64_t i = 0; i < kKvTile; ++i) {
+    if ((seen >> i & 1) == 0) scores[i] = -std::numeric_limits<float>::infinity();
+  }
+}
+
 void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block, const float* q,
                   int64_t ld_q, const KvView& kv, float* partials, float* scratch) {
   const int64_t d = config.head_dim, dv = config.values(), group = config.group();
@@ -175,14 +200,10 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
   float* queries = scratch;
   float* scores = queries + group * d;
   float* taken_apart = scores + group * kDecodeBlock;  // q8 only
-  const bool q8 = kv.layout.type == KvType::kQ8;
-  for (int64_t h = 0; h < group; ++h) {
-    for (int64_t i = 0; i < d; ++i) queries[h * d + i] = q[h * ld_q + i] * (config.scale * kLog2E);
-    if (q8) q8_query(kv.layout, queries + h * d, taken_apart + h * q8_query_floats(kv.layout));
-  }
+  scale_queries(config, kv.layout, q, ld_q, queries, taken_apart);
   for (int64_t t = first_tile; t < end_tile; ++t) {
-    const Sums sums{group, q8 ? taken_apart : queries, d, scores + t * kKvTile, kDecodeBlock};
-    tile_scores(kv.layout, kv.keys(base + t, kv_head), sums);
+    group_scores(kv.layout, kv.keys(base + t, kv_head), group, queries, taken_apart,
+                 scores + t * kKvTile, kDecodeBlock);
   }
   const int64_t stride = decode_partial_floats(dv);
   const int64_t from = first_tile * kKvTile, to = end_tile * kKvTile;
@@ -194,6 +215,8 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
       const double* own = kv.decays(position / kKvTile, head) + position % kKvTile;
       add_decay_differences(own, 1, kv.decays(base + t, head), 1.0f, s + t * kKvTile);
     }
+    for (int64_t t = first_tile; kv.seen != nullptr && t < end_tile; ++t)
+      hide_unseen(kv.seen[base + t], s + t * kKvTile);
     std::fill(s + from, s + lo, -std::numeric_limits<float>::infinity());
     std::fill(s + hi, s + to, -std::numeric_limits<float>::infinity());
     softmax(s + from, to - from, partials + h * stride + dv, partials + h * stride + dv + 1);
@@ -203,6 +226,31 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
     const int64_t end = std::min(hi - t * kKvTile, kKvTile);
     const Sums sums{group, scores + t * kKvTile, kDecodeBlock, partials, stride};
     tile_values(kv.layout, kv.values(base + t, kv_head), sums, begin, end, t > first_tile);
+  }
+}
+
+void probabilities(const AttentionConfig& config, int64_t kv_head, const float* q, int64_t ld_q,
+                   const KvView& kv, float* HWY_RESTRICT sums, float* scratch) {
+  const D d;
+  const int64_t n = static_cast<int64_t>(hn::Lanes(d)), group = config.group();
+  const int64_t tiles = kv_tiles(kv.length), padded = tiles * kKvTile;
+  float* queries = scratch;
+  float* scores = queries + group * config.head_dim;
+  float* taken_apart = scores + group * padded;
+  scale_queries(config, kv.layout, q, ld_q, queries, taken_apart);
+  for (int64_t t = 0; t < tiles; ++t) {
+    group_scores(kv.layout, kv.keys(t, kv_head), group, queries, taken_apart, scores + t * kKvTile,
+                 padded);
+  }
+  std::fill(sums, sums + padded, 0.0f);
+  for (int64_t h = 0; h < group; ++h) {
+    float* s = scores + h * padded;
+    std::fill(s + kv.length, s + padded, -std::numeric_limits<float>::infinity());
+    float max, sum;
+    softmax(s, padded, &max, &sum);
+    const V inverse = hn::Set(d, 1.0f / sum);
+    for (int64_t i = 0; i < padded; i += n)
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, s + i), inverse, hn::LoadU(d, sums + i)), d, sums + i);
   }
 }
 
@@ -254,6 +302,7 @@ namespace braid {
 
 HWY_EXPORT(decode_block);
 HWY_EXPORT(decode_merge);
+HWY_EXPORT(probabilities);
 HWY_EXPORT(row_sums);
 
 DecodeBlocks decode_blocks(const AttentionConfig& config, int64_t position) {
@@ -264,6 +313,16 @@ void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int6
                             const float* q, int64_t ld_q, const KvView& kv, float* partials,
                             float* scratch) {
   HWY_DYNAMIC_DISPATCH(decode_block)(config, kv_head, block, q, ld_q, kv, partials, scratch);
+}
+
+int64_t attention_probabilities_scratch(const AttentionConfig& config, int64_t length) {
+  return config.group() * (kv_tiles(length) * kKvTile + 2 * config.head_dim + 8);
+}
+
+void attention_probabilities(const AttentionConfig& config, int64_t kv_head, const float* q,
+                             int64_t ld_q, const KvView& kv, float* sums, float* scratch) {
+  if (kv.length == 0) return;
+  HWY_DYNAMIC_DISPATCH(probabilities)(config, kv_head, q, ld_q, kv, sums, scratch);
 }
 
 void weighted_row_sums(KvType type, const std::byte* x, int64_t rows, int64_t columns, int64_t few,

@@ -62,6 +62,20 @@ struct KvLayout {
   }
 };
 
+// Blocks of `block` tokens, one every `stride`, that may overlap: block i begins at token i *
+// stride.
+struct KvBlocks {
+  int64_t block = 1, stride = 1;
+  // Those that lie whole within the first `tokens`.
+  constexpr int64_t whole(int64_t tokens) const {
+    return tokens < block ? 0 : (tokens - block) / stride + 1;
+  }
+  // The fewest tokens with so many.
+  constexpr int64_t tokens(int64_t blocks) const {
+    return blocks == 0 ? 0 : (blocks - 1) * stride + block;
+  }
+};
+
 // The keys and values of one sequence. pages[i] has tiles [(first_page + i) * tiles_per_page, ...);
 // what lies past `length` in the last tile is zero or any finite number.
 struct KvView {
@@ -69,6 +83,9 @@ struct KvView {
   int64_t first_page = 0;  // pages before it are gone (sliding window)
   int64_t length = 0;      // positions of the sequence so far, those that are gone included
   KvLayout layout;
+  // With pages of chosen tiles, for the decode kernel only: of every tile the positions that are
+  // attended to, a bit each, at least one; null: all.
+  const uint64_t* seen = nullptr;
 
   int64_t first_tile() const { return first_page * layout.tiles_per_page; }
   const std::byte* keys(int64_t tile, int64_t kv_head) const {

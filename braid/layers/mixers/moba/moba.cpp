@@ -1,20 +1,26 @@
 #include "braid/layers/mixers/moba/moba_ref.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "braid/base/format.h"
 #include "braid/layers/mixer.h"
+#include "braid/ops/block_choice.h"
+#include "braid/ops/indexer.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/rope.h"
-#include "braid/ops/selected_attention.h"
+#include "braid/ops/unfold.h"
 #include "braid/ops/view.h"
 #include "braid/state/group_state.h"
+#include "braid/state/kv_state.h"
 #include "braid/state/latent_kv.h"
+#include "braid/state/matrix_state.h"
 
 namespace braid {
 namespace {
+
+constexpr KvPaging kPaging{.tiles = 1};  // tiles are chosen
+constexpr int64_t kQueries = 64;         // of a prefill whose choices are held at a time
 
 struct MobaConfig {
   AttentionHeads heads;
@@ -71,17 +77,18 @@ class Moba final : public Layer {
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
-    check_type(options);
     std::vector<std::unique_ptr<LayerState>> members;
-    members.push_back(std::make_unique<LatentKv>(ctx, row(), row()));  // keys, then values
-    // Mean keys of whole blocks.
+    members.push_back(
+        std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim, options.kv, 0, kPaging));
+    // Mean keys of whole blocks, f32: they choose. Then the sum of the keys of the unfinished one.
     members.push_back(std::make_unique<LatentKv>(ctx, row(), 0, KvType::kF32, shape_.block));
+    members.push_back(std::make_unique<MatrixState>(ctx, 1, 1, row()));
     return std::make_unique<GroupState>(std::move(members));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    check_type(options);
-    return LatentKv::bytes_at(row(), row(), tokens) +
-           LatentKv::bytes_at(row(), 0, tokens / shape_.block);
+    return GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens, options.kv, 0, kPaging) +
+           LatentKv::bytes_at(row(), 0, tokens / shape_.block) +
+           static_cast<size_t>(row()) * sizeof(float);
   }
   Options options() const override { return write_options(config_); }
 
@@ -93,85 +100,46 @@ class Moba final : public Layer {
  private:
   int64_t row() const { return shape_.kv_heads * shape_.head_dim; }
 
-  static void check_type(const StateOptions& options) {
-    if (options.kv == KvType::kF32) return;
-    usage("keeps keys and values as f32; another type of kept keys and values (--kv) is not here");
-  }
-
-  // Adds key [Hkv, d] of the block's i-th token to its sum, and divides when it is whole. Always in
-  // the order of tokens, so that a mean has the same bits however the sequence was cut.
-  void add_key(const float* key, bool last, std::vector<float>& sum) const {
-    for (int64_t c = 0; c < row(); ++c) sum[static_cast<size_t>(c)] += key[c];
-    if (!last) return;
-    for (float& v : sum) v /= static_cast<float>(shape_.block);
-  }
-
-  // Blocks of the token at `position` for query head h: the best of those before its own.
-  std::vector<int32_t> choose(const Context& ctx, const float* query, int64_t h, int64_t position,
-                              const std::vector<const float*>& means) const {
-    const int64_t own = position / shape_.block, d = shape_.head_dim;
-    std::vector<float> gates(static_cast<size_t>(own));
-    const int64_t kv = h / (shape_.heads / shape_.kv_heads);
-    for (int64_t b = 0; b < own && !ctx.dry(); ++b) {
-      const float* mean = means[static_cast<size_t>(b)] + kv * d;
-      for (int64_t c = 0; c < d; ++c) gates[static_cast<size_t>(b)] += query[c] * mean[c];
-    }
-    std::vector<int32_t> blocks = largest(gates, shape_.top - 1);
-    blocks.push_back(static_cast<int32_t>(own));
-    return blocks;
-  }
-
-  // Appends the lists of the token at `position`, one for every head; `first` is its sequence's
-  // first row.
-  void append_lists(const Context& ctx, const float* queries, int64_t position, int64_t first,
-                    const std::vector<const float*>& means, KeySelection& to) const {
-    for (int64_t h = 0; h < shape_.heads; ++h) {
-      const std::vector<int32_t> blocks =
-          choose(ctx, queries + h * shape_.head_dim, h, position, means);
-      for (const int32_t b : blocks) {
-        const int64_t begin = b * shape_.block;
-        const int64_t end = std::min(begin + shape_.block, position + 1);
-        for (int64_t i = begin; i < end; ++i) to.keys.push_back(static_cast<int32_t>(first + i));
-      }
-      to.starts.push_back(std::ssize(to.keys));
-    }
+  AttentionConfig attention_config() const {
+    return {shape_.heads, shape_.kv_heads, shape_.head_dim, static_cast<float>(shape_.scale())};
   }
 
   Tensor over_batch(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
                     const Batch& batch) const {
+    Context plain = ctx;
+    plain.tape = nullptr;
+    const Tensor means = block_means(plain, k, batch.seq_starts, {shape_.block, shape_.block});
     auto selection = std::make_shared<KeySelection>();
     selection->sets = shape_.heads;
-    selection->starts.push_back(0);
+    int64_t mean = 0;
     for (int64_t s = 0; s < batch.sequences(); ++s) {
       const int64_t first = batch.seq_starts[static_cast<size_t>(s)], n = batch.length(s);
-      std::vector<std::vector<float>> sums(static_cast<size_t>(n / shape_.block),
-                                           std::vector<float>(static_cast<size_t>(row())));
-      std::vector<const float*> means;
-      for (auto& sum : sums) means.push_back(sum.data());
-      for (int64_t t = 0; t < n; ++t) {
-        const int64_t b = t / shape_.block;
-        if (b < std::ssize(sums) && !ctx.dry()) {
-          add_key(k.data() + (first + t) * row(), (t + 1) % shape_.block == 0,
-                  sums[static_cast<size_t>(b)]);
-        }
-        append_lists(ctx, q.data() + (first + t) * shape_.heads * shape_.head_dim, t, first, means,
-                     *selection);
-      }
+      const int64_t whole = n / shape_.block;
+      const KeyPages own(plain, means.narrow(0, mean, whole).reshape({whole, row()}));
+      append_blocks(choose_similar_blocks(plain, q.narrow(0, first, n), 0, own.view(),
+                                          shape_.kv_heads, shape_.block, shape_.top),
+                    shape_.heads, 0, shape_.block, first, *selection);
+      mean += whole;
     }
     return selected_attention(ctx, q, k, v, shape_.scale(), selection, batch.seq_starts);
   }
 
-  // The means of blocks that have become whole, from the kept keys.
-  void finish_blocks(const Context& ctx, const LatentKv& rows, LatentKv& means) const {
-    while ((means.length() + 1) * shape_.block <= rows.length()) {
-      std::vector<float> sum(static_cast<size_t>(row()));
-      const int64_t begin = means.length() * shape_.block;
-      for (int64_t i = 0; i < shape_.block && !ctx.dry(); ++i) {
-        add_key(reinterpret_cast<const float*>(rows.view().row(begin + i)), i + 1 == shape_.block,
-                sum);
+  // Adds keys [n, Hkv, d] to the unfinished block's sum, in the order of tokens, so that a mean has
+  // the same bits however the sequence was cut.
+  void add_keys(const Context& ctx, const float* keys, int64_t n, MatrixState& sum,
+                LatentKv& means) const {
+    float* total = sum.matrix().data();
+    std::vector<float> mean(static_cast<size_t>(row()));
+    for (int64_t t = 0; t < n; ++t) {
+      for (int64_t c = 0; c < row() && !ctx.dry(); ++c) total[c] += keys[t * row() + c];
+      if ((sum.length() + t + 1) % shape_.block != 0) continue;
+      for (int64_t c = 0; c < row() && !ctx.dry(); ++c) {
+        mean[static_cast<size_t>(c)] = total[c] / static_cast<float>(shape_.block);
+        total[c] = 0;
       }
-      means.append(ctx, sum.data(), row(), nullptr, 0, 1);
+      means.append(ctx, mean.data(), row(), nullptr, 0, 1);
     }
+    sum.advance(n);
   }
 
   Tensor over_states(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -179,26 +147,26 @@ class Moba final : public Layer {
     Tensor out = Tensor::empty(ctx, q.shape());
     for (size_t s = 0; s < states.size(); ++s) {
       auto& group = dynamic_cast<GroupState&>(*states[s]);
-      auto& rows = dynamic_cast<LatentKv&>(group.member(0));
-      auto& kept = dynamic_cast<LatentKv&>(group.member(1));
+      auto& kv = dynamic_cast<GrowingKv&>(group.member(0));
+      auto& means = dynamic_cast<LatentKv&>(group.member(1));
       const int64_t first = batch.seq_starts[s], n = batch.length(static_cast<int64_t>(s)),
                     position = batch.offsets[s];
-      BRAID_CHECK(rows.length() == position);
-      if (n == 0) continue;
-      rows.append(ctx, k.data() + first * row(), row(), v.data() + first * row(), row(), n);
-      finish_blocks(ctx, rows, kept);
-      std::vector<const float*> means;
-      for (int64_t b = 0; b < kept.length(); ++b)
-        means.push_back(reinterpret_cast<const float*>(kept.view().row(b)));
-      KeySelection selection;
-      selection.sets = shape_.heads;
-      selection.starts.push_back(0);
-      for (int64_t t = 0; t < n; ++t) {
-        append_lists(ctx, q.data() + (first + t) * shape_.heads * shape_.head_dim, position + t, 0,
-                     means, selection);
+      BRAID_CHECK(kv.length() == position);
+      kv.append(ctx, k.data() + first * row(), row(), v.data() + first * row(), row(), n);
+      add_keys(ctx, k.data() + first * row(), n, dynamic_cast<MatrixState&>(group.member(2)),
+               means);
+      for (int64_t at = 0; at < n; at += kQueries) {
+        const int64_t count = std::min(kQueries, n - at);
+        const Tensor some = q.narrow(0, first + at, count);
+        KeySelection selection;
+        selection.sets = shape_.heads;
+        append_blocks(choose_similar_blocks(ctx, some, position + at, means.view(), shape_.kv_heads,
+                                            shape_.block, shape_.top),
+                      shape_.heads, position + at, shape_.block, 0, selection);
+        const Tensor o =
+            selected_attention_kept(ctx, attention_config(), some, kv.view(), selection);
+        if (!ctx.dry()) std::copy_n(o.data(), o.count(), out.data() + (first + at) * o.stride(0));
       }
-      selected_attention_kept(ctx, q.narrow(0, first, n), rows.view(), shape_.kv_heads,
-                              shape_.scale(), selection, out.narrow(0, first, n));
     }
     return out;
   }

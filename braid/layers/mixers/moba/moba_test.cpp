@@ -17,6 +17,16 @@ TEST_CASE("moba") {
   }
 }
 
+// Blocks are chosen by keys before they are rounded, so that the choice is that of f32.
+TEST_CASE("moba keeps keys and values in bf16 and q8") {
+  for (const KvType type : {KvType::kBF16, KvType::kQ8}) {
+    testing::MixerBattery battery{.options = "block=8,top_k=3,kv_heads=1", .constant_state = false};
+    battery.state.kv = type;
+    battery.tolerance = type == KvType::kQ8 ? 3e-2 : 1e-2;
+    for (const std::string& failure : testing::check_mixer("moba", battery)) FAIL_CHECK(failure);
+  }
+}
+
 TEST_CASE("moba is full attention while there are no more blocks than it sees") {
   Context ctx;
   LayerEnv env;

@@ -1,28 +1,42 @@
 #include <algorithm>
-#include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "braid/base/format.h"
 #include "braid/layers/mixer.h"
-#include "braid/layers/mixers/nsa/nsa_ops.h"
+#include "braid/layers/mixers/nsa/compressor.h"
+#include "braid/layers/mixers/nsa/gated_sum.h"
 #include "braid/layers/mixers/nsa/nsa_ref.h"
+#include "braid/ops/attention.h"
+#include "braid/ops/block_choice.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/rope.h"
-#include "braid/ops/selected_attention.h"
 #include "braid/ops/view.h"
+#include "braid/state/conv_state.h"
 #include "braid/state/group_state.h"
-#include "braid/state/latent_kv.h"
+#include "braid/state/kv_state.h"
 
 namespace braid {
 namespace {
 
+constexpr KvPaging kPaging{.tiles = 1};  // tiles are chosen
+constexpr int64_t kQueries = 64;         // of a prefill whose choices are held at a time
+
 struct NsaConfig {
   AttentionHeads heads;
-  int64_t block = 64;    // tokens of a block, compressed and chosen
-  int64_t top_n = 16;    // blocks a token sees by choice
-  int64_t window = 512;  // tokens of the sliding branch
+  std::string compress = "mlp";  // or mean
+  int64_t compress_block = 32;   // tokens of a compressed block
+  int64_t compress_stride = 16;  // from one to the next
+  int64_t compress_hidden = 0;   // of the network; 0: head_dim
+  int64_t block = 64;            // tokens of a chosen block
+  int64_t top_n = 16;            // blocks a token sees by choice
+  int64_t window = 512;          // tokens of the sliding branch
   void visit(OptionVisitor& v) {
     heads.visit(v);
+    v.field("compress", compress, std::string("mlp"));
+    v.field("compress_block", compress_block, int64_t{32});
+    v.field("compress_stride", compress_stride, int64_t{16});
+    v.field("compress_hidden", compress_hidden, int64_t{0});
     v.field("block", block, int64_t{64});
     v.field("top_n", top_n, int64_t{16});
     v.field("window", window, int64_t{512});
@@ -33,74 +47,112 @@ struct NsaConfig {
   throw Error(ErrorKind::kUsage, "nsa: " + message);
 }
 
+void check_sizes(const NsaConfig& c) {
+  for (const auto& [key, value] : {std::pair("compress_block", c.compress_block),
+                                   {"compress_stride", c.compress_stride},
+                                   {"block", c.block},
+                                   {"window", c.window}}) {
+    if (value < 1) usage(format("{}={} is not positive", key, value));
+  }
+  if (c.top_n < kAlwaysChosen) {
+    usage(
+        format("top_n={} is fewer than the {} blocks that are always chosen: the first, the "
+               "token's own and the one before",
+               c.top_n, kAlwaysChosen));
+  }
+  if (c.compress_block % c.compress_stride != 0)
+    usage(format("compress_block={} is not a multiple of compress_stride={}", c.compress_block,
+                 c.compress_stride));
+  if (c.block % c.compress_stride != 0)
+    usage(format("block={} is not a multiple of compress_stride={}", c.block, c.compress_stride));
+  if (c.compress_block > c.block)
+    usage(format("compress_block={} is more than block={}", c.compress_block, c.block));
+}
+
 NsaShape resolve(const NsaConfig& c, const LayerEnv& env) {
   NsaShape s{c.heads.resolved("nsa", env)};
   s.require_pairs("nsa");
+  check_sizes(c);
+  if (c.compress != "mlp" && c.compress != "mean")
+    usage(format("compress={} is neither mlp nor mean", c.compress));
+  s.learned = c.compress == "mlp";
+  if (c.compress_hidden < 0) usage(format("compress_hidden={} is negative", c.compress_hidden));
+  if (!s.learned && c.compress_hidden != 0)
+    usage(format("compress_hidden={} is the network's, but compress=mean", c.compress_hidden));
   s.width = env.width;
-  for (const auto& [key, value] :
-       {std::pair("block", c.block), {"top_n", c.top_n}, {"window", c.window}}) {
-    if (value < 1) usage(format("{}={} is not positive", key, value));
-  }
+  s.compressed = {c.compress_block, c.compress_stride};
+  s.hidden = c.compress_hidden > 0 ? c.compress_hidden : s.head_dim;
   s.block = c.block;
   s.top = c.top_n;
   s.window = c.window;
   return s;
 }
 
-// What a token's three branches attend to, one list for every kv head: compressed blocks as rows of
-// block means, the others as rows of tokens.
-struct Lists {
-  KeySelection blocks, chosen, near;
-  explicit Lists(int64_t kv_heads) {
-    for (KeySelection* s : {&blocks, &chosen, &near}) {
-      s->sets = kv_heads;
-      s->starts.push_back(0);
-    }
-  }
+// What the branches attend with and to.
+struct Heads {
+  Tensor q, k, v;  // q and k turned by position
+  Tensor plain;    // keys as blocks are compressed from them
+};
+
+// What is kept of a sequence.
+struct Kept {
+  explicit Kept(LayerState& state) : group(dynamic_cast<GroupState&>(state)) {}
+  GroupState& group;
+  GrowingKv& kv() const { return dynamic_cast<GrowingKv&>(group.member(0)); }
+  GrowingKv& compressed() const { return dynamic_cast<GrowingKv&>(group.member(1)); }
+  ConvState& tail() const { return dynamic_cast<ConvState&>(group.member(2)); }
 };
 
 class Nsa final : public Layer {
  public:
-  Nsa(const NsaConfig& config, const NsaShape& s, const LayerEnv& env, ParamBuilder& params)
-      : config_(config),
+  Nsa(NsaConfig config, const NsaShape& s, const LayerEnv& env, ParamBuilder& params)
+      : config_(std::move(config)),
         shape_(s),
         inputs_{&params.matrix("q_proj.weight", s.heads * s.head_dim, env.width, env.init_std),
                 &params.matrix("k_proj.weight", s.kv_heads * s.head_dim, env.width, env.init_std),
                 &params.matrix("v_proj.weight", s.kv_heads * s.head_dim, env.width, env.init_std),
                 &params.gate_matrix("g_proj.weight", 3 * s.heads, env.width, env.init_std)},
+        compressor_(s, env, params),
         o_(params.matrix("o_proj.weight", env.width, s.heads * s.head_dim, env.out_init_std)) {}
 
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override {
     const int64_t tokens = x.size(0), d = shape_.head_dim;
     const std::vector<Tensor> in = linear_many(ctx, x, inputs_);
-    Tensor q = reshape(ctx, in[0], {tokens, shape_.heads, d});
-    Tensor k = reshape(ctx, in[1], {tokens, shape_.kv_heads, d});
-    const Tensor v = reshape(ctx, in[2], {tokens, shape_.kv_heads, d});
+    Heads h{reshape(ctx, in[0], {tokens, shape_.heads, d}),
+            reshape(ctx, in[1], {tokens, shape_.kv_heads, d}),
+            reshape(ctx, in[2], {tokens, shape_.kv_heads, d}),
+            {}};
+    h.plain = h.k;
     if (shape_.rope) {
       const RopeConfig rotation = shape_.rotation();
       const Tensor table = rope_table(ctx, rotation, batch.seq_starts, batch.offsets);
-      q = rope(ctx, rotation, q, table);
-      k = rope(ctx, rotation, k, table);
+      h.q = rope(ctx, rotation, h.q, table);
+      h.k = rope(ctx, rotation, h.k, table);
     }
+    if (!shape_.learned) h.plain = h.k;
     const std::array<Tensor, 3> o =
-        states.empty() ? over_batch(ctx, q, k, v, batch) : over_states(ctx, q, k, v, batch, states);
+        states.empty() ? over_batch(ctx, h, batch) : over_states(ctx, h, batch, states);
     const Tensor y = gated_sum(ctx, o, in[3]);
     return linear(ctx, reshape(ctx, y, {tokens, shape_.heads * d}), o_);
   }
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
-    check_type(options);
     std::vector<std::unique_ptr<LayerState>> members;
-    members.push_back(std::make_unique<LatentKv>(ctx, row(), row()));  // keys, then values
-    // Means of whole blocks.
-    members.push_back(std::make_unique<LatentKv>(ctx, row(), row(), KvType::kF32, shape_.block));
+    members.push_back(
+        std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim, options.kv, 0, kPaging));
+    members.push_back(std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim,
+                                                  KvType::kF32, 0, compressed_paging()));
+    // The last tokens, of which blocks that are not whole yet will be made: keys, then values.
+    members.push_back(std::make_unique<ConvState>(ctx, shape_.compressed.block, 2 * row()));
     return std::make_unique<GroupState>(std::move(members));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    check_type(options);
-    return LatentKv::bytes_at(row(), row(), tokens) +
-           LatentKv::bytes_at(row(), row(), tokens / shape_.block);
+    const int64_t tail = (shape_.compressed.block - 1) * 2 * row();
+    return GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens, options.kv, 0, kPaging) +
+           GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens, KvType::kF32, 0,
+                               compressed_paging()) +
+           static_cast<size_t>(tail) * sizeof(float);
   }
   Options options() const override { return write_options(config_); }
 
@@ -111,141 +163,150 @@ class Nsa final : public Layer {
 
  private:
   int64_t row() const { return shape_.kv_heads * shape_.head_dim; }
+  KvPaging compressed_paging() const { return {.blocks = shape_.compressed}; }
 
-  static void check_type(const StateOptions& options) {
-    if (options.kv == KvType::kF32) return;
-    usage("keeps keys and values as f32; another type of kept keys and values (--kv) is not here");
+  AttentionConfig attention_config(int64_t window) const {
+    return {shape_.heads, shape_.kv_heads, shape_.head_dim, static_cast<float>(shape_.scale()),
+            window};
   }
 
-  // Softmax of the query heads of a group over block means, summed over the heads.
-  std::vector<float> importance(const float* queries, int64_t kv,
-                                const std::vector<const float*>& means, int64_t whole) const {
-    const int64_t d = shape_.head_dim, share = shape_.heads / shape_.kv_heads;
-    std::vector<float> sum(static_cast<size_t>(whole), 0.0f), p(sum.size());
-    for (int64_t h = kv * share; h < (kv + 1) * share && whole > 0; ++h) {
-      float most = -HUGE_VALF, total = 0;
-      for (size_t b = 0; b < p.size(); ++b) {
-        p[b] = 0;
-        for (int64_t c = 0; c < d; ++c) p[b] += queries[h * d + c] * means[b][kv * d + c];
-        p[b] *= static_cast<float>(shape_.scale());
-        most = std::max(most, p[b]);
-      }
-      for (float& e : p) total += e = std::exp(e - most);
-      for (size_t b = 0; b < p.size(); ++b) sum[b] += p[b] / total;
-    }
-    return sum;
+  // Lists of the blocks that queries q [n, H, d] at positions from `first` on choose, as positions
+  // plus `first_row`.
+  void choose(const Context& ctx, const Tensor& q, int64_t first, const KvView& compressed,
+              int64_t first_row, KeySelection& to) const {
+    to.sets = shape_.kv_heads;
+    append_blocks(choose_important_blocks(ctx, attention_config(0), q, first, compressed,
+                                          shape_.compressed, shape_.block, shape_.top),
+                  shape_.kv_heads, first, shape_.block, first_row, to);
   }
 
-  // The first block, the token's own and the one before it always; then the most important.
-  std::vector<int32_t> choose(std::vector<float> scores, int64_t own) const {
-    std::vector<int32_t> always = {static_cast<int32_t>(own)};
-    if (own > 0) always.push_back(static_cast<int32_t>(own - 1));
-    if (own > 1) always.push_back(0);
-    for (const int32_t b : always) {
-      if (b < std::ssize(scores)) scores[static_cast<size_t>(b)] = -1;  // probabilities are not
-    }
-    const int64_t more = std::max<int64_t>(0, shape_.top - std::ssize(always));
-    for (const int32_t b : largest(scores, std::min<int64_t>(more, std::ssize(scores)))) {
-      if (scores[static_cast<size_t>(b)] >= 0) always.push_back(b);
-    }
-    std::sort(always.begin(), always.end());
-    return always;
-  }
-
-  // Lists of the token at `position`; rows count from `first` and block means from `first_mean`.
-  void append_lists(const Context& ctx, const float* queries, int64_t position, int64_t first,
-                    int64_t first_mean, const std::vector<const float*>& means, Lists& to) const {
-    const int64_t whole = (position + 1) / shape_.block;
-    for (int64_t kv = 0; kv < shape_.kv_heads; ++kv) {
-      for (int64_t b = 0; b < whole; ++b)
-        to.blocks.keys.push_back(static_cast<int32_t>(first_mean + b));
-      const std::vector<float> scores = ctx.dry() ? std::vector<float>(static_cast<size_t>(whole))
-                                                  : importance(queries, kv, means, whole);
-      for (const int32_t b : choose(scores, position / shape_.block)) {
-        const int64_t begin = b * shape_.block;
-        const int64_t end = std::min(begin + shape_.block, position + 1);
-        for (int64_t i = begin; i < end; ++i)
-          to.chosen.keys.push_back(static_cast<int32_t>(first + i));
-      }
-      for (int64_t i = std::max<int64_t>(0, position - shape_.window + 1); i <= position; ++i)
-        to.near.keys.push_back(static_cast<int32_t>(first + i));
-      for (KeySelection* s : {&to.blocks, &to.chosen, &to.near})
-        s->starts.push_back(std::ssize(s->keys));
-    }
-  }
-
-  std::array<Tensor, 3> over_batch(const Context& ctx, const Tensor& q, const Tensor& k,
-                                   const Tensor& v, const Batch& batch) const {
-    const Tensor mean_k = block_means(ctx, k, batch.seq_starts, shape_.block);
-    const Tensor mean_v = block_means(ctx, v, batch.seq_starts, shape_.block);
-    Lists lists(shape_.kv_heads);
-    int64_t mean = 0;
-    for (int64_t s = 0; s < batch.sequences(); ++s) {
+  std::array<Tensor, 3> over_batch(const Context& ctx, const Heads& h, const Batch& batch) const {
+    const auto [keys, values] = compressor_(ctx, h.plain, h.v, batch.seq_starts, batch.offsets);
+    Context plain = ctx;
+    plain.tape = nullptr;
+    auto blocks = std::make_shared<KeySelection>(), chosen = std::make_shared<KeySelection>();
+    blocks->starts.push_back(0);
+    for (int64_t s = 0, before = 0; s < batch.sequences(); ++s) {
       const int64_t first = batch.seq_starts[static_cast<size_t>(s)], n = batch.length(s);
-      std::vector<const float*> means;
-      for (int64_t b = 0; b < n / shape_.block; ++b)
-        means.push_back(mean_k.data() + (mean + b) * row());
+      const int64_t whole = shape_.compressed.whole(n);
       for (int64_t t = 0; t < n; ++t) {
-        append_lists(ctx, q.data() + (first + t) * shape_.heads * shape_.head_dim, t, first, mean,
-                     means, lists);
+        for (int64_t b = 0; b < shape_.compressed.whole(t + 1); ++b)
+          blocks->keys.push_back(static_cast<int32_t>(before + b));
+        blocks->starts.push_back(std::ssize(blocks->keys));
       }
-      mean += n / shape_.block;
+      GrowingKv own(plain, shape_.kv_heads, shape_.head_dim);
+      own.append(plain, keys.data() + before * row(), row(), values.data() + before * row(), row(),
+                 whole);
+      choose(plain, h.q.narrow(0, first, n), 0, own.view(), first, *chosen);
+      before += whole;
     }
-    const auto attend = [&](const Tensor& keys, const Tensor& values, KeySelection& list) {
-      return selected_attention(ctx, q, keys, values, shape_.scale(),
-                                std::make_shared<const KeySelection>(std::move(list)),
-                                batch.seq_starts);
-    };
-    return {attend(mean_k, mean_v, lists.blocks), attend(k, v, lists.chosen),
-            attend(k, v, lists.near)};
+    const Tensor o_cmp =
+        keys.size(0) == 0
+            ? Tensor::zeros(ctx, h.q.shape())
+            : selected_attention(ctx, h.q, keys, values, shape_.scale(), blocks, batch.seq_starts);
+    return {o_cmp, selected_attention(ctx, h.q, h.k, h.v, shape_.scale(), chosen, batch.seq_starts),
+            attention(ctx, attention_config(shape_.window), h.q, h.k, h.v, batch.seq_starts)};
   }
 
-  // The means of blocks that have become whole, from the kept keys and values.
-  void finish_blocks(const Context& ctx, const LatentKv& rows, LatentKv& means) const {
-    while ((means.length() + 1) * shape_.block <= rows.length()) {
-      // A block may lie in two pages: gathered first.
-      const int64_t width = 2 * row(), begin = means.length() * shape_.block;
-      std::vector<float> some(static_cast<size_t>(shape_.block * width)),
-          mean(static_cast<size_t>(width));
-      for (int64_t i = 0; i < shape_.block && !ctx.dry(); ++i) {
-        std::copy_n(reinterpret_cast<const float*>(rows.view().row(begin + i)), width,
-                    some.data() + i * width);
-      }
-      mean_rows(some.data(), width, shape_.block, width, mean.data());
-      means.append(ctx, mean.data(), width, mean.data() + row(), width, 1);
-    }
-  }
-
-  std::array<Tensor, 3> over_states(const Context& ctx, const Tensor& q, const Tensor& k,
-                                    const Tensor& v, const Batch& batch, States states) const {
-    std::array<Tensor, 3> out;
-    for (Tensor& o : out) o = Tensor::empty(ctx, q.shape());
+  // Compresses the blocks that become whole with this call's tokens, and keeps the last tokens.
+  void keep_blocks(const Context& ctx, const Heads& h, const Batch& batch, States states) const {
+    const KvBlocks blocks = shape_.compressed;
+    std::vector<int64_t> starts = {0}, begins;
     for (size_t s = 0; s < states.size(); ++s) {
-      auto& group = dynamic_cast<GroupState&>(*states[s]);
-      auto& rows = dynamic_cast<LatentKv&>(group.member(0));
-      auto& kept = dynamic_cast<LatentKv&>(group.member(1));
-      const int64_t first = batch.seq_starts[s], n = batch.length(static_cast<int64_t>(s)),
-                    position = batch.offsets[s];
-      BRAID_CHECK(rows.length() == position);
-      if (n == 0) continue;
-      rows.append(ctx, k.data() + first * row(), row(), v.data() + first * row(), row(), n);
-      finish_blocks(ctx, rows, kept);
-      std::vector<const float*> means;
-      for (int64_t b = 0; b < kept.length(); ++b)
-        means.push_back(reinterpret_cast<const float*>(kept.view().row(b)));
-      Lists lists(shape_.kv_heads);
-      for (int64_t t = 0; t < n; ++t) {
-        append_lists(ctx, q.data() + (first + t) * shape_.heads * shape_.head_dim, position + t, 0,
-                     0, means, lists);
+      begins.push_back(blocks.whole(batch.offsets[s]) * blocks.stride);
+      starts.push_back(starts.back() + batch.offsets[s] - begins.back() +
+                       batch.length(static_cast<int64_t>(s)));
+    }
+    // Of every sequence the tokens from its first unfinished block on: kept ones, then new ones.
+    const Shape shape = {starts.back(), shape_.kv_heads, shape_.head_dim};
+    const std::array<Tensor, 2> rows = {Tensor::empty(ctx, shape), Tensor::empty(ctx, shape)};
+    for (size_t s = 0; s < states.size() && !ctx.dry(); ++s) {
+      const int64_t n = batch.length(static_cast<int64_t>(s)), old = batch.offsets[s] - begins[s];
+      const Tensor& tail = Kept(*states[s]).tail().window();
+      const float* kept = tail.data() + (tail.size(0) - old) * 2 * row();
+      for (size_t i = 0; i < 2; ++i) {
+        const Tensor& fresh = i == 0 ? h.plain : h.v;
+        float* to = rows[i].data() + starts[s] * row();
+        for (int64_t t = 0; t < old; ++t, to += row())
+          std::copy_n(kept + (2 * t + static_cast<int64_t>(i)) * row(), row(), to);
+        std::copy_n(fresh.data() + batch.seq_starts[s] * row(), n * row(), to);
       }
-      const Tensor own = q.narrow(0, first, n);
-      const auto attend = [&](const LatentView& view, const KeySelection& list, size_t branch) {
-        selected_attention_kept(ctx, own, view, shape_.kv_heads, shape_.scale(), list,
-                                out[branch].narrow(0, first, n));
-      };
-      attend(kept.view(), lists.blocks, 0);
-      attend(rows.view(), lists.chosen, 1);
-      attend(rows.view(), lists.near, 2);
+    }
+    const auto [keys, values] = compressor_(ctx, rows[0], rows[1], starts, begins);
+    int64_t before = 0;
+    for (size_t s = 0; s < states.size(); ++s) {
+      const Kept kept(*states[s]);
+      const int64_t whole = blocks.whole(starts[s + 1] - starts[s]);
+      kept.compressed().append(ctx, keys.data() + before * row(), row(),
+                               values.data() + before * row(), row(), whole);
+      before += whole;
+      keep_tail(ctx, h, batch.seq_starts[s], batch.length(static_cast<int64_t>(s)), kept.tail());
+    }
+  }
+
+  // The window moves on by n tokens, rows of the batch from `first` on.
+  void keep_tail(const Context& ctx, const Heads& h, int64_t first, int64_t n,
+                 ConvState& tail) const {
+    tail.advance(n);
+    if (ctx.dry()) return;
+    const int64_t size = tail.window().size(0), old = std::max<int64_t>(0, size - n);
+    float* rows = tail.window().data();
+    std::memmove(rows, rows + (size - old) * 2 * row(),
+                 static_cast<size_t>(old * 2 * row()) * sizeof(float));
+    for (int64_t i = old; i < size; ++i) {
+      const int64_t from = (first + n - size + i) * row();
+      std::copy_n(h.plain.data() + from, row(), rows + i * 2 * row());
+      std::copy_n(h.v.data() + from, row(), rows + (i * 2 + 1) * row());
+    }
+  }
+
+  // Queries [n, H, d] at positions from `first` on, over the compressed blocks that each sees
+  // whole.
+  void over_compressed(const Context& ctx, const Tensor& q, int64_t first, const KvView& compressed,
+                       float* out) const {
+    const int64_t n = q.size(0), each = q.size(1) * q.size(2);
+    std::vector<int64_t> lengths;
+    int64_t blind = 0;  // tokens before the first block is whole
+    for (int64_t t = 0; t < n; ++t) {
+      lengths.push_back(shape_.compressed.whole(first + t + 1));
+      blind += lengths.back() == 0 ? 1 : 0;
+    }
+    if (!ctx.dry()) std::fill_n(out, blind * each, 0.0f);
+    if (blind == n) return;
+    const Tensor o =
+        attention_of_each(ctx, attention_config(0), q.narrow(0, blind, n - blind), compressed,
+                          std::span(lengths).subspan(static_cast<size_t>(blind)));
+    if (!ctx.dry()) std::copy_n(o.data(), o.count(), out + blind * each);
+  }
+
+  std::array<Tensor, 3> over_states(const Context& ctx, const Heads& h, const Batch& batch,
+                                    States states) const {
+    std::vector<KvView> views;
+    for (size_t s = 0; s < states.size(); ++s) {
+      GrowingKv& kv = Kept(*states[s]).kv();
+      const int64_t at = batch.seq_starts[s] * row();
+      BRAID_CHECK(kv.length() == batch.offsets[s]);
+      kv.append(ctx, h.k.data() + at, row(), h.v.data() + at, row(),
+                batch.length(static_cast<int64_t>(s)));
+      views.push_back(kv.view());
+    }
+    keep_blocks(ctx, h, batch, states);
+    std::array<Tensor, 3> out = {
+        Tensor::empty(ctx, h.q.shape()), Tensor::empty(ctx, h.q.shape()),
+        attention_cached(ctx, attention_config(shape_.window), h.q, batch.seq_starts, views)};
+    const int64_t each = shape_.heads * shape_.head_dim;
+    for (size_t s = 0; s < states.size(); ++s) {
+      const KvView compressed = Kept(*states[s]).compressed().view();
+      const int64_t n = batch.length(static_cast<int64_t>(s));
+      for (int64_t at = 0; at < n; at += kQueries) {
+        const int64_t first = batch.seq_starts[s] + at, position = batch.offsets[s] + at;
+        const Tensor some = h.q.narrow(0, first, std::min(kQueries, n - at));
+        over_compressed(ctx, some, position, compressed, out[0].data() + first * each);
+        KeySelection chosen;
+        choose(ctx, some, position, compressed, 0, chosen);
+        const Tensor o = selected_attention_kept(ctx, attention_config(0), some, views[s], chosen);
+        if (!ctx.dry()) std::copy_n(o.data(), o.count(), out[1].data() + first * each);
+      }
     }
     return out;
   }
@@ -253,14 +314,16 @@ class Nsa final : public Layer {
   NsaConfig config_;
   NsaShape shape_;
   std::vector<Parameter*> inputs_;  // q, k, v, gates
+  NsaCompressor compressor_;
   Parameter& o_;
 };
 
 }  // namespace
 
 std::unique_ptr<Layer> make_nsa(const Options& options, const LayerEnv& env, ParamBuilder& params) {
-  const auto config = read_options<NsaConfig>("nsa", options);
-  return std::make_unique<Nsa>(config, resolve(config, env), env, params);
+  auto config = read_options<NsaConfig>("nsa", options);
+  const NsaShape shape = resolve(config, env);
+  return std::make_unique<Nsa>(std::move(config), shape, env, params);
 }
 
 }  // namespace braid

@@ -1,0 +1,177 @@
+#include "braid/ops/block_choice.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "braid/ops/indexer.h"
+#include "braid/state/kv_state.h"
+#include "braid/testing/numeric.h"
+
+namespace braid {
+namespace {
+
+constexpr int64_t kHeads = 4, kKvHeads = 2, kDim = 10, kRow = kKvHeads * kDim;
+const AttentionConfig kConfig{kHeads, kKvHeads, kDim, 0.3f};
+
+// scale q . k in double: head h of token t, row i of k [n, Hkv, d].
+double score(const Tensor& q, const Tensor& k, int64_t t, int64_t h, int64_t i) {
+  double sum = 0;
+  for (int64_t c = 0; c < kDim; ++c) {
+    sum += double{q.data()[(t * kHeads + h) * kDim + c]} *
+           k.data()[i * kRow + h / (kHeads / kKvHeads) * kDim + c];
+  }
+  return sum * kConfig.scale;
+}
+
+GrowingKv kept(const Context& ctx, const Tensor& k, const Tensor& v, KvType type, int64_t tiles) {
+  GrowingKv kv(ctx, kKvHeads, kDim, type, 0, {.tiles = tiles});
+  kv.append(ctx, k.data(), kRow, v.data(), kRow, k.size(0));
+  return kv;
+}
+
+Chosen best(std::vector<double> scores, int64_t first, int64_t count) {
+  Chosen list;
+  for (int64_t i = 0; i < count && i < std::ssize(scores); ++i) {
+    const auto most = std::max_element(scores.begin(), scores.end());
+    list.push_back(static_cast<int32_t>(first + (most - scores.begin())));
+    *most = -HUGE_VAL;
+  }
+  std::sort(list.begin(), list.end());
+  return list;
+}
+
+}  // namespace
+
+TEST_CASE("similar blocks are those whose mean key has the largest product with the query") {
+  const Context ctx;
+  const int64_t block = 7, top = 3, n = 90, first = 5;
+  const Tensor q = testing::random_tensor(ctx, {n, kHeads, kDim}, "q");
+  const Tensor means = testing::random_tensor(ctx, {(first + n) / block, kKvHeads, kDim}, "means");
+  const KeyPages pages(ctx, means.reshape({means.size(0), kRow}));
+  const std::vector<Chosen> got =
+      choose_similar_blocks(ctx, q, first, pages.view(), kKvHeads, block, top);
+  REQUIRE(std::ssize(got) == n * kHeads);
+  for (int64_t i = 0; i < n * kHeads; ++i) {
+    const int64_t own = (first + i / kHeads) / block;
+    std::vector<double> scores;
+    for (int64_t b = 0; b < own; ++b) scores.push_back(score(q, means, i / kHeads, i % kHeads, b));
+    Chosen want = best(scores, 0, top - 1);
+    want.push_back(static_cast<int32_t>(own));
+    CHECK(got[static_cast<size_t>(i)] == want);
+  }
+}
+
+TEST_CASE("important blocks are those whose strides have the largest share of the probabilities") {
+  const Context ctx;
+  const int64_t n = 150, first = 3;
+  const struct {
+    KvBlocks compressed;
+    int64_t block, top;
+  } shapes[] = {{{4, 2}, 8, 5}, {{8, 8}, 8, 4}, {{6, 2}, 6, 6}, {{1, 1}, 10, 3}};
+  for (const auto& s : shapes) {
+    const Tensor q = testing::random_tensor(ctx, {n, kHeads, kDim}, "q");
+    const Tensor k =
+        testing::random_tensor(ctx, {s.compressed.whole(first + n), kKvHeads, kDim}, "k");
+    const GrowingKv kv = kept(ctx, k, k, KvType::kF32, 4);
+    const std::vector<Chosen> got =
+        choose_important_blocks(ctx, kConfig, q, first, kv.view(), s.compressed, s.block, s.top);
+    for (int64_t i = 0; i < n * kKvHeads; ++i) {
+      const int64_t t = i / kKvHeads, kv_head = i % kKvHeads, own = (first + t) / s.block;
+      // Of every token of a block the probabilities of the compressed ones that hold it.
+      std::vector<double> share(static_cast<size_t>(own + 1));
+      const int64_t seen = s.compressed.whole(first + t + 1), group = kHeads / kKvHeads;
+      for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+        std::vector<double> p;
+        double total = 0;
+        for (int64_t b = 0; b < seen; ++b) total += p.emplace_back(std::exp(score(q, k, t, h, b)));
+        for (int64_t b = 0; b < seen; ++b) {
+          const int64_t begin = b * s.compressed.stride;
+          for (int64_t token = begin; token < begin + s.compressed.block; ++token)
+            share[static_cast<size_t>(token / s.block)] += p[static_cast<size_t>(b)] / total;
+        }
+      }
+      Chosen want = {0};
+      if (own > 2) {
+        const auto middle = best({share.begin() + 1, share.begin() + own - 1}, 1, s.top - 3);
+        want.insert(want.end(), middle.begin(), middle.end());
+      }
+      if (own > 1) want.push_back(static_cast<int32_t>(own - 1));
+      if (own > 0) want.push_back(static_cast<int32_t>(own));
+      CHECK(got[static_cast<size_t>(i)] == want);
+    }
+  }
+}
+
+TEST_CASE("attention over chosen positions of kept keys and values") {
+  const Context ctx;
+  const int64_t n = 3, length = 400;
+  const Tensor q = testing::random_tensor(ctx, {n, kHeads, kDim}, "q");
+  const Tensor k = testing::random_tensor(ctx, {length, kKvHeads, kDim}, "k");
+  const Tensor v = testing::random_tensor(ctx, {length, kKvHeads, kDim}, "v");
+  for (const int64_t sets : {kKvHeads, kHeads}) {
+    KeySelection selection;
+    selection.sets = sets;
+    selection.starts.push_back(0);
+    for (int64_t list = 0; list < n * sets; ++list) {
+      for (int64_t p = list; p < length; p += 1 + (p * 7 + list) % (40 * (list % 3) + 1))
+        selection.keys.push_back(static_cast<int32_t>(p));
+      selection.starts.push_back(std::ssize(selection.keys));
+    }
+    std::vector<double> want;
+    for (int64_t t = 0; t < n; ++t) {
+      for (int64_t h = 0; h < kHeads; ++h) {
+        std::vector<double> out(kDim);
+        double total = 0;
+        for (const int32_t i : selection.of(t, h * sets / kHeads)) {
+          const double p = std::exp(score(q, k, t, h, i));
+          total += p;
+          for (int64_t c = 0; c < kDim; ++c)
+            out[static_cast<size_t>(c)] +=
+                p * v.data()[i * kRow + h / (kHeads / kKvHeads) * kDim + c];
+        }
+        for (const double x : out) want.push_back(x / total);
+      }
+    }
+    for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kQ8}) {
+      const GrowingKv kv = kept(ctx, k, v, type, 1);
+      const Tensor got = selected_attention_kept(ctx, kConfig, q, kv.view(), selection);
+      // Half a unit of bf16's 8 bits, of q8's 7, of keys and values of size 3.
+      const double tolerance = type == KvType::kF32 ? 4e-6 : type == KvType::kBF16 ? 1e-2 : 3e-2;
+      CHECK(testing::worst_error(got, want) <= tolerance);
+    }
+    // As the op of a batch, which training uses.
+    const GrowingKv kv = kept(ctx, k, v, KvType::kF32, 1);
+    const Tensor x = Tensor::zeros(ctx, {length, kHeads, kDim});
+    std::copy_n(q.data(), q.count(), x.data());
+    auto padded = std::make_shared<KeySelection>(selection);
+    padded->starts.resize(static_cast<size_t>(length * sets) + 1, padded->starts.back());
+    const Tensor batch =
+        selected_attention(ctx, x, k, v, kConfig.scale, padded, std::vector<int64_t>{0, length});
+    CHECK(testing::worst_error(batch.narrow(0, 0, n), want) <= 4e-6);
+  }
+}
+
+TEST_CASE("attention of each token over its own number of positions") {
+  const Context ctx;
+  const std::vector<int64_t> lengths = {1, 64, 65, 300, 400};
+  const int64_t n = std::ssize(lengths);
+  const Tensor q = testing::random_tensor(ctx, {n, kHeads, kDim}, "q");
+  const Tensor k = testing::random_tensor(ctx, {400, kKvHeads, kDim}, "k");
+  const GrowingKv kv = kept(ctx, k, k, KvType::kF32, 4), tiles = kept(ctx, k, k, KvType::kF32, 1);
+  const Tensor got = attention_of_each(ctx, kConfig, q, kv.view(), lengths);
+  KeySelection selection;
+  selection.sets = kKvHeads;
+  selection.starts.push_back(0);
+  for (int64_t i = 0; i < n * kKvHeads; ++i) {
+    for (int32_t p = 0; p < lengths[static_cast<size_t>(i / kKvHeads)]; ++p)
+      selection.keys.push_back(p);
+    selection.starts.push_back(std::ssize(selection.keys));
+  }
+  const Tensor want = selected_attention_kept(ctx, kConfig, q, tiles.view(), selection);
+  CHECK(std::memcmp(got.data(), want.data(), got.bytes()) == 0);  // the same kernel, tile by tile
+}
+
+}  // namespace braid
