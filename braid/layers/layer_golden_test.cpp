@@ -1,4 +1,4 @@
-// Every layer_* file of $BRAID_GOLDEN/recurrence, by the kind it names in its metadata.
+// Every layer_* file of the golden folders below, by the kind it names in its metadata.
 
 #include <doctest/doctest.h>
 
@@ -16,7 +16,9 @@ TEST_CASE("layers agree with every golden file") {
       "kimi_linear MoE (sigmoid router, bias used for selection only)",
       "qwen3_next sparse MoE block"};
   int seen = 0;
-  for (const std::string& path : testing::golden_files("recurrence")) {
+  std::vector<std::string> paths = testing::golden_files("recurrence");
+  for (const std::string& path : testing::golden_files("attention")) paths.push_back(path);
+  for (const std::string& path : paths) {
     const std::string name = std::filesystem::path(path).stem().string();
     if (name.rfind("layer_", 0) != 0) continue;
     ++seen;
