@@ -104,7 +104,8 @@ std::vector<Chosen> choose_important_blocks(const Context& ctx, const AttentionC
       share_out({lease.data(), static_cast<size_t>(seen.length)}, blocks, block, importance);
     }
     if (own > 2) {
-      for (const int32_t b : largest(std::span<const double>(importance).subspan(1), top - kAlwaysChosen))
+      for (const int32_t b :
+           largest(std::span<const double>(importance).subspan(1), top - kAlwaysChosen))
         list.push_back(b + 1);
     }
     if (own > 1) list.push_back(static_cast<int32_t>(own - 1));
