@@ -1,6 +1,7 @@
 #include "braid/ops/recurrence.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "braid/core/parallel.h"
 #include "braid/kernels/delta/delta.h"
 #include "braid/kernels/delta/delta_chunk.h"
+#include "braid/kernels/delta/delta_shared.h"
 #include "braid/kernels/delta/delta_step.h"
 #include "braid/ops/scratch_slots.h"
 #include "braid/ops/step.h"
@@ -192,8 +194,61 @@ DeltaChunkPlan plan_of(const RecurrenceConfig& c, int64_t key_dim, int64_t value
   return DeltaChunkPlan(key_dim, value_dim, kernel_decay(c.decay), kernel_erase(c.erase), c.chunk);
 }
 
+// Whether value heads that share queries and keys are taken together.
+bool shares(const RecurrenceConfig& c) {
+  return c.erase == Erase::kNone && c.decay != Decay::kVector && c.micro_steps == 1;
+}
+
+// The kernel of a form's chunks.
+struct Plan {
+  std::optional<DeltaChunkPlan> each;
+  std::optional<DeltaSharedPlan> shared;
+  Plan(const RecurrenceConfig& c, int64_t key_dim, int64_t value_dim) {
+    if (shares(c)) {
+      shared.emplace(key_dim, value_dim, c.chunk);
+    } else {
+      each = plan_of(c, key_dim, value_dim);
+    }
+  }
+  int64_t chunks(int64_t steps) const { return each ? each->chunks(steps) : shared->chunks(steps); }
+  int64_t forward_scratch() const {
+    return each ? each->forward_scratch() : shared->forward_scratch();
+  }
+};
+
+// Value heads [first, first + count) that one task takes; every `group` of them share a key head.
+struct Part {
+  int64_t first, count, group;
+};
+
+// At most `most` value heads each: a part of a group, or whole groups.
+std::vector<Part> parts_of(int64_t heads, int64_t value_heads, int64_t most) {
+  const int64_t group = value_heads / heads;
+  std::vector<Part> parts;
+  if (group <= most) {
+    const int64_t together = most / group * group;
+    for (int64_t j = 0; j < value_heads; j += together)
+      parts.push_back({j, std::min(together, value_heads - j), group});
+    return parts;
+  }
+  for (int64_t j = 0; j < value_heads;) {
+    const int64_t count = std::min(most, group - j % group);
+    parts.push_back({j, count, count});
+    j += count;
+  }
+  return parts;
+}
+
+double shared_flops(const DeltaSharedPlan& plan, int64_t tokens, int64_t heads, int64_t value_heads,
+                    double (DeltaSharedPlan::*flops)(int64_t, int64_t) const) {
+  double sum = 0;
+  for (const Part& p : parts_of(heads, value_heads, DeltaSharedPlan::kMostHeads))
+    sum += static_cast<double>(p.count / p.group) * (plan.*flops)(tokens, p.group);
+  return sum;
+}
+
 // Index of each sequence's first chunk in RecurrenceSaved; the last entry is the number of chunks.
-std::vector<int64_t> chunk_starts(const DeltaChunkPlan& plan, const Sizes& s,
+std::vector<int64_t> chunk_starts(const Plan& plan, const Sizes& s,
                                   std::span<const int64_t> seq_starts) {
   std::vector<int64_t> starts{0};
   for (int64_t i = 0; i < s.sequences; ++i) {
@@ -211,20 +266,30 @@ Tensor grad_like(const Context& ctx, const Tensor& t, const Sizes& s) {
 
 }  // namespace
 
-double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t value_heads,
-                                int64_t key_dim, int64_t value_dim, bool saved) {
+double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t key_heads,
+                                int64_t value_heads, int64_t key_dim, int64_t value_dim,
+                                bool saved) {
   const int64_t steps = tokens * kernel_steps(config);
-  const double each = chunked(tokens, kernel_steps(config), saved)
-                          ? plan_of(config, key_dim, value_dim).forward_flops(steps)
-                          : static_cast<double>(steps) *
-                                delta_step_flops(key_dim, value_dim, kernel_erase(config.erase));
-  return static_cast<double>(value_heads) * each;
+  const double heads = static_cast<double>(value_heads);
+  if (!chunked(tokens, kernel_steps(config), saved)) {
+    return heads * static_cast<double>(steps) *
+           delta_step_flops(key_dim, value_dim, kernel_erase(config.erase));
+  }
+  const Plan plan(config, key_dim, value_dim);
+  if (plan.each) return heads * plan.each->forward_flops(steps);
+  return shared_flops(*plan.shared, tokens, key_heads, value_heads,
+                      &DeltaSharedPlan::forward_flops);
 }
 
-double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens,
+double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t key_heads,
                                  int64_t value_heads, int64_t key_dim, int64_t value_dim) {
-  return static_cast<double>(value_heads) *
-         plan_of(config, key_dim, value_dim).backward_flops(tokens * kernel_steps(config));
+  const Plan plan(config, key_dim, value_dim);
+  if (plan.each) {
+    return static_cast<double>(value_heads) *
+           plan.each->backward_flops(tokens * kernel_steps(config));
+  }
+  return shared_flops(*plan.shared, tokens, key_heads, value_heads,
+                      &DeltaSharedPlan::backward_flops);
 }
 
 Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
@@ -236,13 +301,13 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   const auto in_chunks = [&](int64_t seq) {
     return chunked(seq_starts[seq + 1] - seq_starts[seq], s.micro_steps, saved != nullptr);
   };
-  std::optional<DeltaChunkPlan> plan;
+  std::optional<Plan> plan;
   for (int64_t i = 0; i < s.sequences && !plan; ++i) {
-    if (in_chunks(i)) plan = plan_of(config, s.key_dim, s.value_dim);
+    if (in_chunks(i)) plan.emplace(config, s.key_dim, s.value_dim);
   }
   std::vector<int64_t> chunks;
   if (saved != nullptr) {
-    if (!plan) plan = plan_of(config, s.key_dim, s.value_dim);
+    if (!plan) plan.emplace(config, s.key_dim, s.value_dim);
     chunks = chunk_starts(*plan, s, seq_starts);
     saved->states = Tensor::empty(ctx, {chunks.back(), s.value_heads, s.key_dim, s.value_dim});
     if (config.erase != Erase::kNone) {
@@ -250,34 +315,47 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
     }
   }
   for (int64_t i = 0; i < s.sequences && ctx.counters != nullptr; ++i) {
-    ctx.count_product(recurrence_forward_flops(config, seq_starts[i + 1] - seq_starts[i],
+    ctx.count_product(recurrence_forward_flops(config, seq_starts[i + 1] - seq_starts[i], s.heads,
                                                s.value_heads, s.key_dim, s.value_dim,
                                                saved != nullptr));
   }
   const Tensor nothing = nothing_of(ctx, config, s);
   const int64_t needed =
       std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
+  const int64_t most = plan && plan->shared ? DeltaSharedPlan::kMostHeads : 1;
+  const std::vector<Part> parts = parts_of(s.heads, s.value_heads, most);
   const auto run = [&](int64_t task, float* memory) {
-    const int64_t seq = task / s.value_heads, j = task % s.value_heads, begin = seq_starts[seq];
-    float* state = states.empty() ? memory + needed : states[seq] + j * s.state();
-    if (states.empty()) std::fill_n(state, s.state(), 0.0f);
-    const DeltaHead<float> head = head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing);
-    const DeltaRows<float> to = rows<float>(out, begin, j, s.value_heads);
+    const int64_t count = std::ssize(parts), seq = task / count, begin = seq_starts[seq];
+    const Part& part = parts[static_cast<size_t>(task % count)];
+    std::array<DeltaSharedHead, DeltaSharedPlan::kMostHeads> heads;
+    for (int64_t i = 0; i < part.count; ++i) {
+      const int64_t j = part.first + i;
+      DeltaSharedHead& head = heads[static_cast<size_t>(i)];
+      head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing);
+      head.state = states.empty() ? memory + needed + i * s.state() : states[seq] + j * s.state();
+      if (states.empty()) std::fill_n(head.state, s.state(), 0.0f);
+      head.o = rows<float>(out, begin, j, s.value_heads);
+      if (saved != nullptr) head.states = rows<float>(saved->states, chunks[seq], j, s.value_heads);
+    }
     if (!in_chunks(seq)) {
-      delta_step(head, state, to, memory);
-      return;
+      for (int64_t i = 0; i < part.count; ++i) {
+        const DeltaSharedHead& head = heads[static_cast<size_t>(i)];
+        delta_step(head.in, head.state, head.o, memory);
+      }
+    } else if (plan->shared) {
+      plan->shared->forward({heads.data(), static_cast<size_t>(part.count)}, part.group, memory);
+    } else {
+      const DeltaSaved<float> kept{
+          heads[0].states, saved == nullptr ? DeltaRows<float>{}
+                                            : rows<float>(saved->written, begin * s.micro_steps,
+                                                          part.first, s.value_heads)};
+      plan->each->forward(heads[0].in, heads[0].state, heads[0].o, kept, memory);
     }
-    DeltaSaved<float> kept;
-    if (saved != nullptr) {
-      kept.states = rows<float>(saved->states, chunks[seq], j, s.value_heads);
-      kept.written = rows<float>(saved->written, begin * s.micro_steps, j, s.value_heads);
-    }
-    plan->forward(head, state, to, kept, memory);
   };
-  const int64_t tasks = s.sequences * s.value_heads;
+  const int64_t tasks = s.sequences * std::ssize(parts);
   // Steps are short: several heads a range.
   const int64_t grain = plan ? 1 : grain_for(tasks, kStepRanges);
-  ScratchSlots scratch(ctx, (tasks + grain - 1) / grain, needed + s.state());
+  ScratchSlots scratch(ctx, (tasks + grain - 1) / grain, needed + most * s.state());
   parallel_for(ctx, tasks, grain, [&](int64_t first, int64_t last) {
     const ScratchSlots::Lease lease(scratch);
     for (int64_t task = first; task < last; ++task) run(task, lease.data());
@@ -285,52 +363,116 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   return out;
 }
 
-RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& config,
-                                    const RecurrenceInputs& in, std::span<const int64_t> seq_starts,
-                                    const RecurrenceSaved& saved, const Tensor& d_out,
-                                    const Tensor& d_final_states) {
-  const Sizes s = check_all(config, in, seq_starts);
-  RecurrenceGrads grads{
-      grad_like(ctx, in.q, s), grad_like(ctx, in.k, s),    grad_like(ctx, in.v, s),
-      grad_like(ctx, in.g, s), grad_like(ctx, in.beta, s), grad_like(ctx, in.b, s),
-      grad_like(ctx, in.w, s), grad_like(ctx, in.p, s),    {}};
-  const DeltaChunkPlan plan = plan_of(config, s.key_dim, s.value_dim);
-  const std::vector<int64_t> chunks = chunk_starts(plan, s, seq_starts);
-  BRAID_CHECK(saved.states.defined() && saved.states.size(0) == chunks.back());
-  for (int64_t i = 0; i < s.sequences && ctx.counters != nullptr; ++i) {
-    ctx.count_product(recurrence_backward_flops(config, seq_starts[i + 1] - seq_starts[i],
-                                                s.value_heads, s.key_dim, s.value_dim));
+namespace {
+
+// Gradients of the initial states, begun with those of the final ones.
+Tensor begin_carry(const Context& ctx, const Sizes& s, const Tensor& d_final_states) {
+  const Shape shape{s.sequences, s.value_heads, s.key_dim, s.value_dim};
+  Tensor carry = Tensor::empty(ctx, shape);
+  if (ctx.dry()) return carry;
+  if (d_final_states.defined()) {
+    std::copy_n(d_final_states.data(), carry.count(), carry.data());
+  } else {
+    std::fill_n(carry.data(), carry.count(), 0.0f);
   }
-  const Shape state_shape{s.sequences, s.value_heads, s.key_dim, s.value_dim};
-  grads.initial_states = Tensor::empty(ctx, state_shape);
-  // A decay that is constant in time is shared by the sequences: summed per sequence first, then
-  // over them in order.
-  const bool per_head = config.decay == Decay::kPerHead;
-  const Tensor g_parts = per_head ? Tensor::zeros(ctx, {s.sequences, in.g.size(0)}) : Tensor();
+  return carry;
+}
+
+// The sums of parts [parts][T, H, K] of key heads, in order.
+Tensor sum_parts(const Context& ctx, const Tensor& parts) {
+  const int64_t count = parts.size(0), tokens = parts.size(1), row = parts.size(2) * parts.size(3);
+  if (count == 1) return parts.select(0, 0);
+  Tensor sum = Tensor::empty(ctx, {tokens, parts.size(2), parts.size(3)});
+  parallel_for(ctx, tokens, grain_for(tokens, 64), [&](int64_t begin, int64_t end) {
+    float* to = sum.data();
+    for (int64_t i = begin * row; i < end * row; ++i) to[i] = parts.data()[i];
+    for (int64_t p = 1; p < count; ++p) {
+      const float* from = parts.data() + p * tokens * row;
+      for (int64_t i = begin * row; i < end * row; ++i) to[i] += from[i];
+    }
+  });
+  return sum;
+}
+
+// The backward pass of heads that share queries and keys: a task takes a part of a group. Where
+// the group shares its gates too, it takes all parts, one after the other.
+void backward_shared(const Context& ctx, const RecurrenceConfig& config, const RecurrenceInputs& in,
+                     std::span<const int64_t> seq_starts, const Sizes& s,
+                     const DeltaSharedPlan& plan, std::span<const int64_t> chunks,
+                     const RecurrenceSaved& saved, const Tensor& d_out, const Tensor& g_parts,
+                     RecurrenceGrads& grads) {
+  const int64_t hv = s.value_heads, most = DeltaSharedPlan::kMostHeads;
+  const std::vector<Part> parts = parts_of(s.heads, hv, most);
+  const int64_t per_group = (s.group() + most - 1) / most;
+  const auto grouped = [&](const Tensor& t) {
+    return t.defined() && s.group() > 1 && t.size(t.rank() == 1 ? 0 : 1) == s.heads;
+  };
+  const bool add_gates = grouped(in.g) || grouped(in.beta);
+  grads.v = Tensor::empty(ctx, in.v.shape());
+  if (in.w.defined()) grads.w = Tensor::empty(ctx, in.w.shape());
+  const Tensor dq = Tensor::empty(ctx, {per_group, s.tokens, s.heads, s.key_dim});
+  const Tensor dk = Tensor::empty(ctx, {per_group, s.tokens, s.heads, s.key_dim});
+  const auto run = [&](int64_t seq, int64_t index, float* memory) {
+    const Part& part = parts[static_cast<size_t>(index)];
+    const int64_t begin = seq_starts[seq];
+    std::array<DeltaSharedBack, DeltaSharedPlan::kMostHeads> heads;
+    for (int64_t i = 0; i < part.count; ++i) {
+      const int64_t j = part.first + i;
+      DeltaSharedBack& head = heads[static_cast<size_t>(i)];
+      head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j, Tensor());
+      head.states = rows<const float>(saved.states, chunks[static_cast<size_t>(seq)], j, hv);
+      head.d_o = rows<const float>(d_out, begin, j, hv);
+      head.carry = grads.initial_states.data() + (seq * hv + j) * s.state();
+      const int64_t slot = j % s.group() / most;
+      head.grads.q = rows<float>(dq.select(0, slot), begin, j, hv);
+      head.grads.k = rows<float>(dk.select(0, slot), begin, j, hv);
+      head.grads.v = rows<float>(grads.v, begin, j, hv);
+      head.grads.g = g_parts.defined() ? rows<float>(g_parts.select(0, seq), 0, j, hv)
+                                       : rows<float>(grads.g, begin, j, hv);
+      head.grads.beta = rows<float>(grads.beta, begin, j, hv);
+      head.grads.w = rows<float>(grads.w, begin, j, hv);
+      head.add_gates = add_gates;
+    }
+    plan.backward({heads.data(), static_cast<size_t>(part.count)}, part.group, memory);
+  };
+  const int64_t together = add_gates ? per_group : 1;
+  const int64_t tasks = s.sequences * std::ssize(parts) / together;
+  ScratchSlots scratch(ctx, tasks, plan.backward_scratch());
+  parallel_for(ctx, tasks, 1, [&](int64_t task, int64_t) {
+    const ScratchSlots::Lease lease(scratch);
+    for (int64_t i = task * together; i < (task + 1) * together; ++i)
+      run(i / std::ssize(parts), i % std::ssize(parts), lease.data());
+  });
+  grads.q = sum_parts(ctx, dq);
+  grads.k = sum_parts(ctx, dk);
+}
+
+// The backward pass of the other forms. One task per key head: its value heads add into the same
+// gradients of q and k.
+void backward_each(const Context& ctx, const RecurrenceConfig& config, const RecurrenceInputs& in,
+                   std::span<const int64_t> seq_starts, const Sizes& s, const DeltaChunkPlan& plan,
+                   std::span<const int64_t> chunks, const RecurrenceSaved& saved,
+                   const Tensor& d_out, const Tensor& g_parts, RecurrenceGrads& grads) {
+  grads.q = grad_like(ctx, in.q, s);
+  grads.k = grad_like(ctx, in.k, s);
+  grads.v = grad_like(ctx, in.v, s);
+  grads.w = grad_like(ctx, in.w, s);
+  grads.b = grad_like(ctx, in.b, s);
+  grads.p = grad_like(ctx, in.p, s);
   const int64_t group = s.group(), hv = s.value_heads;
   const Tensor nothing = nothing_of(ctx, config, s);
   const bool pairs = config.erase == Erase::kPair;
-  // One task per key head: its value heads add into the same gradients of q and k.
   ScratchSlots scratch(ctx, s.sequences * s.heads, plan.backward_scratch());
   parallel_for(ctx, s.sequences * s.heads, 1, [&](int64_t task, int64_t) {
     const ScratchSlots::Lease lease(scratch);
     const int64_t seq = task / s.heads, begin = seq_starts[seq], step = begin * s.micro_steps;
     for (int64_t j = task % s.heads * group; j < (task % s.heads + 1) * group; ++j) {
-      float* carry = grads.initial_states.data() + (seq * hv + j) * s.state();
-      if (d_final_states.defined()) {
-        std::copy_n(d_final_states.data() + (seq * hv + j) * s.state(), s.state(), carry);
-      } else {
-        std::fill_n(carry, s.state(), 0.0f);
-      }
       DeltaHeadGrads<float> to;
       to.q = rows<float>(grads.q, begin, j, hv);
       to.k = rows<float>(grads.k, pairs ? begin : step, j, hv);
       to.v = rows<float>(grads.v, pairs ? begin : step, j, hv);
-      if (per_head) {
-        to.g = rows<float>(g_parts.select(0, seq), 0, j, hv);
-      } else {
-        to.g = rows<float>(grads.g, begin, j, hv);
-      }
+      to.g = g_parts.defined() ? rows<float>(g_parts.select(0, seq), 0, j, hv)
+                               : rows<float>(grads.g, begin, j, hv);
       to.beta = rows<float>(grads.beta, step, j, hv);
       to.b = rows<float>(grads.b, pairs ? begin : step, j, hv);
       to.w = rows<float>(grads.w, step, j, hv);
@@ -342,11 +484,43 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
         to.b = {};
       }
       plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing),
-                    {rows<const float>(saved.states, chunks[seq], j, hv),
+                    {rows<const float>(saved.states, chunks[static_cast<size_t>(seq)], j, hv),
                      rows<const float>(saved.written, step, j, hv)},
-                    rows<const float>(d_out, begin, j, hv), carry, to, group > 1, lease.data());
+                    rows<const float>(d_out, begin, j, hv),
+                    grads.initial_states.data() + (seq * hv + j) * s.state(), to, group > 1,
+                    lease.data());
     }
   });
+}
+
+}  // namespace
+
+RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& config,
+                                    const RecurrenceInputs& in, std::span<const int64_t> seq_starts,
+                                    const RecurrenceSaved& saved, const Tensor& d_out,
+                                    const Tensor& d_final_states) {
+  const Sizes s = check_all(config, in, seq_starts);
+  RecurrenceGrads grads;
+  grads.g = grad_like(ctx, in.g, s);
+  grads.beta = grad_like(ctx, in.beta, s);
+  grads.initial_states = begin_carry(ctx, s, d_final_states);
+  const Plan plan(config, s.key_dim, s.value_dim);
+  const std::vector<int64_t> chunks = chunk_starts(plan, s, seq_starts);
+  BRAID_CHECK(saved.states.defined() && saved.states.size(0) == chunks.back());
+  for (int64_t i = 0; i < s.sequences && ctx.counters != nullptr; ++i) {
+    ctx.count_product(recurrence_backward_flops(config, seq_starts[i + 1] - seq_starts[i], s.heads,
+                                                s.value_heads, s.key_dim, s.value_dim));
+  }
+  // A decay that is constant in time is shared by the sequences: summed per sequence first, then
+  // over them in order.
+  const bool per_head = config.decay == Decay::kPerHead;
+  const Tensor g_parts = per_head ? Tensor::zeros(ctx, {s.sequences, in.g.size(0)}) : Tensor();
+  if (plan.shared) {
+    backward_shared(ctx, config, in, seq_starts, s, *plan.shared, chunks, saved, d_out, g_parts,
+                    grads);
+  } else {
+    backward_each(ctx, config, in, seq_starts, s, *plan.each, chunks, saved, d_out, g_parts, grads);
+  }
   if (per_head && !ctx.dry()) {
     for (int64_t seq = 0; seq < s.sequences; ++seq) {
       for (int64_t j = 0; j < in.g.size(0); ++j) {

@@ -91,9 +91,10 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
 // Products of one sequence of `tokens` tokens as counted by ctx.count_product, 1 multiply-add = 2:
 // what the chunk form does (triangles by blocks of 16 rows). Steps, where the forward pass takes
 // those, count 6 K V (4 K V without delta rule) each.
-double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t value_heads,
-                                int64_t key_dim, int64_t value_dim, bool saved = false);
-double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens,
+double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t key_heads,
+                                int64_t value_heads, int64_t key_dim, int64_t value_dim,
+                                bool saved = false);
+double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t key_heads,
                                  int64_t value_heads, int64_t key_dim, int64_t value_dim);
 
 }  // namespace braid

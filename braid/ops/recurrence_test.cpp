@@ -252,6 +252,9 @@ TEST_CASE("recurrence: every form agrees with the definition, ragged and grouped
     check_all(make(form, {0, 70, 70, 71, 104}));
     Sizes grouped{2, 6, 16, 32};
     check_all(make(form, {0, 37}, grouped));
+    // More heads of a group than one task takes, and groups that a task takes together.
+    check_all(make(form, {0, 5, 40}, Sizes{2, 12, 16, 16}));
+    check_all(make(form, {0, 40}, Sizes{5, 5, 16, 16}));
   }
 }
 
@@ -335,7 +338,7 @@ TEST_CASE("recurrence: steps, chunks and cuts give the same") {
 TEST_CASE("recurrence: packed equals alone and threads change nothing, bit for bit") {
   for (const Form& form : kForms) {
     CAPTURE(form.name);
-    Problem p = make(form, {0, 40, 43, 150}, Sizes{2, 4, 16, 16});
+    Problem p = make(form, {0, 40, 43, 150}, Sizes{2, 12, 16, 16});
     p.ctx.threads = 1;
     const Result one = run(p);
     p.ctx.threads = 2;
@@ -362,6 +365,45 @@ TEST_CASE("recurrence: packed equals alone and threads change nothing, bit for b
       CHECK(same(out, part(one.out, s)));
       CHECK(same(state, one.final_states.narrow(0, s, 1)));
     }
+  }
+}
+
+TEST_CASE("recurrence: gates that the heads of a group share are gates of each") {
+  for (const Form& form : {kForms[2], kForms[1], kForms[5]}) {
+    CAPTURE(form.name);
+    const Sizes n{2, 12, 16, 16};
+    const int64_t group = n.value_heads / n.heads;
+    Problem p = make(form, {0, 50}, n);
+    if (form.erase == Erase::kNone) p.in.beta = uniform(p.ctx, {50, n.value_heads}, "beta", 0, 1);
+    // The first head's gate for all of its group.
+    const auto shared = [&](const Tensor& t, bool spread) {
+      const int64_t rows = t.rank() == 1 ? 1 : t.size(0), heads = spread ? n.value_heads : n.heads;
+      Tensor s = Tensor::empty(p.ctx, t.rank() == 1 ? Shape{heads} : Shape{rows, heads});
+      for (int64_t i = 0; i < s.count(); ++i) {
+        const int64_t key = i % heads / (spread ? group : 1);
+        s.data()[i] = t.data()[i / heads * n.value_heads + key * group];
+      }
+      return s;
+    };
+    const auto run_with = [&](bool spread) {
+      Problem q = p;
+      q.in.g = shared(p.in.g, spread);
+      q.in.beta = shared(p.in.beta, spread);
+      return run(q);
+    };
+    const Result one = run_with(false), each = run_with(true);
+    CHECK(same(one.out, each.out));
+    CHECK(same(one.grads.v, each.grads.v));
+    const auto sums = [&](const Tensor& t) {
+      std::vector<double> s(static_cast<size_t>(t.count() / group));
+      for (int64_t i = 0; i < t.count(); ++i) {
+        const int64_t row = i / n.value_heads, key = i % n.value_heads / group;
+        s[static_cast<size_t>(row * n.heads + key)] += t.data()[i];
+      }
+      return s;
+    };
+    CHECK(worst_error(one.grads.g, sums(each.grads.g)) <= 1e-6);
+    CHECK(worst_error(one.grads.beta, sums(each.grads.beta)) <= 1e-6);
   }
 }
 

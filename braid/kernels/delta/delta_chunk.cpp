@@ -67,7 +67,7 @@ DeltaChunkPlan::DeltaChunkPlan(int64_t key_dim, int64_t value_dim, DeltaDecay de
   }
 }
 
-DeltaChunkPlan::Tiles DeltaChunkPlan::carve_forward(Carver& c) const {
+DeltaChunkPlan::Tiles DeltaChunkPlan::carve_forward(DeltaCarver& c) const {
   const int64_t rows = chunk_, blocks = chunk_ / kDeltaBlock;
   Tiles t{};
   t.rq = c.floats(2 * rows * kp_);
@@ -100,7 +100,7 @@ DeltaChunkPlan::Tiles DeltaChunkPlan::carve_forward(Carver& c) const {
 }
 
 int64_t DeltaChunkPlan::forward_scratch() const {
-  Carver c(nullptr);
+  DeltaCarver c(nullptr);
   carve_forward(c);
   return c.used();
 }
@@ -299,7 +299,7 @@ void DeltaChunkPlan::forward_chunk(const DeltaHead<float>& h, int64_t first, int
 
 void DeltaChunkPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o,
                              const DeltaSaved<float>& saved, float* scratch) const {
-  Carver carver(scratch);
+  DeltaCarver carver(scratch);
   Tiles t = carve_forward(carver);
   pack_state(state, t.state);
   const int64_t steps = h.tokens * h.micro_steps;

@@ -10,6 +10,7 @@
 
 #include "braid/kernels/delta/delta.h"
 #include "braid/kernels/delta/delta_rows.h"
+#include "braid/kernels/delta/delta_scratch.h"
 #include "braid/kernels/gemm/small.h"
 
 namespace braid {
@@ -54,10 +55,9 @@ class DeltaChunkPlan {
  private:
   struct Tiles;
   struct BackTiles;
-  class Carver;
   class Ahead;
-  Tiles carve_forward(Carver& c) const;
-  BackTiles carve_backward(Carver& c) const;
+  Tiles carve_forward(DeltaCarver& c) const;
+  BackTiles carve_backward(DeltaCarver& c) const;
   void prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
                DeltaRows<const float> written) const;
   void pack(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,

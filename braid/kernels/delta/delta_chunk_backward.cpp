@@ -13,7 +13,7 @@ void zero(int64_t count, float* to) { std::fill_n(to, count, 0.0f); }
 
 }  // namespace
 
-DeltaChunkPlan::BackTiles DeltaChunkPlan::carve_backward(Carver& c) const {
+DeltaChunkPlan::BackTiles DeltaChunkPlan::carve_backward(DeltaCarver& c) const {
   const int64_t rows = chunk_, side = std::max({kp_, vp_, 2 * rows});
   BackTiles b{};
   b.carry = c.floats(kp_ * vp_);
@@ -39,7 +39,7 @@ DeltaChunkPlan::BackTiles DeltaChunkPlan::carve_backward(Carver& c) const {
 }
 
 int64_t DeltaChunkPlan::backward_scratch() const {
-  Carver c(nullptr);
+  DeltaCarver c(nullptr);
   carve_forward(c);
   carve_backward(c);
   return c.used();
@@ -313,16 +313,13 @@ void DeltaChunkPlan::backward_chunk(const DeltaHead<float>& h, int64_t first, in
 void DeltaChunkPlan::backward(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
                               DeltaRows<const float> d_o, float* carry,
                               const DeltaHeadGrads<float>& grads, bool add, float* scratch) const {
-  Carver carver(scratch);
+  DeltaCarver carver(scratch);
   Tiles t = carve_forward(carver);
   BackTiles b = carve_backward(carver);
   pack_state(carry, b.carry);
-  // Rows as far apart as those of other heads evict each other from the caches: better not to
-  // bring in what is only written, once the array is too large to be found there anyway.
-  constexpr int64_t kLarge = int64_t{1} << 18;
-  const DeltaPut put = add                              ? DeltaPut::kAdd
-                       : h.tokens * h.v.stride > kLarge ? DeltaPut::kStream
-                                                        : DeltaPut::kStore;
+  const DeltaPut put = add                ? DeltaPut::kAdd
+                       : passes_caches(h) ? DeltaPut::kStream
+                                          : DeltaPut::kStore;
   const int64_t steps = h.tokens * h.micro_steps;
   for (int64_t chunk = chunks(steps) - 1; chunk >= 0; --chunk) {
     const int64_t first = chunk * chunk_;

@@ -62,22 +62,6 @@ struct DeltaChunkPlan::BackTiles {
   float* dg;          // [C, kp] gradient of g (scalar decay: [C])
 };
 
-// Cuts scratch into tiles on 64-byte boundaries; counts only, when the memory is null.
-class DeltaChunkPlan::Carver {
- public:
-  explicit Carver(float* memory) : memory_(memory) {}
-  float* floats(int64_t count) {
-    float* p = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += (count + 15) / 16 * 16;
-    return p;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  float* memory_;
-  int64_t used_ = 0;
-};
-
 // Asks for the rows of a chunk to come before they are needed, a few at a time between products.
 // Rows of a head lie far apart in memory, where the machine does not guess what comes next.
 class DeltaChunkPlan::Ahead {

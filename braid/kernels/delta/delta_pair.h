@@ -1,0 +1,85 @@
+#pragma once
+// The recurrence of delta.h with a diagonal-plus-rank-one transition (DPLR; RWKV-7, arXiv
+// 2503.14456) for one value head, in chunks (specs/state-space.md section 2.2):
+//   S = Diag(exp(g)) S + b (S^T p)^T + k v^T,   o = scale * S^T q
+// p reads the state before the decay. Two keys, b and k, write two values, u = S^T p and v.
+//
+// While the decays of some tokens multiply to no less than e^-40 in every channel, they are put
+// into rows: with P_i their product up to row i, the scores of all four kinds are one product of
+// the rows (p_i P_(i-1) | q_i P_i) with the keys (b_j / P_j | k_j / P_j). A chunk that decays more
+// is taken in runs of as many tokens as stay above that; a token that alone decays more is a run of
+// its own, in which no decay lies between rows.
+
+#include <cstdint>
+
+#include "braid/kernels/delta/delta.h"
+#include "braid/kernels/delta/delta_chunk.h"
+#include "braid/kernels/delta/delta_rows.h"
+#include "braid/kernels/gemm/small.h"
+
+namespace braid {
+
+class DeltaPairPlan {
+ public:
+  static constexpr int64_t kMaxBlocks = 4;
+
+  // chunk: tokens per chunk, a multiple of 16 up to 64; 0 = the fastest measured.
+  DeltaPairPlan(int64_t key_dim, int64_t value_dim, int64_t chunk = 0);
+
+  int64_t chunk() const { return chunk_; }
+  int64_t chunks(int64_t tokens) const { return (tokens + chunk_ - 1) / chunk_; }
+  int64_t forward_scratch() const;   // floats
+  int64_t backward_scratch() const;  // floats
+
+  // Products of `tokens` tokens of one value head as done here while decays are mild.
+  double forward_flops(int64_t tokens) const;
+  double backward_flops(int64_t tokens) const;
+
+  // As DeltaChunkPlan; h.erase is kPair, h.decay kVector. saved.written is u.
+  void forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o,
+               const DeltaSaved<float>& saved, float* scratch) const;
+  void backward(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
+                DeltaRows<const float> d_o, float* carry, const DeltaHeadGrads<float>& grads,
+                bool add, float* scratch) const;
+
+ private:
+  struct Tiles;
+  struct BackTiles;
+  class Carver;
+  class Ahead;
+  Tiles carve_forward(Carver& c) const;
+  BackTiles carve_backward(Carver& c) const;
+  int64_t run_of(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
+  void prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
+  void values(const DeltaHead<float>& h, int64_t first, int64_t rows,
+              DeltaRows<const float> written, Tiles& t) const;
+  void write_state(const Tiles& t, float* state, Ahead& ahead) const;
+  void forward_run(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
+                   DeltaRows<float> o, DeltaRows<float> written, Ahead& ahead) const;
+  void state_before(const DeltaHead<float>& h, const DeltaSaved<const float>& saved, int64_t first,
+                    int64_t end, Tiles& t, Ahead& ahead) const;
+  void backward_run(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t, BackTiles& b,
+                    DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads, DeltaPut put,
+                    Ahead& ahead) const;
+  void value_gradients(const Tiles& t, const BackTiles& b, Ahead& ahead) const;
+  void key_gradients(const Tiles& t, const BackTiles& b, Ahead& ahead) const;
+  void emit(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
+            const BackTiles& b, const DeltaHeadGrads<float>& grads, DeltaPut put) const;
+  void pack_state(const float* state, float* tile) const;
+  void unpack_state(const float* tile, float* state) const;
+
+  int64_t key_dim_, value_dim_, kp_, vp_, chunk_;
+  // Products, by the number of blocks in question (less one); a block is 16 tokens, 32 rows.
+  SmallGemm score_[kMaxBlocks];     // [32, w, kp] = rows times keys^T, w = 32 (blocks)
+  SmallGemm read_;                  // [32, vp, kp] = rows times state
+  SmallGemm solve_[kMaxBlocks];     // [16, vp, w] += scores of p times values
+  SmallGemm solve_own_;             // [16, vp, 16] += the same, of a block's own v
+  SmallGemm mix_[kMaxBlocks];       // [16, vp, w] += scores of q times values
+  SmallGemm write_[kMaxBlocks];     // [16, vp, w] += rows of keys^T times values
+  SmallGemm d_score_[kMaxBlocks];   // [32, w, vp] = rows of values times values^T
+  SmallGemm unread_[kMaxBlocks];    // [16, w, vp] = rows of the state times values^T
+  SmallGemm back_mix_[kMaxBlocks];  // [32, vp, w]
+  SmallGemm mix_keys_[kMaxBlocks];  // [32, kp, w] += score gradients times keys
+};
+
+}  // namespace braid

@@ -1,0 +1,258 @@
+#include "braid/kernels/delta/delta_shared.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "braid/base/error.h"
+#include "braid/kernels/delta/delta_rows.h"
+#include "braid/kernels/delta/delta_shared_kernel.h"
+#include "braid/kernels/delta/delta_shared_tiles.h"
+
+namespace braid {
+namespace {
+
+constexpr int64_t round_up(int64_t n) { return (n + kDeltaBlock - 1) / kDeltaBlock * kDeltaBlock; }
+
+constexpr double kStrongestDecay = -1e4;  // as in delta_chunk.cpp
+// Rows carry factors up to its inverse: 1e26, which leaves f32 twelve powers of ten.
+constexpr double kMildestStrong = -60;
+
+}  // namespace
+
+DeltaSharedPlan::DeltaSharedPlan(int64_t key_dim, int64_t value_dim, int64_t chunk)
+    : key_dim_(key_dim),
+      value_dim_(value_dim),
+      kp_(round_up(key_dim)),
+      vp_(round_up(value_dim)),
+      chunk_(chunk == 0 ? 32 : chunk) {
+  BRAID_CHECK(chunk_ % kDeltaBlock == 0 && chunk_ >= kDeltaBlock &&
+              chunk_ <= kMaxBlocks * kDeltaBlock);
+  const int64_t c = chunk_;
+  read_ = SmallGemm(kDeltaBlock, vp_, kp_, kp_, vp_, vp_, false);
+  for (int64_t i = 0; i < c / kDeltaBlock; ++i) {
+    const int64_t w = (i + 1) * kDeltaBlock;
+    score_[i] = SmallGemm(kDeltaBlock, w, kp_, kp_, c, c, false);
+    mix_values_[i] = SmallGemm(kDeltaBlock, vp_, w, c, vp_, vp_, true);
+    write_[i] = SmallGemm(kDeltaBlock, vp_, w, c, vp_, vp_, true);
+    d_score_[i] = SmallGemm(kDeltaBlock, w, vp_, vp_, c, c, false);
+    unread_[i] = SmallGemm(kDeltaBlock, w, vp_, vp_, c, c, false);
+    unread_add_[i] = SmallGemm(kDeltaBlock, w, vp_, vp_, c, c, true);
+    mix_keys_[i] = SmallGemm(kp_, kDeltaBlock, w, c, c, c, true);
+  }
+}
+
+DeltaSharedPlan::Tiles DeltaSharedPlan::carve_forward(DeltaCarver& c) const {
+  const int64_t rows = chunk_;
+  Tiles t{};
+  t.q = c.floats(rows * kp_);
+  t.k = c.floats(rows * kp_);
+  t.kt = c.floats(rows * kp_);
+  t.scores = c.floats(rows * rows);
+  t.sums = reinterpret_cast<double*>(c.floats(2 * rows));
+  t.from_start = c.floats(rows);
+  t.into = c.floats(rows);
+  t.to_end = c.floats(rows);
+  t.factors = c.floats(rows);
+  t.l = c.floats(rows * rows);
+  t.decayed = c.floats(rows * rows);
+  t.u = c.floats(rows * vp_);
+  t.y = c.floats(rows * vp_);
+  t.states = c.floats(kMostHeads * kp_ * vp_);
+  return t;
+}
+
+int64_t DeltaSharedPlan::forward_scratch() const {
+  DeltaCarver c(nullptr);
+  carve_forward(c);
+  return c.used();
+}
+
+double DeltaSharedPlan::forward_flops(int64_t tokens, int64_t heads) const {
+  const double k = static_cast<double>(key_dim_), v = static_cast<double>(value_dim_);
+  double flops = 0;
+  for (int64_t first = 0; first < tokens; first += chunk_) {
+    const double rows = static_cast<double>(std::min(chunk_, tokens - first));
+    const int64_t n = round_up(std::min(chunk_, tokens - first)) / kDeltaBlock;
+    const double lower = static_cast<double>(n * (n + 1) / 2 * kDeltaBlock * kDeltaBlock);
+    flops += 2 * k * lower + static_cast<double>(heads) * (4 * k * v * rows + 2 * v * lower);
+  }
+  return flops;
+}
+
+// What the heads share: rows of q and k, and scores.
+void DeltaSharedPlan::share(const DeltaHead<float>& h, int64_t first, int64_t rows,
+                            Tiles& t) const {
+  t.n = round_up(rows) / kDeltaBlock;
+  const int64_t padded = t.n * kDeltaBlock;
+  std::fill_n(t.factors, rows, h.scale);
+  delta_take_rows(h.q, {}, first, rows, padded, key_dim_, kp_, t.factors, t.q);
+  std::fill_n(t.factors, rows, 1.0f);
+  delta_take_rows(h.k, {}, first, rows, padded, key_dim_, kp_, t.factors, t.k);
+  delta_transpose(padded, kp_, t.k, kp_, t.kt, chunk_);
+  for (int64_t b = 0; b < t.n; ++b) {
+    const int64_t row = b * kDeltaBlock;
+    score_[b](t.q + row * kp_, t.kt, t.scores + row * chunk_);
+  }
+  delta_zero_above(t.n, t.scores, chunk_);
+}
+
+DeltaSharedPlan::Decays DeltaSharedPlan::decays(const DeltaHead<float>& h, int64_t first,
+                                                int64_t rows, double before, const Tiles& t) const {
+  Decays d;
+  const int64_t padded = t.n * kDeltaBlock;
+  d.any = h.decay != DeltaDecay::kNone;
+  if (!d.any) {
+    std::fill_n(t.from_start, padded, 1.0f);
+    std::fill_n(t.into, padded, 1.0f);
+    return d;
+  }
+  double sum = before;
+  for (int64_t i = 0; i < rows; ++i) {
+    sum += std::max<double>(h.g[first + i][0], kStrongestDecay);
+    t.sums[i] = sum;
+  }
+  std::fill(t.sums + rows, t.sums + padded, sum);
+  d.sum = sum;
+  d.strong = !(sum >= kMildestStrong);
+  if (d.strong && before != 0) return d;
+  if (!d.strong) {
+    delta_row_decays(padded, t.sums, t.from_start, t.into);
+    d.whole = t.from_start[padded - 1];
+    return d;
+  }
+  delta_decay_matrix(t.n, t.sums, t.l, chunk_);
+  delta_multiply_lower(t.n, t.scores, t.l, chunk_, t.decayed);
+  for (int64_t i = 0; i < padded; ++i) {
+    t.from_start[i] = static_cast<float>(t.sums[i]);
+    t.to_end[i] = static_cast<float>(sum - t.sums[i]);
+  }
+  delta_exp(padded, t.from_start);
+  delta_exp(padded, t.to_end);
+  std::fill_n(t.into, padded, 1.0f);
+  d.whole = t.from_start[padded - 1];
+  return d;
+}
+
+// Gated values times factors.
+void DeltaSharedPlan::pack_values(const DeltaHead<float>& h, int64_t first, int64_t rows,
+                                  const float* factors, const Tiles& t, float* to) const {
+  const bool beta = h.beta && !h.w;
+  for (int64_t i = 0; i < rows; ++i)
+    t.factors[i] = beta ? factors[i] * h.beta[first + i][0] : factors[i];
+  delta_take_rows(h.v, h.w, first, rows, t.n * kDeltaBlock, value_dim_, vp_, t.factors, to);
+}
+
+// y = keys state.
+void DeltaSharedPlan::read_rows(const float* keys, const float* state, float* y, const Tiles& t,
+                                DeltaAhead& ahead) const {
+  for (int64_t i = 0; i < t.n * kDeltaBlock; i += kDeltaBlock) {
+    read_(keys + i * kp_, state, y + i * vp_);
+    ahead.next();
+  }
+}
+
+// state += keys^T values.
+void DeltaSharedPlan::write_rows(const float* keys_t, const float* values, float* state,
+                                 const Tiles& t, DeltaAhead& ahead) const {
+  for (int64_t d = 0; d < kp_; d += kDeltaBlock) {
+    write_[t.n - 1](keys_t + d * chunk_, values, state + d * vp_);
+    ahead.next();
+  }
+}
+
+void DeltaSharedPlan::forward_head(const DeltaSharedHead& head, int64_t first, int64_t rows,
+                                   const Tiles& t, Carried& carried, DeltaAhead& ahead) const {
+  const DeltaHead<float>& h = head.in;
+  const int64_t padded = t.n * kDeltaBlock;
+  const bool stream = passes_caches(h);
+  const int64_t next = std::min(first + chunk_, h.tokens);
+  ahead.add(h.v, next, std::min(next + chunk_, h.tokens), value_dim_);
+  if (!stream) ahead.add({head.o.data, head.o.stride}, first, first + rows, value_dim_);
+  float* state = carried.state;
+  Decays d = decays(h, first, rows, carried.sum, t);
+  if (d.strong && carried.sum != 0) {
+    settle(carried);
+    d = decays(h, first, rows, 0, t);
+  }
+  pack_values(h, first, rows, t.into, t, t.u);
+  read_rows(t.q, state, t.y, t, ahead);
+  if (d.strong) delta_scale_rows(padded, vp_, t.from_start, t.y, vp_);
+  const float* scores = d.strong ? t.decayed : t.scores;
+  for (int64_t b = 0; b < t.n; ++b) {
+    const int64_t row = b * kDeltaBlock;
+    mix_values_[b](scores + row * chunk_, t.u, t.y + row * vp_);
+    ahead.next();
+  }
+  const float* factors = d.strong ? nullptr : t.from_start;
+  delta_give_rows(t.y, vp_, rows, value_dim_, factors, head.o, first, stream);
+  if (d.strong) {
+    delta_scale_rows(padded, vp_, t.to_end, t.u, vp_);
+    delta_scale_all(kp_ * vp_, d.whole, state);
+  }
+  write_rows(t.kt, t.u, state, t, ahead);
+  carried.sum = d.strong ? 0 : d.sum;
+}
+
+// The decay that a state still owes.
+void DeltaSharedPlan::settle(Carried& carried) const {
+  if (carried.sum == 0) return;
+  delta_scale_all(kp_ * vp_, static_cast<float>(std::exp(carried.sum)), carried.state);
+  carried.sum = 0;
+}
+
+void DeltaSharedPlan::forward(std::span<const DeltaSharedHead> heads, int64_t group,
+                              float* scratch) const {
+  const int64_t count = std::ssize(heads);
+  BRAID_CHECK(count <= kMostHeads && count % group == 0);
+  DeltaCarver carver(scratch);
+  Tiles t = carve_forward(carver);
+  const int64_t tokens = heads[0].in.tokens, size = kp_ * vp_;
+  const bool padded = kp_ != key_dim_ || vp_ != value_dim_;
+  Carried carried[kMostHeads];
+  for (int64_t i = 0; i < count; ++i) {
+    float* state = heads[static_cast<size_t>(i)].state;
+    carried[i].state = padded ? t.states + i * size : state;
+    if (padded) pack_state(state, carried[i].state);
+  }
+  for (int64_t first = 0; first < tokens; first += chunk_) {
+    const int64_t rows = std::min(chunk_, tokens - first), next = first + rows;
+    DeltaAhead ahead;
+    for (int64_t i = 0; i < count; ++i) {
+      const DeltaSharedHead& head = heads[static_cast<size_t>(i)];
+      if (i % group == 0) {
+        share(head.in, first, rows, t);
+        ahead.add(head.in.q, next, std::min(next + chunk_, tokens), key_dim_);
+        ahead.add(head.in.k, next, std::min(next + chunk_, tokens), key_dim_);
+      }
+      if (head.states) {
+        const float owed = static_cast<float>(std::exp(carried[i].sum));
+        unpack_state(carried[i].state, owed, head.states[first / chunk_]);
+      }
+      forward_head(head, first, rows, t, carried[i], ahead);
+    }
+  }
+  delta_rows_done();
+  for (int64_t i = 0; i < count; ++i) {
+    settle(carried[i]);
+    if (padded) unpack_state(carried[i].state, 1.0f, heads[static_cast<size_t>(i)].state);
+  }
+}
+
+void DeltaSharedPlan::pack_state(const float* state, float* tile) const {
+  for (int64_t d = 0; d < key_dim_; ++d) {
+    std::copy_n(state + d * value_dim_, value_dim_, tile + d * vp_);
+    std::fill_n(tile + d * vp_ + value_dim_, vp_ - value_dim_, 0.0f);
+  }
+  std::fill_n(tile + key_dim_ * vp_, (kp_ - key_dim_) * vp_, 0.0f);
+}
+
+void DeltaSharedPlan::unpack_state(const float* tile, float factor, float* state) const {
+  for (int64_t d = 0; d < key_dim_; ++d) {
+    const float* from = tile + d * vp_;
+    float* to = state + d * value_dim_;
+    for (int64_t e = 0; e < value_dim_; ++e) to[e] = factor * from[e];
+  }
+}
+
+}  // namespace braid

@@ -1,0 +1,108 @@
+#pragma once
+// The recurrence of delta.h without delta rule and with one decay a token and head or none (linear
+// attention, RetNet, lightning, Mamba-2, Mamba-3), in chunks, for value heads that share queries
+// and keys: state-space duality, 2405.21060; specs/state-space.md section 2.1. What depends on
+// queries and keys alone, scores above all, is made once a chunk for all heads of a call.
+//
+// With E_i the decay from the chunk's start to row i, inclusive, and while E stays above e^-60, the
+// decays go into rows: u_j = v_j / E_j, o_i = E_i (q_i S + sum_(j <= i) (q_i k_j) u_j), and the
+// state becomes E_end (S + sum_j k_j u_j), whose factor is left to the next chunk's E. Every
+// product is then one of shared scores or keys, and no exponent leaves the range of f32. Chunks
+// that decay more take the decay between rows into the scores of each head.
+
+#include <cstdint>
+#include <span>
+
+#include "braid/kernels/delta/delta.h"
+#include "braid/kernels/delta/delta_scratch.h"
+#include "braid/kernels/gemm/small.h"
+
+namespace braid {
+
+// One value head going forward.
+struct DeltaSharedHead {
+  DeltaHead<float> in;      // erase kNone, decay kNone or kScalar, one micro-step a token
+  float* state = nullptr;   // [K, V]: initial in, final out
+  DeltaRows<float> o;       // [tokens, V]
+  DeltaRows<float> states;  // [chunks] blocks [K, V]: the state before each chunk; null = not kept
+};
+
+// And back. Gradients are stored; those of q and k are sums over the heads that share them, put
+// where the last of these says.
+struct DeltaSharedBack {
+  DeltaHead<float> in;
+  DeltaRows<const float> states;  // as forward left them
+  DeltaRows<const float> d_o;     // [tokens, V]
+  float* carry = nullptr;  // [K, V]: gradient of the final state in, of the initial state out
+  DeltaHeadGrads<float> grads;
+  bool add_gates = false;  // of beta and g: other heads share them
+};
+
+class DeltaSharedPlan {
+ public:
+  static constexpr int64_t kMostHeads = 4;  // of a call
+  static constexpr int64_t kMaxBlocks = 4;
+
+  // chunk: tokens per chunk, a multiple of 16 up to 64; 0 = the fastest measured.
+  DeltaSharedPlan(int64_t key_dim, int64_t value_dim, int64_t chunk = 0);
+
+  int64_t chunk() const { return chunk_; }
+  int64_t chunks(int64_t tokens) const { return (tokens + chunk_ - 1) / chunk_; }
+  int64_t forward_scratch() const;   // floats
+  int64_t backward_scratch() const;  // floats
+
+  // Products of a call of `heads` heads as done here, 1 multiply-add = 2.
+  double forward_flops(int64_t tokens, int64_t heads) const;
+  double backward_flops(int64_t tokens, int64_t heads) const;
+
+  // Every `group` heads, one after the other, share q and k. scratch: 64-byte aligned.
+  void forward(std::span<const DeltaSharedHead> heads, int64_t group, float* scratch) const;
+  void backward(std::span<const DeltaSharedBack> heads, int64_t group, float* scratch) const;
+
+ private:
+  struct Tiles;
+  struct BackTiles;
+  struct Decays;
+  struct Carried;
+  Tiles carve_forward(DeltaCarver& c) const;
+  BackTiles carve_backward(DeltaCarver& c) const;
+  void share(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
+  void read_rows(const float* keys, const float* state, float* y, const Tiles& t,
+                 DeltaAhead& ahead) const;
+  void write_rows(const float* keys_t, const float* values, float* state, const Tiles& t,
+                  DeltaAhead& ahead) const;
+  void unread_rows(const SmallGemm* product, const float* state, const float* values_t, float* to,
+                   const Tiles& t, DeltaAhead& ahead) const;
+  Decays decays(const DeltaHead<float>& h, int64_t first, int64_t rows, double before,
+                const Tiles& t) const;
+  void pack_values(const DeltaHead<float>& h, int64_t first, int64_t rows, const float* factors,
+                   const Tiles& t, float* to) const;
+  void pack_state(const float* state, float* tile) const;
+  void unpack_state(const float* tile, float factor, float* state) const;
+  void settle(Carried& carried) const;
+  void forward_head(const DeltaSharedHead& head, int64_t first, int64_t rows, const Tiles& t,
+                    Carried& carried, DeltaAhead& ahead) const;
+  void backward_head(const DeltaSharedBack& head, int64_t first, int64_t rows, const Tiles& t,
+                     const BackTiles& b, float* carry, DeltaAhead& ahead) const;
+  void value_gradients(const DeltaSharedBack& head, int64_t first, int64_t rows, const Tiles& t,
+                       const BackTiles& b, const Decays& d) const;
+  void decay_gradients(const DeltaSharedBack& head, int64_t first, int64_t rows, const BackTiles& b,
+                       double state_dot) const;
+  void begin_keys(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
+                  const BackTiles& b) const;
+  void finish_keys(const DeltaSharedBack& head, int64_t first, int64_t rows, const Tiles& t,
+                   const BackTiles& b) const;
+
+  int64_t key_dim_, value_dim_, kp_, vp_, chunk_;
+  // Products, by the number of blocks in question (less one). [m, n, k] with w = 16 (blocks).
+  SmallGemm score_[kMaxBlocks];       // [16, w, kp] = rows of q times keys^T
+  SmallGemm read_;                    // [16, vp, kp] = rows times state
+  SmallGemm mix_values_[kMaxBlocks];  // [16, vp, w] += scores times values
+  SmallGemm write_[kMaxBlocks];       // [16, vp, w] += rows of keys^T times values
+  SmallGemm d_score_[kMaxBlocks];     // [16, w, vp] = rows of values times values^T
+  SmallGemm unread_[kMaxBlocks];      // [16, w, vp] = rows of the state times values^T
+  SmallGemm unread_add_[kMaxBlocks];  // the same, added
+  SmallGemm mix_keys_[kMaxBlocks];    // [kp, 16, w] += keys^T times score gradients
+};
+
+}  // namespace braid

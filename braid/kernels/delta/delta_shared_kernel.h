@@ -1,0 +1,46 @@
+#pragma once
+// SIMD pieces of delta_shared.h on tiles as in delta_tile.h, and between them and the caller's
+// rows, which need not be whole vectors wide.
+
+#include <cstdint>
+
+#include "braid/kernels/delta/delta.h"
+
+namespace braid {
+
+// to [padded, ld]: rows [first, first + rows) of `from` of `count` elements, times factors [rows]
+// and, when given, times rows of w. What is past them is zero.
+void delta_take_rows(DeltaRows<const float> from, DeltaRows<const float> w, int64_t first,
+                     int64_t rows, int64_t padded, int64_t count, int64_t ld, const float* factors,
+                     float* to);
+
+// Rows [first, first + rows) of `to`, `count` elements each: rows of y [rows, ld] times factors,
+// which may be null. stream: past the caches (delta_rows_done).
+void delta_give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, const float* factors,
+                     DeltaRows<float> to, int64_t first, bool stream);
+
+// e = exp(sums) and inverse = 1 / e, each rounded once; count a multiple of 16, sums >= -60.
+void delta_row_decays(int64_t count, const double* sums, float* e, float* inverse);
+
+// x <- factor x.
+void delta_scale_all(int64_t count, float factor, float* x);
+
+// Zero above the diagonal, up to the end of its block: s [16 n, ld].
+void delta_zero_above(int64_t n, float* s, int64_t ld);
+
+// to = a (.) b on the blocks on and below the diagonal, all [16 n, ld].
+void delta_multiply_lower(int64_t n, const float* a, const float* b, int64_t ld, float* to);
+
+// Of scores s and their gradients w, both zero above the diagonal: sum += w, and rows[i] = sum over
+// j < i of s_ij w_ij less the sum over j > i of s_ji w_ji.
+void delta_score_sums(int64_t n, const float* s, const float* w, int64_t ld, float* sum,
+                      float* rows);
+
+// sum += x, and dots[i] = sum_d a[d, i] x[d, i] for i < cols; all [rows, ld].
+void delta_column_dots(int64_t rows, int64_t cols, const float* a, const float* x, int64_t ld,
+                       float* sum, float* dots);
+
+// sum_i a_i b_i.
+double delta_dot(int64_t count, const float* a, const float* b);
+
+}  // namespace braid
