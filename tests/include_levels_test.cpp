@@ -59,7 +59,9 @@ const std::vector<std::pair<const char*, Names>> kHomes = {
     {"dnnl*", {"braid/kernels/gemm/*.cpp"}},
     {"oneapi/*", {"braid/kernels/gemm/*.cpp"}},
     {"libxsmm*", {"braid/kernels/gemm/*.cpp"}},
-    {"immintrin.h", {"braid/kernels/quant/pack.cpp"}},  // f16 of single numbers
+    // f16 of single numbers; vectors beside matrix tiles
+    {"immintrin.h", {"braid/kernels/quant/pack.cpp", "braid/kernels/*_amx.cpp"}},
+    {"cpuid.h", {"braid/kernels/simd/amx.cpp"}},
     {"omp.h", {"braid/core/parallel.cpp"}},
     {"nlohmann/*", {"braid/base/json.cpp"}},
     {"toml++/*", {"braid/stack/settings.cpp"}},

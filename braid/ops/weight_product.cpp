@@ -57,7 +57,8 @@ int64_t stream_cols(std::span<const WeightJob> jobs) {
 int64_t quant_rows(int64_t rows) {
   const int64_t ranges = (rows + kMostQuantRows - 1) / kMostQuantRows;
   const int64_t each = (rows + ranges - 1) / ranges;
-  return (each + kQuantTileRows - 1) / kQuantTileRows * kQuantTileRows;
+  const int64_t tile = quant_tile_rows();
+  return (each + tile - 1) / tile * tile;
 }
 
 ProductTile tile_of(const WeightJob& j, size_t jobs, int64_t stream) {
@@ -96,7 +97,7 @@ int64_t scratch_floats(const Task& t) {
   const WeightView& w = t.job->weight;
   if (streams(*t.job) || w.type == WeightType::kF32) return 0;
   if (w.type == WeightType::kBF16) return t.cols * w.cols;
-  return pair_floats(w.cols) + quant_sums(kMostQuantRows / kQuantTileRows);
+  return pair_floats(w.cols) + quant_sums(kMostQuantRows);
 }
 
 // ---- f32 and bf16
@@ -143,7 +144,7 @@ struct RoundedInputs {
       return r.type == j.weight.type && r.row == j.row && r.rows == j.rows;
     };
     if (parts.empty() || !same(parts.back())) {
-      const int64_t tile_rows = streams(j) ? quant_stream_tile(j.rows) : kQuantTileRows;
+      const int64_t tile_rows = streams(j) ? quant_stream_tile(j.rows) : quant_tile_rows();
       const int64_t tile_bytes = quant_tile_bytes(tile_rows, j.weight.cols);
       parts.push_back({j.weight.type, j.row, j.rows, tile_rows, tile_bytes, tiles, bytes});
       tiles += parts.back().tiles();
@@ -161,7 +162,7 @@ struct RoundedInputs {
 
 void round_inputs(const Context& ctx, const RoundedInputs& in, const float* x, int64_t ldx,
                   int64_t cols, std::byte* buffer) {
-  const int64_t grain = std::max<int64_t>(1, kQuantiseGrain / (kQuantTileRows * cols));
+  const int64_t grain = std::max<int64_t>(1, kQuantiseGrain / (quant_tile_rows() * cols));
   parallel_for(ctx, in.tiles, grain, [&](int64_t begin, int64_t end) {
     auto part = std::upper_bound(in.parts.begin(), in.parts.end(), begin,
                                  [](int64_t t, const Rounded& r) { return t < r.first_tile; }) -
@@ -185,7 +186,7 @@ void run_quantised(const Task& t, const std::byte* buffer, float* scratch) {
                  (t.col + t.cols + kPanelRows - 1) / kPanelRows);
     return;
   }
-  tiles += t.row / kQuantTileRows * t.rounded->tile_bytes;
+  tiles += t.row / t.rounded->tile_rows * t.rounded->tile_bytes;
   std::byte* pair = reinterpret_cast<std::byte*>(scratch);
   float* sums = scratch + pair_floats(w.cols);
   for (int64_t c = t.col; c < t.col + t.cols; c += kPairCols) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "braid/kernels/simd/amx.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/moe_experts.h"
 #include "braid/ops/weight.h"
@@ -146,6 +147,8 @@ TEST_CASE("products with quantised weights are those of the integers") {
           CAPTURE(rows);
           const Tensor x = activations(ctx, rows, cols);
           CHECK(product_error(linear(ctx, x, w), x, dense) < 1e-6);
+          const WithoutAmx vectors;
+          CHECK(product_error(linear(ctx, x, w), x, dense) < 1e-6);
         }
       }
     }
@@ -168,6 +171,31 @@ TEST_CASE("a row's result depends on nothing but the row") {
       const Tensor few = linear(two, x.narrow(0, first, n), w);
       CHECK(same_bits(few, all.narrow(0, first, n)));
     }
+  }
+}
+
+TEST_CASE("matrix tiles and vectors give the same bits") {
+  if (!amx()) return;
+  Context ctx;
+  for (const WeightType type : kQuantised) {
+    CAPTURE(weight_type_name(type));
+    for (const int64_t cols : {256, 768, 1280}) {  // slices of 16 blocks, whole and not
+      for (const int64_t outs : {7, 64, 72}) {
+        Parameter w = packed(ctx, type, random_tensor(ctx, {outs, cols}, "w", 0.05));
+        for (const int64_t rows : {5, 16, 33, 300}) {
+          const Tensor x = activations(ctx, rows, cols);
+          const Tensor tiles = linear(ctx, x, w);
+          const WithoutAmx vectors;
+          CHECK(same_bits(tiles, linear(ctx, x, w)));
+        }
+      }
+    }
+  }
+  for (const WeightType type : {kQ8, kQ4}) {  // an odd number of blocks
+    Parameter w = packed(ctx, type, random_tensor(ctx, {40, 96}, "w", 0.05));
+    const Tensor x = activations(ctx, 20, 96), tiles = linear(ctx, x, w);
+    const WithoutAmx vectors;
+    CHECK(same_bits(tiles, linear(ctx, x, w)));
   }
 }
 

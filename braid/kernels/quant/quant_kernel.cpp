@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "braid/kernels/quant/tiles_amx.h"
+#include "braid/kernels/simd/amx.h"
+
 // The target with int8 dot products, which Highway leaves out unless asked for.
 #ifndef HWY_WANT_AVX3_DL
 #define HWY_WANT_AVX3_DL 1
@@ -89,9 +92,14 @@ void quantise(WeightType type, const float* x, int64_t ldx, int64_t rows, int64_
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t b = 0; b < blocks; ++b) {
       std::byte* at = tile + b * block_bytes;
-      std::byte* numbers = at + r * 4;
+      const bool by_row = tile_rows == kQuantMatrixRows;
+      std::byte* numbers = at + r * (by_row ? kQuantBlock : 4);
       std::byte* scale = at + tile_rows * 32 + r * 4;
       const auto store = [&](int j, auto q) {
+        if (by_row) {
+          hn::StoreU(q, hn::Rebind<int8_t, I>(), reinterpret_cast<int8_t*>(numbers) + j * kLanes);
+          return;
+        }
         alignas(64) int8_t lanes[kLanes];
         hn::StoreU(q, hn::Rebind<int8_t, I>(), lanes);
         for (int g = 0; g < kLanes / 4; ++g) {
@@ -248,7 +256,15 @@ void stream(WeightType type, const std::byte* w, int64_t out, int64_t cols, cons
 
 // ---- many rows: two panels expanded once, then used by every tile
 
+// What a number means to signed products.
 template <WeightType T>
+HWY_INLINE VU8 without_offset(VU8 v) {
+  if constexpr (T == WeightType::kQ8) return hn::Xor(v, hn::Set(U8(), uint8_t{0x80}));
+  if constexpr (T == WeightType::kQ4) return hn::Sub(v, hn::Set(U8(), uint8_t{8}));
+  return v;
+}
+
+template <WeightType T, bool kSigned>
 void expand_panel(const std::byte* panel, int64_t cols, std::byte* pair) {
   for (int64_t b = 0; b < cols / kQuantBlock; ++b) {
     const Block block = block_at<T>(panel, b);
@@ -257,6 +273,7 @@ void expand_panel(const std::byte* panel, int64_t cols, std::byte* pair) {
       VU8 w[kGroups];
       load_groups<T>(block, part, w);
       for (int g = 0; g < kGroups; ++g) {
+        if constexpr (kSigned) w[g] = without_offset<T>(w[g]);
         hn::StoreU(w[g], U8(), reinterpret_cast<uint8_t*>(to + g * 128 + part * kLanes * 4));
       }
       float* scale = reinterpret_cast<float*>(to + 1024) + part * kLanes;
@@ -268,7 +285,14 @@ void expand_panel(const std::byte* panel, int64_t cols, std::byte* pair) {
   }
 }
 
-void expand(WeightType type, const std::byte* w, int64_t panels, int64_t cols, std::byte* pair) {
+template <WeightType T>
+void expand_panel(const std::byte* panel, int64_t cols, bool without_offset, std::byte* pair) {
+  if (without_offset) return expand_panel<T, true>(panel, cols, pair);
+  expand_panel<T, false>(panel, cols, pair);
+}
+
+void expand(WeightType type, const std::byte* w, int64_t panels, int64_t cols, bool without_offset,
+            std::byte* pair) {
   if (panels < 2) std::memset(pair, 0, static_cast<size_t>(quant_pair_bytes(cols)));
   for (int64_t p = 0; p < panels; ++p) {
     // The second panel lies 64 bytes after the first in every group, scale and minimum alike.
@@ -276,13 +300,13 @@ void expand(WeightType type, const std::byte* w, int64_t panels, int64_t cols, s
     std::byte* to = pair + p * 64;
     switch (type) {
       case WeightType::kQ8:
-        expand_panel<WeightType::kQ8>(panel, cols, to);
+        expand_panel<WeightType::kQ8>(panel, cols, without_offset, to);
         break;
       case WeightType::kQ4:
-        expand_panel<WeightType::kQ4>(panel, cols, to);
+        expand_panel<WeightType::kQ4>(panel, cols, without_offset, to);
         break;
       default:
-        expand_panel<WeightType::kQ4Min>(panel, cols, to);
+        expand_panel<WeightType::kQ4Min>(panel, cols, without_offset, to);
     }
   }
 }
@@ -371,8 +395,6 @@ void tiles(WeightType type, const std::byte* pair, int64_t cols, const std::byte
   tiles_of<false>(pair, cols, x, rows, outs, y, ldy, sums);
 }
 
-const char* target() { return hwy::TargetName(HWY_TARGET); }
-
 }  // namespace
 }  // namespace braid::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -384,7 +406,8 @@ HWY_EXPORT(quantise);
 HWY_EXPORT(stream);
 HWY_EXPORT(expand);
 HWY_EXPORT(tiles);
-HWY_EXPORT(target);
+
+int64_t quant_tile_rows() { return amx() ? kQuantMatrixRows : kQuantTileRows; }
 
 void quantise_rows(WeightType type, const float* x, int64_t ldx, int64_t rows, int64_t cols,
                    int64_t tile_rows, std::byte* tile) {
@@ -399,15 +422,16 @@ void quant_stream(WeightType type, const std::byte* w, int64_t out, int64_t cols
 
 void quant_expand(WeightType type, const std::byte* w, int64_t panels, int64_t cols,
                   std::byte* pair) {
-  HWY_DYNAMIC_DISPATCH(expand)(type, w, panels, cols, pair);
+  HWY_DYNAMIC_DISPATCH(expand)(type, w, panels, cols, amx(), pair);
 }
 
 void quant_tiles(WeightType type, const std::byte* pair, int64_t cols, const std::byte* x,
                  int64_t rows, int64_t outs, float* y, int64_t ldy, float* sums) {
+  if (amx()) {
+    return quant_tiles_amx(type == WeightType::kQ4Min, pair, cols, x, rows, outs, y, ldy, sums);
+  }
   HWY_DYNAMIC_DISPATCH(tiles)(type, pair, cols, x, rows, outs, y, ldy, sums);
 }
-
-const char* quant_target() { return HWY_DYNAMIC_DISPATCH(target)(); }
 
 }  // namespace braid
 #endif
