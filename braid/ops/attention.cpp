@@ -120,26 +120,45 @@ PackedKv pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, con
 void forward_tiles(const Context& ctx, const AttentionConfig& c, const Heads& q,
                    std::span<const int64_t> seq_starts, std::span<const KvView> kv, bool skip_steps,
                    float* out, float* lse) {
-  const TileList list(seq_starts, kQueryTile);
-  const int64_t ranges = list.count() * c.heads, ld_out = c.heads * c.values();
+  const QueryGrouping grouping = query_grouping(c);
+  const TileList list(seq_starts, grouping.tiles * kQueryTile);
+  const int64_t parts = (c.group() + grouping.heads - 1) / grouping.heads;  // of a kv head's heads
+  const int64_t per_tile = c.kv_heads * parts, ranges = list.count() * per_tile;
+  const int64_t ld_out = c.heads * c.values(), carry = attention_carry_floats(c.values());
   int64_t floats = 1;
   for (const KvView& view : kv)
-    floats = std::max(floats, attention_forward_scratch(c, view.layout.type));
-  ScratchSlots scratch(ctx, ranges, floats);
+    floats = std::max(floats, attention_scratch(c, view.layout.type, grouping.blocks()));
+  ScratchSlots scratch(ctx, ranges, grouping.blocks() * carry + floats);
   parallel_for(ctx, ranges, 1, [&](int64_t begin, int64_t) {
     // Late tiles have most keys to read: they go first, so that no thread is left with a long one
     // at the end.
-    const TileList::Tile t = list[list.count() - 1 - begin / c.heads];
-    const int64_t head = begin % c.heads;
+    const TileList::Tile t = list[list.count() - 1 - begin / per_tile];
+    const int64_t kv_head = begin % per_tile / parts;
+    const int64_t first_head = kv_head * c.group() + begin % parts * grouping.heads;
+    const int64_t end_head = std::min(first_head + grouping.heads, (kv_head + 1) * c.group());
     const int64_t length = seq_starts[t.sequence + 1] - seq_starts[t.sequence];
     if (skip_steps && length <= kStepTokens) return;
     const int64_t row = seq_starts[t.sequence] + t.begin;
     const KvView& view = kv[t.sequence];
+    const int64_t position = view.length - length + t.begin;
     const ScratchSlots::Lease lease(scratch);
-    attention_forward_tile(c, head, q.at(row, head), q.token_stride, t.rows,
-                           view.length - length + t.begin, view,
-                           out + row * ld_out + head * c.values(), ld_out,
-                           lse == nullptr ? nullptr : lse + head * q.tokens + row, lease.data());
+    QueryBlock blocks[kMostQueryBlocks];
+    int64_t count = 0;
+    for (int64_t at = 0; at < t.rows; at += kQueryTile) {
+      for (int64_t h = first_head; h < end_head; ++h, ++count) {
+        blocks[count] = {h, q.at(row + at, h), std::min(kQueryTile, t.rows - at), position + at,
+                         lease.data() + count * carry};
+        attention_begin(c, blocks[count]);
+      }
+    }
+    attention_piece(c, {blocks, static_cast<size_t>(count)}, q.token_stride, view,
+                    view.first_tile(), kv_tiles(view.length),
+                    lease.data() + grouping.blocks() * carry);
+    for (const QueryBlock& b : std::span(blocks, static_cast<size_t>(count))) {
+      const int64_t at = row + b.position - position;
+      attention_finish(c, b, out + at * ld_out + b.head * c.values(), ld_out,
+                       lse == nullptr ? nullptr : lse + b.head * q.tokens + at);
+    }
   });
 }
 

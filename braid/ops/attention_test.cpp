@@ -9,6 +9,7 @@
 
 #include "braid/base/rng.h"
 #include "braid/kernels/attention/kv_convert.h"
+#include "braid/kernels/simd/amx.h"
 #include "braid/ops/step.h"
 #include "braid/testing/numeric.h"
 
@@ -144,6 +145,9 @@ struct Case {
 
 // 400 eps: sums of up to 1000 products in f32, whose rounding grows as the root of their number.
 constexpr double kForward = 4e-6, kGradient = 2e-5;
+// Of 16 bits of queries, keys, values and probabilities: a score of the largest size, 10 here,
+// moves by 2^-17 of it.
+constexpr double kRounded = 8e-5;
 
 }  // namespace
 
@@ -166,7 +170,9 @@ TEST_CASE("attention and its gradients agree with the definition in double") {
                         {2, 2, 8, 0, {300, 5}, 70},
                         {3, 3, 24, 0, {100, 66}, 0, 40},
                         {2, 1, 40, 0, {130}, 0, 12},
-                        {4, 2, 12, 50, {260}, 64, 20, 0.9f, true}};
+                        {4, 2, 12, 50, {260}, 64, 20, 0.9f, true},
+                        {3, 3, 32, 0, {100, 66}, 0, 48},
+                        {10, 1, 32, 50, {700}, 64, 16, 0.9f, true}};
   for (const Case& x : cases) {
     CAPTURE(x.heads);
     CAPTURE(x.d);
@@ -198,6 +204,13 @@ TEST_CASE("attention and its gradients agree with the definition in double") {
     CHECK(distance(tape.grad(k), r.dk) < kGradient);
     CHECK(distance(tape.grad(v), r.dv) < kGradient);
     CHECK(distance(sinks.grad, r.dsinks) < kGradient);
+    AttentionConfig rounded = c;
+    rounded.rounded = true;
+    CHECK(distance(attention(ctx, rounded, q, k, v, starts, x.sinks ? &sinks : nullptr), r.out) <
+          kRounded);
+    const WithoutAmx vectors;
+    CHECK(distance(attention(ctx, c, q, k, v, starts, x.sinks ? &sinks : nullptr), r.out) <
+          kForward);
   }
 }
 
@@ -251,13 +264,14 @@ TEST_CASE(
     "rounding") {
   for (const AttentionConfig& c :
        {AttentionConfig{4, 2, 24, 0.2f, 0}, AttentionConfig{4, 2, 24, 0.2f, 37},
-        AttentionConfig{4, 2, 24, 0.2f, 0, 50, 0.7f}}) {
-    const int64_t n = 141;
+        AttentionConfig{4, 2, 24, 0.2f, 0, 50, 0.7f}, AttentionConfig{4, 2, 32, 0.2f, 37},
+        AttentionConfig{4, 2, 64, 0.2f, 0, 50, 0.7f}}) {
+    const int64_t n = 141, d = c.head_dim;
     Context ctx;
     Parameter of_heads = testing::random_parameter(ctx, {4}, "sinks");
     Parameter* sinks = c.chunk > 0 ? &of_heads : nullptr;
-    const Tensor q = random(ctx, {n, 4, 24}, 1), k = random(ctx, {n, 2, 24}, 2),
-                 v = random(ctx, {n, 2, 24}, 3);
+    const Tensor q = random(ctx, {n, 4, d}, 1), k = random(ctx, {n, 2, d}, 2),
+                 v = random(ctx, {n, 2, d}, 3);
     const Tensor whole = attention(ctx, c, q, k, v, std::vector<int64_t>{0, n}, sinks);
     const std::vector<double> want(whole.data(), whole.data() + whole.count());
     for (int64_t cut = kStepTokens + 1; cut < n - kStepTokens; ++cut) {
@@ -276,7 +290,7 @@ TEST_CASE(
       cache.append(1);
       const Tensor y = attention_cached(ctx, c, q.narrow(0, t, 1), std::vector<int64_t>{0, 1},
                                         std::span(&cache.view, 1), sinks);
-      std::memcpy(steps.data() + t * 96, y.data(), y.bytes());
+      std::memcpy(steps.data() + t * 4 * d, y.data(), y.bytes());
     }
     CHECK(distance(steps, want) < kForward);
   }
@@ -450,15 +464,17 @@ TEST_CASE("forget gates: weak, strong, and a long past that is forgotten altoget
     bool settles;  // gates of the second half are 1
   };
   for (const Gates& gates : {Gates{0.02, false}, Gates{3, false}, Gates{1e4, true}}) {
-    for (const int64_t window : {0, 70}) {
+    for (const auto& [d, window] :
+         {std::pair{24, 0}, std::pair{24, 70}, std::pair{32, 0}, std::pair{32, 70}}) {
       CAPTURE(gates.rate);
+      CAPTURE(d);
       CAPTURE(window);
-      const AttentionConfig c{4, 2, 24, 0.2f, window};
+      const AttentionConfig c{4, 2, d, 0.2f, window};
       const std::vector<int64_t> starts{0, 1, 300, 365};
       Context ctx;
       Tape tape;
-      Tensor q = random(ctx, {365, 4, 24}, 1), k = random(ctx, {365, 2, 24}, 2),
-             v = random(ctx, {365, 2, 24}, 3), log_f = random(ctx, {365, 4}, 5);
+      Tensor q = random(ctx, {365, 4, d}, 1), k = random(ctx, {365, 2, d}, 2),
+             v = random(ctx, {365, 2, d}, 3), log_f = random(ctx, {365, 4}, 5);
       const Tensor up = random(ctx, q.shape(), 4);
       for (int64_t i = 0; i < log_f.count(); ++i) {
         const bool open = gates.settles && i / 4 > 150;

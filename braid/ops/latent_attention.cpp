@@ -195,7 +195,7 @@ void expanded_form(const Context& ctx, const LatentConfig& c, const Tensor& q,
   const Tensor carried = Tensor::empty(ctx, {ranges, carry});
   const Tensor memory =
       Tensor::empty(ctx, {kv_tiles(std::min(piece, length)), layout.page(c.heads) / 4});
-  ScratchSlots scratch(ctx, ranges, attention_forward_scratch(config, KvType::kF32));
+  ScratchSlots scratch(ctx, ranges, attention_scratch(config, KvType::kF32, 1));
   for (int64_t begin = 0; begin < length; begin += piece) {
     const int64_t count = std::min(piece, length - begin);
     expand_piece(ctx, c, kv_b, *s.latents, begin, count, layout, memory.data<std::byte>());
@@ -207,13 +207,14 @@ void expanded_form(const Context& ctx, const LatentConfig& c, const Tensor& q,
       const int64_t tile = queries - 1 - i / c.heads, h = i % c.heads, first = tile * kQueryTile;
       const int64_t rows = std::min(kQueryTile, s.tokens - first);
       float* state = carried.data() + (tile * c.heads + h) * carry;
-      if (begin == 0) attention_begin(config, h, state);
+      const QueryBlock block{h, q.data() + ((s.row + first) * c.heads + h) * d, rows,
+                             s.position() + first, state};
+      if (begin == 0) attention_begin(config, block);
       const ScratchSlots::Lease lease(scratch);
-      attention_piece(config, h, q.data() + ((s.row + first) * c.heads + h) * d, c.heads * d, rows,
-                      s.position() + first, view, begin / kKvTile, kv_tiles(begin + count), state,
-                      lease.data());
+      attention_piece(config, {&block, 1}, c.heads * d, view, begin / kKvTile,
+                      kv_tiles(begin + count), lease.data());
       if (begin + count < length) return;
-      attention_finish(config, state, rows, out.data() + ((s.row + first) * c.heads + h) * c.dv,
+      attention_finish(config, block, out.data() + ((s.row + first) * c.heads + h) * c.dv,
                        c.heads * c.dv, nullptr);
     });
   }

@@ -6,8 +6,10 @@
 
 #include "braid/base/error.h"
 #include "braid/kernels/attention/decays.h"
+#include "braid/kernels/attention/forward_parts.h"
 #include "braid/kernels/attention/kv_convert.h"
 #include "braid/kernels/attention/pack.h"
+#include "braid/kernels/attention/scores.h"
 #include "braid/kernels/attention/softmax.h"
 #include "braid/kernels/gemm/small.h"
 
@@ -33,32 +35,19 @@ void mask_tile(const AttentionConfig& config, int64_t position, int64_t rows, in
   }
 }
 
-}  // namespace
-
-int64_t attention_forward_scratch(const AttentionConfig& config, KvType type) {
-  return attention_carry_floats(config.values()) + kQueryTile * config.head_dim +
-         kTilesPerStep * kScores +
+int64_t block_scratch(const AttentionConfig& config, KvType type) {
+  return kQueryTile * config.head_dim + kTilesPerStep * kScores +
          (type == KvType::kF32 ? 0 : kKvTile * std::max(config.head_dim, config.values()));
 }
 
-void attention_begin(const AttentionConfig& config, int64_t head, float* carry) {
-  float* max = carry + kQueryTile * config.values();
-  std::fill(carry, max, 0.0f);
-  // A sink is a key that was met first and has no value.
-  const bool sink = config.sinks != nullptr;
-  std::fill(max, max + kQueryTile,
-            sink ? config.sinks[head] * kLog2E : -std::numeric_limits<float>::infinity());
-  std::fill(max + kQueryTile, max + 2 * kQueryTile, sink ? 1.0f : 0.0f);
-}
-
-void attention_piece(const AttentionConfig& config, int64_t head, const float* q, int64_t ld_q,
-                     int64_t rows, int64_t position, const KvView& kv, int64_t first_tile,
-                     int64_t end_tile, float* carry, float* scratch) {
-  const int64_t d = config.head_dim, dv = config.values();
+// attention_piece of one block, by products of f32.
+void block_piece(const AttentionConfig& config, const QueryBlock& block, int64_t ld_q,
+                 const KvView& kv, int64_t first_tile, int64_t end_tile, float* scratch) {
+  const int64_t d = config.head_dim, dv = config.values(), rows = block.rows;
   float* queries = scratch;
   float* scores = queries + kQueryTile * d;
   float* unpacked = scores + kTilesPerStep * kScores;
-  float* acc = carry;
+  float* acc = block.carry;
   float* max = acc + kQueryTile * dv;
   float* sum = max + kQueryTile;
   const bool plain = kv.layout.type == KvType::kF32;
@@ -67,20 +56,12 @@ void attention_piece(const AttentionConfig& config, int64_t head, const float* q
   const int64_t padded = (rows + 7) / 8 * 8;
   const SmallGemm score(padded, kKvTile, d, d, kKvTile, kKvTile, false);
   const SmallGemm gather(padded, dv, kKvTile, kKvTile, dv, dv, true);
-  pack_rows(q, ld_q, rows, d, config.scale * kLog2E, queries);
+  pack_rows(block.q, ld_q, rows, d, config.scale * kLog2E, queries);
   std::fill(queries + rows * d, queries + padded * d, 0.0f);
 
-  const int64_t last = position + rows - 1;
-  BRAID_DCHECK(std::min(last, end_tile * kKvTile - 1) < kv.length);
-  const int64_t begin = std::max(first_tile, config.first_key(position) / kKvTile);
-  const int64_t end = std::min(end_tile, last / kKvTile + 1);
-  BRAID_DCHECK(begin >= kv.first_tile());
-  const int64_t kv_head = head / config.group();
-  const bool forgets = kv.layout.decay_heads > 0;
-  double decays[kQueryTile];  // of the queries
-  for (int64_t r = 0; forgets && r < rows; ++r) {
-    decays[r] = kv.decays((position + r) / kKvTile, head)[(position + r) % kKvTile];
-  }
+  const int64_t begin = std::max(first_tile, config.first_key(block.position) / kKvTile);
+  const int64_t end = std::min(end_tile, (block.position + rows - 1) / kKvTile + 1);
+  const int64_t kv_head = block.head / config.group();
   for (int64_t from = begin; from < end;) {
     // A maximum and a rescale per 256 keys, aligned to absolute position.
     const int64_t to = std::min(end, (from / kTilesPerStep + 1) * kTilesPerStep);
@@ -89,9 +70,7 @@ void attention_piece(const AttentionConfig& config, int64_t head, const float* q
       const std::byte* keys = kv.keys(t, kv_head);
       if (!plain) unpack_keys(kv.layout, keys, unpacked);
       score(queries, plain ? reinterpret_cast<const float*>(keys) : unpacked, s);
-      if (config.softcap > 0) softcap_scores(s, padded * kKvTile, config.softcap * kLog2E, nullptr);
-      if (forgets) add_decay_differences(decays, rows, kv.decays(t, head), 1.0f, s);
-      mask_tile(config, position, rows, t * kKvTile, s);
+      finish_scores(config, kv, block, t, padded, s);
     }
     online_softmax(scores, to - from, rows, max, sum, acc, dv);
     for (int64_t t = from; t < to; ++t) {
@@ -104,21 +83,65 @@ void attention_piece(const AttentionConfig& config, int64_t head, const float* q
   }
 }
 
-void attention_finish(const AttentionConfig& config, const float* carry, int64_t rows, float* out,
-                      int64_t ld_out, float* lse) {
-  const int64_t dv = config.values();
-  const float* max = carry + kQueryTile * dv;
-  finish_softmax(carry, max, max + kQueryTile, rows, dv, out, ld_out, lse);
+}  // namespace
+
+void finish_scores(const AttentionConfig& config, const KvView& kv, const QueryBlock& block,
+                   int64_t tile, int64_t padded, float* scores) {
+  if (config.softcap > 0)
+    softcap_scores(scores, padded * kKvTile, config.softcap * kLog2E, nullptr);
+  if (kv.layout.decay_heads > 0) {
+    double decays[kQueryTile];  // of the queries
+    for (int64_t r = 0; r < block.rows; ++r) {
+      const int64_t at = block.position + r;
+      decays[r] = kv.decays(at / kKvTile, block.head)[at % kKvTile];
+    }
+    add_decay_differences(decays, block.rows, kv.decays(tile, block.head), 1.0f, scores);
+  }
+  mask_tile(config, block.position, block.rows, tile * kKvTile, scores);
 }
 
-void attention_forward_tile(const AttentionConfig& config, int64_t head, const float* q,
-                            int64_t ld_q, int64_t rows, int64_t position, const KvView& kv,
-                            float* out, int64_t ld_out, float* lse, float* scratch) {
-  float* rest = scratch + attention_carry_floats(config.values());
-  attention_begin(config, head, scratch);
-  attention_piece(config, head, q, ld_q, rows, position, kv, kv.first_tile(), kv_tiles(kv.length),
-                  scratch, rest);
-  attention_finish(config, scratch, rows, out, ld_out, lse);
+QueryGrouping query_grouping(const AttentionConfig& config) {
+  if (!attention_by_parts(config)) return {1, 1};
+  const int64_t heads = std::min(config.group(), kMostQueryBlocks);
+  return {heads, kMostQueryBlocks / heads};
+}
+
+int64_t attention_scratch(const AttentionConfig& config, KvType type, int64_t blocks) {
+  return attention_by_parts(config) ? attention_parts_scratch(config, blocks)
+                                    : block_scratch(config, type);
+}
+
+void attention_begin(const AttentionConfig& config, const QueryBlock& block) {
+  float* max = block.carry + kQueryTile * config.values();
+  std::fill(block.carry, max, 0.0f);
+  // A sink is a key that was met first and has no value.
+  const bool sink = config.sinks != nullptr;
+  std::fill(max, max + kQueryTile,
+            sink ? config.sinks[block.head] * kLog2E : -std::numeric_limits<float>::infinity());
+  std::fill(max + kQueryTile, max + 2 * kQueryTile, sink ? 1.0f : 0.0f);
+}
+
+void attention_piece(const AttentionConfig& config, std::span<const QueryBlock> blocks,
+                     int64_t ld_q, const KvView& kv, int64_t first_tile, int64_t end_tile,
+                     float* scratch) {
+  for ([[maybe_unused]] const QueryBlock& b : blocks) {
+    BRAID_DCHECK(std::min(b.position + b.rows, end_tile * kKvTile) <= kv.length);
+    BRAID_DCHECK(std::max(first_tile, config.first_key(b.position) / kKvTile) >= kv.first_tile());
+    BRAID_DCHECK(b.head / config.group() == blocks[0].head / config.group());
+  }
+  if (attention_by_parts(config)) {
+    return attention_piece_by_parts(config, blocks[0].head / config.group(), blocks, ld_q, kv,
+                                    first_tile, end_tile, scratch);
+  }
+  for (const QueryBlock& b : blocks)
+    block_piece(config, b, ld_q, kv, first_tile, end_tile, scratch);
+}
+
+void attention_finish(const AttentionConfig& config, const QueryBlock& block, float* out,
+                      int64_t ld_out, float* lse) {
+  const int64_t dv = config.values();
+  const float* max = block.carry + kQueryTile * dv;
+  finish_softmax(block.carry, max, max + kQueryTile, block.rows, dv, out, ld_out, lse);
 }
 
 }  // namespace braid

@@ -112,6 +112,9 @@ struct AttentionConfig {
   // [heads] scores that join the softmax's denominator alone, neither scaled nor capped; null: none
   const float* sinks = nullptr;
   bool forgets = false;  // scores gain the forget gates between key and query (decays.h)
+  // Queries, keys and values were made by rounded weights: 16 bits of them and of the probabilities
+  // do where that is faster.
+  bool rounded = false;
 
   int64_t group() const { return heads / kv_heads; }
   int64_t values() const { return value_dim > 0 ? value_dim : head_dim; }

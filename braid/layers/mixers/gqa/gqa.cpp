@@ -244,13 +244,15 @@ class Gqa final : public Layer {
 
  private:
   AttentionConfig attention_config() const {
-    return {shape_.heads,
-            shape_.kv_heads,
-            shape_.head_dim,
-            static_cast<float>(shape_.scale),
-            shape_.window,
-            shape_.chunk,
-            static_cast<float>(shape_.softcap)};
+    AttentionConfig c{shape_.heads,
+                      shape_.kv_heads,
+                      shape_.head_dim,
+                      static_cast<float>(shape_.scale),
+                      shape_.window,
+                      shape_.chunk,
+                      static_cast<float>(shape_.softcap)};
+    c.rounded = weight_view(q_).type != WeightType::kF32;
+    return c;
   }
   Tensor norm(const Context& ctx, const Tensor& x, Parameter& gain) const {
     return rms_norm(ctx, x, gain, shape_.eps, shape_.one_plus);
