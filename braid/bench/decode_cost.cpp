@@ -55,8 +55,9 @@ void fill_state(const Context& ctx, LayerState& state, int64_t context) {
 
 SequenceState synthetic_sequence(const Context& ctx, const Model& model, int64_t context) {
   SequenceState seq = model.new_sequence(ctx);
+  const int64_t meta = model.settings().meta_tokens;
   for (const std::unique_ptr<LayerState>& state : seq.layers) {
-    if (state) fill_state(ctx, *state, context);
+    if (state) fill_state(ctx, *state, context > 0 ? context + meta : 0);
   }
   seq.tokens.assign(static_cast<size_t>(context), 0);
   return seq;

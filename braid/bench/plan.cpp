@@ -30,9 +30,10 @@ void count_parameters(const Model& model, Plan& plan) {
   }
   plan.parameters = model.parameters().trained_count();
   plan.active_parameters = plan.parameters - model.idle_parameters();
-  // An embedding that is not the head as well is read by one row a token.
+  // An embedding that is not the head as well is read by one row a token, meta tokens by none.
   const ModelSettings& s = model.settings();
-  const int64_t rows_only = ((s.tie_embeddings ? 0 : s.vocab) + s.positions) * s.width;
+  const int64_t rows_only =
+      ((s.tie_embeddings ? 0 : s.vocab) + s.positions + s.meta_tokens) * s.width;
   plan.token_weight_bytes = static_cast<size_t>(plan.active_parameters - rows_only) * sizeof(float);
   plan.recurrent_bytes = model.state_bytes(0);
 }

@@ -50,6 +50,10 @@ void ModelFlags::add_settings(CLI::App& app) {
   app.add_option("--positions", positions, "Learned absolute positions, so many (default 0: none)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 31))
       ->group("Model");
+  app.add_option("--meta-tokens", meta_tokens,
+                 "Learned rows before every sequence's first token (default 0: none)")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 16))
+      ->group("Model");
   app.add_option("--logit-scale", logit_scale, "Logits are multiplied by it (default 1)")
       ->group("Model");
   app.add_option("--logit-softcap", logit_softcap,
@@ -91,6 +95,7 @@ ModelSettings ModelFlags::settings() const {
   if (embedding_scale) s.embedding_scale = *embedding_scale;
   if (embedding_norm) s.embedding_norm = *embedding_norm;
   if (positions) s.positions = *positions;
+  if (meta_tokens) s.meta_tokens = *meta_tokens;
   if (logit_scale) s.logit_scale = *logit_scale;
   if (logit_softcap) s.logit_softcap = *logit_softcap;
   if (init) s.init = parse_named(*init, "--init");

@@ -16,6 +16,7 @@ struct ModelFlags {
   std::optional<std::string> residual, norm, norm_placement, init;
   std::optional<double> norm_eps, embedding_scale, logit_scale, logit_softcap;
   std::optional<int64_t> positions;
+  std::optional<int64_t> meta_tokens;
   std::optional<bool> embedding_norm, tie_embeddings;
   std::optional<uint64_t> seed;
   void add(CLI::App& app);

@@ -504,6 +504,7 @@ void check_same(const ShownModel& want, const ShownModel& got, const char* famil
   same("logit_scale", shortest_text(w.logit_scale), shortest_text(g.logit_scale));
   same("logit_softcap", shortest_text(w.logit_softcap), shortest_text(g.logit_softcap));
   same("positions", format("{}", w.positions), format("{}", g.positions));
+  same("meta_tokens", format("{}", w.meta_tokens), format("{}", g.meta_tokens));
   same("tie_embeddings", w.tie_embeddings ? "true" : "false", g.tie_embeddings ? "true" : "false");
   same("norm_eps", shortest_text(w.norm_eps), shortest_text(g.norm_eps));
 }

@@ -29,6 +29,7 @@ struct LayerEnv {
   double init_std = 0.02;
   double out_init_std = 0.02;  // for projections that write to the residual stream
   LinkTable* links = nullptr;  // names between layers; null for a layer made alone
+  int64_t meta_tokens = 0;     // rows before a sequence's own that no window leaves out
 };
 
 // A layer's parameters in double precision by the names it gave them ("q_proj.weight").

@@ -37,7 +37,7 @@ Heads heads_of(const Tensor& x, int64_t heads, int64_t d) {
 
 void check(const AttentionConfig& c, int64_t tokens, std::span<const int64_t> seq_starts) {
   BRAID_CHECK(c.kv_heads > 0 && c.heads % c.kv_heads == 0 && c.head_dim > 0 && c.window >= 0 &&
-              c.chunk >= 0);
+              c.chunk >= 0 && c.prefix >= 0 && (c.prefix == 0 || c.chunk == 0));
   BRAID_CHECK(!seq_starts.empty() && seq_starts.front() == 0 && seq_starts.back() == tokens);
 }
 
@@ -181,6 +181,7 @@ void forward_steps(const Context& ctx, const AttentionConfig& c, const Heads& q,
       views.push_back(kv[s]);
       views.back().length += t + 1 - length;
       const DecodeBlocks blocks = decode_blocks(c, views.back().length - 1);
+      for (int64_t b = 0; b < blocks.kept; ++b) items.push_back({views.size() - 1, b});
       for (int64_t b = blocks.first; b < blocks.end; ++b) items.push_back({views.size() - 1, b});
     }
   }
@@ -251,11 +252,13 @@ void add_sink_gradients(const Context& ctx, const Tensor& shares, Parameter& sin
 }  // namespace
 
 double attention_flops(const AttentionConfig& c, int64_t past, int64_t tokens) {
-  // Query at position p of a chunk sees min(p + 1, window) keys.
+  // Query at position p of a chunk sees min(p + 1, window) keys, and of those that its window has
+  // left, which grow by one with every query, the ones of the prefix.
   const auto in_chunk = [&](double n) {
     const double w = static_cast<double>(c.window);
     if (c.window == 0 || n <= w) return n * (n + 1) / 2;
-    return w * (w + 1) / 2 + (n - w) * w;
+    const double left = n - w, kept = static_cast<double>(c.prefix), some = std::min(left, kept);
+    return w * (w + 1) / 2 + left * w + some * (some + 1) / 2 + (left - some) * kept;
   };
   const auto pairs = [&](int64_t n) {
     if (c.chunk == 0) return in_chunk(static_cast<double>(n));

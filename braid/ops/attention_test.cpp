@@ -44,16 +44,18 @@ Reference reference(const AttentionConfig& c, const float* q, const float* k, co
   for (size_t s = 0; s + 1 < starts.size(); ++s) {
     for (int64_t t = std::max(from, starts[s]); t < starts[s + 1]; ++t) {
       const int64_t place = t - starts[s];
-      int64_t first = c.window > 0 ? std::max<int64_t>(0, place - c.window + 1) : 0;
-      while (c.chunk > 0 && first / c.chunk != place / c.chunk) ++first;
-      first += starts[s];
+      std::vector<int64_t> seen;  // rows
+      for (int64_t j = 0; j <= place; ++j) {
+        const bool near = c.window == 0 || place - j < c.window || j < c.prefix;
+        if (near && (c.chunk == 0 || j / c.chunk == place / c.chunk)) seen.push_back(starts[s] + j);
+      }
       for (int64_t h = 0; h < c.heads; ++h) {
         const int64_t at = t * nq + h * d, at_v = t * no + h * dv;
         const int64_t kv = h / c.group() * d, kv_v = h / c.group() * dv;
         std::vector<double> p, dp, slope;
         const double sink = c.sinks == nullptr ? -HUGE_VAL : c.sinks[h];
         double most = std::max(-1e300, sink), mean = 0;
-        for (int64_t j = first; j <= t; ++j) {
+        for (const int64_t j : seen) {
           double score = 0;
           for (int64_t i = 0; i < d; ++i) score += double{q[at + i]} * k[j * nk + kv + i];
           score *= c.scale;
@@ -66,19 +68,21 @@ Reference reference(const AttentionConfig& c, const float* q, const float* k, co
         double total = none;
         for (double& x : p) total += x = std::exp(x - most);
         for (double& x : p) x /= total;
-        for (int64_t j = first; j <= t; ++j) {
+        for (size_t n = 0; n < seen.size(); ++n) {
+          const int64_t j = seen[n];
           double g = 0;
           for (int64_t i = 0; i < dv; ++i) {
-            r.out[at_v + i] += p[j - first] * v[j * nv + kv_v + i];
-            r.dv[j * nv + kv_v + i] += p[j - first] * up[at_v + i];
+            r.out[at_v + i] += p[n] * v[j * nv + kv_v + i];
+            r.dv[j * nv + kv_v + i] += p[n] * up[at_v + i];
             g += double{up[at_v + i]} * v[j * nv + kv_v + i];
           }
           dp.push_back(g);
-          mean += p[j - first] * g;
+          mean += p[n] * g;
         }
         r.dsinks[h] -= none / total * mean;
-        for (int64_t j = first; j <= t; ++j) {
-          const double ds = p[j - first] * (dp[j - first] - mean) * slope[j - first] * c.scale;
+        for (size_t n = 0; n < seen.size(); ++n) {
+          const int64_t j = seen[n];
+          const double ds = p[n] * (dp[n] - mean) * slope[n] * c.scale;
           for (int64_t i = 0; i < d; ++i) {
             r.dq[at + i] += ds * k[j * nk + kv + i];
             r.dk[j * nk + kv + i] += ds * q[at + i];
@@ -107,7 +111,8 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;
 }
 
-// Keys and values of one sequence in tiles, as a state would hold them.
+// Keys and values of one sequence in tiles, as a state would hold them: those of the prefix, and
+// those from first_tile on.
 struct Cache {
   Cache(const Context& ctx, const AttentionConfig& c, const Tensor& k, const Tensor& v,
         int64_t first_tile = 0, KvType type = KvType::kF32)
@@ -116,8 +121,10 @@ struct Cache {
     bytes = view.layout.page(c.kv_heads);
     const int64_t tiles = kv_tiles(k.size(0));
     memory = Tensor::zeros(ctx, {tiles, bytes}, DType::kU8);
-    for (int64_t t = first_tile; t < tiles; ++t) pages.push_back(page(t));
-    view.first_page = first_tile;
+    view.kept_pages = std::min(kv_tiles(c.prefix), tiles);
+    view.first_page = std::max(first_tile, view.kept_pages);
+    for (int64_t t = 0; t < tiles; ++t)
+      if (view.holds(t)) pages.push_back(page(t));
     view.pages = pages.data();
   }
   std::byte* page(int64_t tile) const { return memory.data<std::byte>() + tile * bytes; }
@@ -141,7 +148,13 @@ struct Case {
   int64_t chunk = 0, dv = 0;
   float softcap = 0;
   bool sinks = false;
+  int64_t prefix = 0;
 };
+
+AttentionConfig keeping(AttentionConfig c, int64_t prefix) {
+  c.prefix = prefix;
+  return c;
+}
 
 // 400 eps: sums of up to 1000 products in f32, whose rounding grows as the root of their number.
 constexpr double kForward = 4e-6, kGradient = 2e-5;
@@ -172,15 +185,20 @@ TEST_CASE("attention and its gradients agree with the definition in double") {
                         {2, 1, 40, 0, {130}, 0, 12},
                         {4, 2, 12, 50, {260}, 64, 20, 0.9f, true},
                         {3, 3, 32, 0, {100, 66}, 0, 48},
-                        {10, 1, 32, 50, {700}, 64, 16, 0.9f, true}};
+                        {10, 1, 32, 50, {700}, 64, 16, 0.9f, true},
+                        {2, 1, 16, 9, {300, 3, 65}, 0, 0, 0, false, 1},
+                        {2, 2, 8, 70, {400, 64}, 0, 24, 0, true, 64},
+                        {4, 2, 12, 30, {390, 100}, 0, 0, 0.9f, true, 100}};
   for (const Case& x : cases) {
     CAPTURE(x.heads);
     CAPTURE(x.d);
     CAPTURE(x.window);
     CAPTURE(x.lengths.back());
-    const AttentionConfig c{
-        x.heads,  x.kv_heads, x.d,       1.0f / std::sqrt(static_cast<float>(x.d)),
-        x.window, x.chunk,    x.softcap, x.dv};
+    const AttentionConfig c =
+        keeping({x.heads, x.kv_heads, x.d, 1.0f / std::sqrt(static_cast<float>(x.d)), x.window,
+                 x.chunk, x.softcap, x.dv},
+                x.prefix);
+    CAPTURE(x.prefix);
     std::vector<int64_t> starts{0};
     for (int64_t n : x.lengths) starts.push_back(starts.back() + n);
     Context ctx;
@@ -265,8 +283,10 @@ TEST_CASE(
   for (const AttentionConfig& c :
        {AttentionConfig{4, 2, 24, 0.2f, 0}, AttentionConfig{4, 2, 24, 0.2f, 37},
         AttentionConfig{4, 2, 24, 0.2f, 0, 50, 0.7f}, AttentionConfig{4, 2, 32, 0.2f, 37},
-        AttentionConfig{4, 2, 64, 0.2f, 0, 50, 0.7f}}) {
-    const int64_t n = 141, d = c.head_dim;
+        AttentionConfig{4, 2, 64, 0.2f, 0, 50, 0.7f},
+        keeping(AttentionConfig{4, 2, 24, 0.2f, 37}, 70),
+        keeping(AttentionConfig{4, 2, 32, 0.2f, 37}, 70)}) {
+    const int64_t n = c.prefix > 0 ? 420 : 141, d = c.head_dim;
     Context ctx;
     Parameter of_heads = testing::random_parameter(ctx, {4}, "sinks");
     Parameter* sinks = c.chunk > 0 ? &of_heads : nullptr;
@@ -298,9 +318,9 @@ TEST_CASE(
 
 TEST_CASE(
     "decode over many blocks: groups of any size, windows, ragged batches, any number of threads") {
-  for (int64_t window : {0, 700}) {
+  for (const auto& [window, prefix] : {std::pair<int64_t, int64_t>{0, 0}, {700, 0}, {700, 100}}) {
     for (int64_t heads : {1, 3, 5, 8}) {
-      const AttentionConfig c{heads, 1, 72, 0.15f, window};
+      const AttentionConfig c = keeping({heads, 1, 72, 0.15f, window}, prefix);
       Context ctx;
       const int64_t n = 1500;
       const Tensor k = random(ctx, {n, 1, 72}, 2), v = random(ctx, {n, 1, 72}, 3);
@@ -341,7 +361,8 @@ TEST_CASE("bf16 and q8 caches: prefill and decode attend over what is stored, wh
   for (const KvType type : {KvType::kBF16, KvType::kQ8}) {
     for (const AttentionConfig& c :
          {AttentionConfig{4, 2, 24, 0.2f, 0}, AttentionConfig{5, 1, 10, 0.2f, 37},
-          AttentionConfig{8, 1, 128, 0.1f, 0}, AttentionConfig{3, 3, 80, 0.1f, 0, 70, 2.0f}}) {
+          AttentionConfig{8, 1, 128, 0.1f, 0}, AttentionConfig{3, 3, 80, 0.1f, 0, 70, 2.0f},
+          keeping(AttentionConfig{4, 2, 24, 0.2f, 37}, 70)}) {
       const int64_t n = 330, row = c.kv_heads * c.head_dim;
       Context ctx;
       const Tensor q = random(ctx, {n, c.heads, c.head_dim}, 1),

@@ -27,7 +27,7 @@ double score(const Tensor& q, const Tensor& k, int64_t t, int64_t h, int64_t i) 
 }
 
 GrowingKv kept(const Context& ctx, const Tensor& k, const Tensor& v, KvType type, int64_t tiles) {
-  GrowingKv kv(ctx, kKvHeads, kDim, type, 0, {.tiles = tiles});
+  GrowingKv kv(ctx, {.heads = kKvHeads, .head_dim = kDim}, type, {.tiles = tiles});
   kv.append(ctx, k.data(), kRow, v.data(), kRow, k.size(0));
   return kv;
 }

@@ -8,6 +8,7 @@
 #include "braid/ops/elementwise.h"
 #include "braid/ops/embedding.h"
 #include "braid/ops/linear.h"
+#include "braid/ops/prefix_rows.h"
 #include "braid/ops/view.h"
 #include "braid/stack/parallel_layer.h"
 
@@ -24,6 +25,7 @@ LayerEnv base_env(const ModelSettings& s, int64_t executed) {
   env.depth = executed;
   env.init_std = std.weight;
   env.out_init_std = std.output;
+  env.meta_tokens = s.meta_tokens;
   return env;
 }
 
@@ -86,6 +88,11 @@ Model::Model(const Context& ctx, const ModelSettings& settings, Fill fill)
     positions_ = &params.add("embed_positions.weight", ParamRole::kEmbedding,
                              {settings_.positions, settings_.width}, Init::normal(embedding_std));
     positions_->keep_f32 = true;
+  }
+  if (settings_.meta_tokens > 0) {
+    meta_tokens_ = &params.add("meta_tokens.weight", ParamRole::kEmbedding,
+                               {settings_.meta_tokens, settings_.width}, Init::normal(1));
+    meta_tokens_->keep_f32 = true;
   }
   if (settings_.embedding_norm) embedding_norm_ = Norm(settings_, params, "embed_norm");
   add_slots(params, env);
@@ -179,9 +186,27 @@ void Model::run_sublayer(const Context& ctx, size_t step, ResidualRun& run, cons
              }));
 }
 
-Tensor Model::embed(const Context& ctx, std::span<const int32_t> ids, const Batch& batch) {
-  const Tensor x =
+Model::Begun Model::with_meta_tokens(const Batch& batch) const {
+  Begun out{batch, std::vector<bool>(static_cast<size_t>(batch.sequences()), false)};
+  if (meta_tokens_ == nullptr) return out;
+  const int64_t n = settings_.meta_tokens;
+  int64_t added = 0;
+  for (int64_t s = 0; s < batch.sequences(); ++s) {
+    const auto at = static_cast<size_t>(s);
+    out.begins[at] = batch.offsets[at] == 0 && batch.length(s) > 0;
+    if (!out.begins[at] && batch.offsets[at] > 0) out.batch.offsets[at] += n;
+    if (out.begins[at]) added += n;
+    out.batch.seq_starts[at + 1] += added;
+  }
+  for (int64_t& tokens : out.batch.contexts) tokens += n;
+  return out;
+}
+
+Tensor Model::embed(const Context& ctx, std::span<const int32_t> ids, const Batch& batch,
+                    const std::vector<bool>& begins) {
+  Tensor x =
       scale(ctx, embedding(ctx, ids, *embedding_), static_cast<float>(settings_.embedding_scale));
+  if (meta_tokens_ != nullptr) x = with_prefix(ctx, x, *meta_tokens_, batch.seq_starts, begins);
   if (positions_ == nullptr) return embedding_norm_(ctx, x);
   std::vector<int32_t> at;
   for (int64_t s = 0; s < batch.sequences(); ++s) {
@@ -200,9 +225,10 @@ Tensor Model::hidden(const Context& ctx, std::span<const int32_t> ids, const Bat
                      std::span<SequenceState* const> sequences) {
   BRAID_CHECK(static_cast<int64_t>(ids.size()) == batch.tokens());
   BRAID_CHECK(sequences.empty() || static_cast<int64_t>(sequences.size()) == batch.sequences());
-  std::unique_ptr<ResidualRun> run = residual_->begin(ctx, embed(ctx, ids, batch));
+  Begun begun = with_meta_tokens(batch);
+  std::unique_ptr<ResidualRun> run = residual_->begin(ctx, embed(ctx, ids, batch, begun.begins));
   Links links;
-  Batch linked = batch;
+  Batch linked = std::move(begun.batch);
   linked.links = &links;
   for (size_t step = 0; step < flat_.steps.size(); ++step) {
     run_sublayer(ctx, step, *run, linked, sequences);
@@ -213,7 +239,10 @@ Tensor Model::hidden(const Context& ctx, std::span<const int32_t> ids, const Bat
     sequences[s]->tokens.insert(sequences[s]->tokens.end(), begin,
                                 ids.begin() + batch.seq_starts[s + 1]);
   }
-  return final_norm_(ctx, run->finish(ctx));
+  Tensor h = run->finish(ctx);
+  if (meta_tokens_ != nullptr)
+    h = without_prefix(ctx, h, settings_.meta_tokens, batch.seq_starts, begun.begins);
+  return final_norm_(ctx, h);
 }
 
 Tensor Model::head_input(const Context& ctx, const Tensor& hidden) const {
@@ -251,6 +280,7 @@ int64_t Model::idle_parameters() const {
 
 size_t Model::state_bytes(int64_t tokens, const StateOptions& options) const {
   size_t n = 0;
+  if (tokens > 0) tokens += settings_.meta_tokens;
   for (const FlatStack::Step& step : flat_.steps) {
     n += slots_[static_cast<size_t>(step.layer)].layer->state_bytes(tokens, options);
   }

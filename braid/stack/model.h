@@ -81,8 +81,16 @@ class Model {
     bool publishes = false, reads = false;  // values between layers
   };
   void add_slots(const ParamBuilder& params, LayerEnv env);
-  // Embeddings of the ids and their positions, [T, width].
-  Tensor embed(const Context& ctx, std::span<const int32_t> ids, const Batch& batch);
+  // What layers see: sequences that begin in `batch` have the meta tokens before their own, and
+  // all positions count them.
+  struct Begun {
+    Batch batch;
+    std::vector<bool> begins;  // by sequence
+  };
+  Begun with_meta_tokens(const Batch& batch) const;
+  // Embeddings of the ids and their positions, meta tokens where sequences begin: [rows, width].
+  Tensor embed(const Context& ctx, std::span<const int32_t> ids, const Batch& batch,
+               const std::vector<bool>& begins);
   Tensor head_input(const Context& ctx, const Tensor& hidden) const;
   void run_sublayer(const Context& ctx, size_t step, ResidualRun& run, const Batch& batch,
                     std::span<SequenceState* const> sequences);
@@ -91,7 +99,8 @@ class Model {
   FlatStack flat_;
   ParameterSet parameters_;
   Parameter* embedding_ = nullptr;
-  Parameter* positions_ = nullptr;  // null: none are learned
+  Parameter* positions_ = nullptr;    // null: none are learned
+  Parameter* meta_tokens_ = nullptr;  // [N, width]; null: none
   Norm embedding_norm_, final_norm_;
   Parameter* head_ = nullptr;
   std::vector<Slot> slots_;

@@ -33,9 +33,11 @@ Values normed(const ModelSettings& s, const ReferenceParams& params, const std::
   return rms_norm_ref<double>(x, weight, s.norm == NormKind::kRms1p ? 1 : 0, s.norm_eps);
 }
 
+// Rows of the meta tokens, then those of the ids.
 Values embedded(const ModelSettings& s, const ReferenceParams& params,
                 std::span<const int32_t> ids) {
   Values x;
+  if (s.meta_tokens > 0) x = params["meta_tokens.weight"];
   for (size_t t = 0; t < ids.size(); ++t) {
     for (int64_t i = 0; i < s.width; ++i) {
       double v = s.embedding_scale *
@@ -75,13 +77,15 @@ std::vector<double> reference_logits(const Model& model, const ReferenceParams& 
     const Model::SubLayer& sub = layers[static_cast<size_t>(model.flat().steps[step].layer)];
     const Values x = normed(s, params, sub.path + "norm", run->input(index));
     run->normed(index, x);
-    const Values y = sub.layer->reference(within(params, sub.scope), x, std::ssize(ids));
+    const Values y =
+        sub.layer->reference(within(params, sub.scope), x, s.meta_tokens + std::ssize(ids));
     run->output(index, normed(s, params, sub.path + "post_norm", y));
   }
   const Values h = normed(s, params, "norm", run->finish());
   const Values& head = params[s.tie_embeddings ? "embed_tokens.weight" : "lm_head.weight"];
   Values logits;
-  for (size_t t = 0; t < h.size(); t += static_cast<size_t>(s.width)) {
+  for (size_t t = static_cast<size_t>(s.meta_tokens * s.width); t < h.size();
+       t += static_cast<size_t>(s.width)) {
     for (size_t row = 0; row < head.size(); row += static_cast<size_t>(s.width)) {
       double z = 0;
       for (size_t i = 0; i < static_cast<size_t>(s.width); ++i) z += h[t + i] * head[row + i];

@@ -23,8 +23,9 @@ namespace {
 constexpr size_t kMaxBytes = kMaxStackText + (1 << 16);
 constexpr int64_t kMaxWidth = 1 << 20;
 constexpr int64_t kMaxVocab = int64_t{1} << 31;
+constexpr int64_t kMaxMeta = 1 << 16;
 
-constexpr std::array<std::string_view, 18> kKeys = {"stack",
+constexpr std::array<std::string_view, 19> kKeys = {"stack",
                                                     "width",
                                                     "heads",
                                                     "head_dim",
@@ -37,6 +38,7 @@ constexpr std::array<std::string_view, 18> kKeys = {"stack",
                                                     "embedding_scale",
                                                     "embedding_norm",
                                                     "positions",
+                                                    "meta_tokens",
                                                     "logit_scale",
                                                     "logit_softcap",
                                                     "max_position_embeddings",
@@ -241,6 +243,10 @@ void check_scales(const ModelSettings& s) {
     fail(format("logit_softcap {}; above 0, or 0 for none", shortest_text(s.logit_softcap)));
   }
   if (s.positions < 0) fail(format("positions {}; 0 (none) or more", s.positions));
+  if (s.meta_tokens > 0 && s.positions > 0)
+    fail("meta_tokens and learned positions do not go together");
+  if (s.meta_tokens < 0 || s.meta_tokens > kMaxMeta)
+    fail(format("meta_tokens {}; 0 (none) to {}", s.meta_tokens, kMaxMeta));
   if (s.positions > 0 && s.max_position_embeddings > s.positions) {
     fail(format("max_position_embeddings {} is more than the {} learned positions",
                 s.max_position_embeddings, s.positions));
@@ -351,6 +357,7 @@ ModelSettings parse_settings(std::string_view text, std::string_view source) {
   reader.size("embedding_scale", false, out.embedding_scale);
   reader.flag("embedding_norm", out.embedding_norm);
   reader.whole("positions", 0, kMaxVocab, out.positions);
+  reader.whole("meta_tokens", 0, kMaxMeta, out.meta_tokens);
   reader.size("logit_scale", false, out.logit_scale);
   reader.size("logit_softcap", true, out.logit_softcap);
   reader.whole("max_position_embeddings", 0, INT64_MAX, out.max_position_embeddings);
@@ -383,6 +390,7 @@ std::string print_settings(const ModelSettings& settings) {
   }
   if (settings.embedding_norm) line("embedding_norm", "true");
   if (settings.positions > 0) line("positions", std::to_string(settings.positions));
+  if (settings.meta_tokens > 0) line("meta_tokens", std::to_string(settings.meta_tokens));
   if (settings.logit_scale != 1) line("logit_scale", shortest_text(settings.logit_scale));
   if (settings.logit_softcap != 0) line("logit_softcap", shortest_text(settings.logit_softcap));
   if (settings.max_position_embeddings > 0) {

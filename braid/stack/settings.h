@@ -15,6 +15,7 @@
 //   embedding_scale = 1          # embeddings are multiplied by it
 //   embedding_norm = false       # the model's norm is applied to the embeddings too (RWKV's ln0)
 //   positions = 0                # > 0: learned absolute positions, added to the embeddings
+//   meta_tokens = 0              # > 0: learned rows before every sequence's first token (2411.13676)
 //   logit_scale = 1              # logits are multiplied by it
 //   logit_softcap = 0            # > 0: then become cap tanh(logit / cap)
 //   max_position_embeddings = 0  # tokens the model was made for; 0 = unknown
@@ -22,8 +23,8 @@
 //   seed = 0
 // clang-format on
 //
-// norm_placement, embedding_scale, embedding_norm, positions, logit_* and max_position_embeddings
-// are printed only where they differ from their defaults.
+// norm_placement, embedding_scale, embedding_norm, positions, meta_tokens, logit_* and
+// max_position_embeddings are printed only where they differ from their defaults.
 
 #include <cstdint>
 #include <string>
@@ -56,6 +57,7 @@ struct ModelSettings {
   double embedding_scale = 1;
   bool embedding_norm = false;  // after embedding_scale and positions
   int64_t positions = 0;        // rows of the learned position table, 0 = none
+  int64_t meta_tokens = 0;      // they count as positions; windows of gqa and diff keep them
   double logit_scale = 1;
   double logit_softcap = 0;             // 0 = off
   int64_t max_position_embeddings = 0;  // 0 = unknown

@@ -67,6 +67,7 @@ TEST_CASE("settings: what only some models have is printed where it is set") {
   s.embedding_scale = 45.254833995939045;
   s.embedding_norm = true;
   s.positions = 1024;
+  s.meta_tokens = 16;
   s.logit_scale = 0.0625;
   s.logit_softcap = 30;
   s.max_position_embeddings = 1024;
@@ -75,7 +76,8 @@ TEST_CASE("settings: what only some models have is printed where it is set") {
         "width = 64\nheads = 4\nvocab = 256\ntie_embeddings = true\nnorm = \"layer_norm\"\n"
         "norm_placement = \"sandwich\"\nnorm_eps = 1e-06\n"
         "residual = \"normed{alpha=3.5:2,beta=1}\"\nembedding_scale = 45.254833995939045\n"
-        "embedding_norm = true\npositions = 1024\nlogit_scale = 0.0625\nlogit_softcap = 30\n"
+        "embedding_norm = true\npositions = 1024\nmeta_tokens = 16\nlogit_scale = "
+        "0.0625\nlogit_softcap = 30\n"
         "max_position_embeddings = 1024\ninit = \"normal\"\nseed = 0\n");
   CHECK(parse_settings(text) == s);
 }
@@ -93,6 +95,10 @@ TEST_CASE("settings: scales and positions that make no sense") {
   CHECK(error([](ModelSettings& s) { s.logit_softcap = HUGE_VAL; }) ==
         "logit_softcap inf; above 0, or 0 for none");
   CHECK(error([](ModelSettings& s) { s.positions = -1; }) == "positions -1; 0 (none) or more");
+  CHECK(error([](ModelSettings& s) { s.meta_tokens = 65537; }) ==
+        "meta_tokens 65537; 0 (none) to 65536");
+  CHECK(error([](ModelSettings& s) { s.meta_tokens = s.positions = 8; }) ==
+        "meta_tokens and learned positions do not go together");
   CHECK(error([](ModelSettings& s) {
           s.positions = 8;
           s.max_position_embeddings = 9;
@@ -121,7 +127,8 @@ TEST_CASE("settings: bad keys and values") {
       {"dropout = 0.1",
        "model.toml:1: unknown key 'dropout'; known: stack, width, heads, head_dim, vocab, "
        "tie_embeddings, norm, norm_placement, norm_eps, residual, embedding_scale, "
-       "embedding_norm, positions, logit_scale, logit_softcap, max_position_embeddings, init, "
+       "embedding_norm, positions, meta_tokens, logit_scale, logit_softcap, "
+       "max_position_embeddings, init, "
        "seed"},
       {"vocab = 3\n [width]\na = 1", "model.toml:2: width must be a whole number, not a table"},
       {"width.a = 1", "model.toml:1: width must be a whole number, not a table"},

@@ -11,20 +11,14 @@
 #include "braid/state/state_copy.h"
 
 namespace braid {
-KvState::KvState(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window,
-                 int64_t chunk, int64_t tiles_per_page, KvType type, int64_t decay_heads,
-                 KvBlocks blocks)
-    : kv_heads_(kv_heads),
-      window_(window),
-      chunk_(chunk),
-      layout_{type, head_dim, head_dim, tiles_per_page, decay_heads},
-      blocks_(blocks),
-      pages_(ctx.arena, tiles_per_page * kKvTile, layout_.page(kv_heads)) {
-  BRAID_CHECK(kv_heads > 0 && head_dim > 0 && window >= 0 && chunk >= 0);
-}
-
-int64_t KvState::first_seen() const {
-  return AttentionConfig::first_key_seen(window_, chunk_, length_);
+KvState::KvState(const Context& ctx, const KvShape& shape, const KvPaging& paging, KvType type)
+    : shape_(shape),
+      layout_(shape.layout(type, paging.tiles)),
+      blocks_(paging.blocks),
+      pages_(ctx.arena, paging.tiles * kKvTile, layout_.page(shape.heads),
+             (kv_tiles(shape.prefix) + paging.tiles - 1) / paging.tiles) {
+  BRAID_CHECK(shape.heads > 0 && shape.head_dim > 0 && shape.window >= 0 && shape.chunk >= 0 &&
+              shape.prefix >= 0);
 }
 
 void KvState::append(const Context& ctx, const float* k, int64_t ld_k, const float* v, int64_t ld_v,
@@ -37,7 +31,8 @@ void KvState::append(const Context& ctx, const float* k, int64_t ld_k, const flo
     for (int64_t t = first + from; t < first + to; ++t) {
       const int64_t low = std::max(begin, t * kKvTile), high = std::min(end, (t + 1) * kKvTile);
       const KvRows rows{k + (low - begin) * ld_k, ld_k, v + (low - begin) * ld_v, ld_v};
-      pack_kv_rows(layout_, kv_heads_, rows, t, low % kKvTile, high - low, pages_.at(t * kKvTile));
+      pack_kv_rows(layout_, shape_.heads, rows, t, low % kKvTile, high - low,
+                   pages_.at(t * kKvTile));
     }
   };
   const int64_t count = (end - 1) / kKvTile + 1 - first;
@@ -72,27 +67,30 @@ void KvState::append_decays(const Context& ctx, const float* log_f, int64_t ld, 
 
 void KvState::restore(const LayerState& other) {
   const auto* from = dynamic_cast<const KvState*>(&other);
-  BRAID_CHECK(from != nullptr && from->kv_heads_ == kv_heads_ && from->layout_.d == layout_.d &&
-              from->layout_.type == layout_.type && from->window_ == window_ &&
-              from->chunk_ == chunk_ && from->layout_.tiles_per_page == layout_.tiles_per_page &&
-              from->layout_.decay_heads == layout_.decay_heads);
+  BRAID_CHECK(from != nullptr && from->shape_ == shape_ && from->layout_.type == layout_.type &&
+              from->layout_.tiles_per_page == layout_.tiles_per_page);
   pages_ = from->pages_;
   length_ = from->length_;
 }
 
-// Keys and values as they are stored, position by position: [rows, kv_heads, d], in q8 their scales
-// [rows, kv_heads], and with forget gates their sums as two floats each, [rows, decay_heads, 2].
+// Keys and values of the positions that a later token sees as they are stored, one after another:
+// [rows, kv_heads, d] and [rows, kv_heads, dv], in q8 their scales [rows, kv_heads], and with
+// forget gates their sums as two floats each, [rows, decay_heads, 2].
 struct KvState::Rows {
   Tensor k, v, k_scales, v_scales, decays;
 
-  static Shape shape(const KvState& s, int64_t rows) { return {rows, s.kv_heads_, s.layout_.d}; }
+  static Shape keys(const KvState& s, int64_t rows) { return {rows, s.shape_.heads, s.layout_.d}; }
+  static Shape values(const KvState& s, int64_t rows) {
+    return {rows, s.shape_.heads, s.layout_.dv};
+  }
 
-  // Copies positions [first, first + rows) out of the pages, or into them.
-  void exchange(const KvState& s, int64_t first, bool out) const {
+  // Copies the positions out of the pages, or into them.
+  void exchange(const KvState& s, const KvShape::Seen& seen, bool out) const {
     const KvLayout& l = s.layout_;
     const int64_t size = kv_element_bytes(l.type);
     for (int64_t p = 0; p < k.size(0); ++p) {
-      const int64_t position = first + p, tile = position / kKvTile, row = position % kKvTile;
+      const int64_t position = p < seen.kept ? p : seen.first + p - seen.kept;
+      const int64_t tile = position / kKvTile, row = position % kKvTile;
       std::byte* page = s.pages_.at(position);
       for (int64_t h = 0; h < l.decay_heads; ++h) {
         double& sum = *s.decays(position, h);
@@ -104,15 +102,15 @@ struct KvState::Rows {
           sum = static_cast<double>(pair[0]) + pair[1];
         }
       }
-      for (int64_t h = 0; h < s.kv_heads_; ++h) {
+      for (int64_t h = 0; h < s.shape_.heads; ++h) {
         std::byte *keys = page + l.keys(tile, h), *values = page + l.values(tile, h);
-        const int64_t at = p * s.kv_heads_ + h;
+        const int64_t at = p * s.shape_.heads + h;
         std::byte* to_k = k.data<std::byte>() + at * l.d * size;
-        std::byte* to_v = v.data<std::byte>() + at * l.d * size;
-        for (int64_t i = 0; i < l.d; ++i) {
+        std::byte* to_v = v.data<std::byte>() + at * l.dv * size;
+        for (int64_t i = 0; i < l.d; ++i)
           exchange_bytes(keys + l.key_at(row, i) * size, to_k + i * size, size, out);
+        for (int64_t i = 0; i < l.dv; ++i)
           exchange_bytes(values + l.value_at(row, i) * size, to_v + i * size, size, out);
-        }
         if (l.type != KvType::kQ8) continue;
         exchange_bytes(keys + l.key_tile() - l.scale_bytes() + row * 4,
                        reinterpret_cast<std::byte*>(k_scales.data() + at), 4, out);
@@ -124,18 +122,19 @@ struct KvState::Rows {
 };
 
 void KvState::save(StateWriter& out, std::string_view prefix) const {
-  const int64_t first = first_seen(), rows = length_ - first;
+  const KvShape::Seen seen = shape_.seen(length_);
+  const int64_t rows = seen.rows(length_);
   const Context ctx{pages_.arena()};
   const DType type = kv_dtype(layout_.type);
   Rows r;
-  r.k = Tensor::empty(ctx, Rows::shape(*this, rows), type);
-  r.v = Tensor::empty(ctx, r.k.shape(), type);
+  r.k = Tensor::empty(ctx, Rows::keys(*this, rows), type);
+  r.v = Tensor::empty(ctx, Rows::values(*this, rows), type);
   if (layout_.type == KvType::kQ8) {
-    r.k_scales = Tensor::empty(ctx, {rows, kv_heads_});
-    r.v_scales = Tensor::empty(ctx, {rows, kv_heads_});
+    r.k_scales = Tensor::empty(ctx, {rows, shape_.heads});
+    r.v_scales = Tensor::empty(ctx, {rows, shape_.heads});
   }
   if (layout_.decay_heads > 0) r.decays = Tensor::empty(ctx, {rows, layout_.decay_heads, 2});
-  if (!pages_.dry()) r.exchange(*this, first, true);
+  if (!pages_.dry()) r.exchange(*this, seen, true);
   out.integer(state_name(prefix, "length"), blocks_.tokens(length_));
   out.integer(state_name(prefix, "type"), static_cast<int64_t>(layout_.type));
   out.tensor(state_name(prefix, "k"), r.k);
@@ -148,23 +147,23 @@ void KvState::save(StateWriter& out, std::string_view prefix) const {
 
 void KvState::load(StateReader& in, std::string_view prefix) {
   const int64_t length = blocks_.whole(load_kv_header(in, prefix, layout_.type));
-  const int64_t first = AttentionConfig::first_key_seen(window_, chunk_, length),
-                rows = length - first;
+  const KvShape::Seen seen = shape_.seen(length);
+  const int64_t rows = seen.rows(length);
   const DType type = kv_dtype(layout_.type);
-  const Shape shape = Rows::shape(*this, rows);
   Rows r;
-  r.k = in.tensor(state_name(prefix, "k"), shape, type);
-  r.v = in.tensor(state_name(prefix, "v"), shape, type);
+  r.k = in.tensor(state_name(prefix, "k"), Rows::keys(*this, rows), type);
+  r.v = in.tensor(state_name(prefix, "v"), Rows::values(*this, rows), type);
   if (layout_.decay_heads > 0)
     r.decays = in.tensor(state_name(prefix, "decays"), {rows, layout_.decay_heads, 2});
   if (layout_.type == KvType::kQ8) {
-    r.k_scales = in.tensor(state_name(prefix, "k_scales"), {rows, kv_heads_});
-    r.v_scales = in.tensor(state_name(prefix, "v_scales"), {rows, kv_heads_});
+    r.k_scales = in.tensor(state_name(prefix, "k_scales"), {rows, shape_.heads});
+    r.v_scales = in.tensor(state_name(prefix, "v_scales"), {rows, shape_.heads});
   }
   reset();
   length_ = length;
-  pages_.own(first, length);
-  if (!pages_.dry()) r.exchange(*this, first, false);
+  pages_.own(0, seen.kept);
+  pages_.own(seen.first, length);
+  if (!pages_.dry()) r.exchange(*this, seen, false);
 }
 
 void KvState::reset() {
@@ -172,30 +171,27 @@ void KvState::reset() {
   length_ = 0;
 }
 
-GrowingKv::GrowingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, KvType type,
-                     int64_t decay_heads, KvPaging paging)
-    : KvState(ctx, kv_heads, head_dim, 0, 0, paging.tiles, type, decay_heads, paging.blocks) {}
+GrowingKv::GrowingKv(const Context& ctx, const KvShape& shape, KvType type, const KvPaging& paging)
+    : KvState(ctx, shape, paging, type) {
+  BRAID_CHECK(shape.window == 0 && shape.chunk == 0);
+}
 
-size_t GrowingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t tokens, KvType type,
-                           int64_t decay_heads, KvPaging paging) {
+size_t GrowingKv::bytes_at(const KvShape& shape, int64_t tokens, KvType type,
+                           const KvPaging& paging) {
   const int64_t positions = paging.blocks.whole(tokens);
   const int64_t pages = (kv_tiles(positions) + paging.tiles - 1) / paging.tiles;
-  const KvLayout layout{type, head_dim, head_dim, paging.tiles, decay_heads};
-  return static_cast<size_t>(pages * layout.page(kv_heads));
+  return static_cast<size_t>(pages * shape.layout(type, paging.tiles).page(shape.heads));
 }
 
-RingKv::RingKv(const Context& ctx, int64_t kv_heads, int64_t head_dim, int64_t window,
-               int64_t chunk, KvType type, int64_t decay_heads)
-    : KvState(ctx, kv_heads, head_dim, window, chunk, 1, type, decay_heads) {
-  BRAID_CHECK(window > 0 || chunk > 0);
+RingKv::RingKv(const Context& ctx, const KvShape& shape, KvType type)
+    : KvState(ctx, shape, {.tiles = 1}, type) {
+  BRAID_CHECK(shape.window > 0 || shape.chunk > 0);
 }
 
-size_t RingKv::bytes_at(int64_t kv_heads, int64_t head_dim, int64_t window, int64_t chunk,
-                        int64_t tokens, KvType type, int64_t decay_heads) {
-  const int64_t first = AttentionConfig::first_key_seen(window, chunk, tokens);
-  const int64_t tiles = kv_tiles(tokens) - std::min(first / kKvTile, kv_tiles(tokens));
-  return static_cast<size_t>(tiles *
-                             KvLayout{type, head_dim, head_dim, 1, decay_heads}.page(kv_heads));
+size_t RingKv::bytes_at(const KvShape& shape, int64_t tokens, KvType type) {
+  const int64_t all = kv_tiles(tokens), kept = std::min(kv_tiles(shape.prefix), all);
+  const int64_t first = std::clamp(shape.seen(tokens).first / kKvTile, kept, all);
+  return static_cast<size_t>((kept + all - first) * shape.layout(type, 1).page(shape.heads));
 }
 
 }  // namespace braid

@@ -7,17 +7,21 @@
 
 namespace braid {
 
-Pages::Pages(std::shared_ptr<Arena> arena, int64_t page_tokens, int64_t page_bytes)
-    : arena_(std::move(arena)), page_tokens_(page_tokens), page_bytes_(page_bytes) {
-  BRAID_CHECK(page_tokens > 0 && page_bytes > 0);
+Pages::Pages(std::shared_ptr<Arena> arena, int64_t page_tokens, int64_t page_bytes, int64_t kept)
+    : arena_(std::move(arena)),
+      page_tokens_(page_tokens),
+      page_bytes_(page_bytes),
+      kept_(kept),
+      first_(kept) {
+  BRAID_CHECK(page_tokens > 0 && page_bytes > 0 && kept >= 0);
 }
 
 void Pages::own(int64_t begin, int64_t end) {
   if (begin >= end) return;
-  if (pages_.empty()) first_ = begin / page_tokens_;
+  if (std::ssize(pages_) <= kept_) first_ = std::max(kept_, begin / page_tokens_);
   const size_t bytes = static_cast<size_t>(page_bytes_);
   for (int64_t p = begin / page_tokens_; p <= (end - 1) / page_tokens_; ++p) {
-    const size_t at = static_cast<size_t>(p - first_);
+    const size_t at = slot(p);
     const bool fresh = at == pages_.size();
     if (!fresh && pages_[at].use_count() == 1) continue;
     std::shared_ptr<Storage> page = arena_->allocate(bytes);
@@ -40,15 +44,15 @@ void Pages::own(int64_t begin, int64_t end) {
 
 void Pages::drop_before(int64_t position) {
   const int64_t gone =
-      std::min<int64_t>(position / page_tokens_ - first_, static_cast<int64_t>(pages_.size()));
+      std::min<int64_t>(position / page_tokens_ - first_, std::ssize(pages_) - kept_);
   if (gone <= 0) return;
-  pages_.erase(pages_.begin(), pages_.begin() + gone);
-  data_.erase(data_.begin(), data_.begin() + gone);
+  pages_.erase(pages_.begin() + kept_, pages_.begin() + kept_ + gone);
+  data_.erase(data_.begin() + kept_, data_.begin() + kept_ + gone);
   first_ += gone;
 }
 
 void Pages::clear() {
-  first_ = 0;
+  first_ = kept_;
   pages_.clear();
   data_.clear();
 }

@@ -41,6 +41,7 @@ struct Subject {
     env.heads = b.heads;
     env.head_dim = b.head_dim;
     env.depth = 8;
+    env.meta_tokens = b.meta_tokens;
     env.layer_index = 2;
     env.init_std = env.out_init_std = 0.3;
     ParamBuilder builder(ctx, params, 7);

@@ -19,6 +19,7 @@ struct MixerBattery {
   int64_t width = 24;
   int64_t heads = 3;
   int64_t head_dim = 8;
+  int64_t meta_tokens = 0;  // the first of the rows are such
   std::vector<int64_t> lengths = {1, 2, 63, 64, 65, 1000};
   bool constant_state = true;  // state bytes do not grow with the sequence
   StateOptions state = {};     // lossy types need a tolerance of their own

@@ -68,7 +68,7 @@ GrowingKv filled(const Context& ctx, const Size& s, KvType type) {
   const int64_t row = s.kv_heads * s.head_dim;
   const Tensor k = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "k");
   const Tensor v = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "v");
-  GrowingKv kv(ctx, s.kv_heads, s.head_dim, type);
+  GrowingKv kv(ctx, {s.kv_heads, s.head_dim}, type);
   kv.append(ctx, k.data(), row, v.data(), row, s.tokens);
   return kv;
 }

@@ -118,7 +118,9 @@ void attention_backward_head(const AttentionConfig& config, int64_t length, cons
   for (int64_t j = 0; j < tiles; ++j) {
     const int64_t key = j * kTile;
     std::fill(b.d_k, b.d_k + kTile * (d + dv), 0.0f);
-    const int64_t last = std::min(tiles * kTile, config.end_query(key + kTile - 1)) - 1;
+    // The last query that sees any of these keys: those of the prefix, which come first, every one.
+    const int64_t longest = key < config.prefix ? key : key + kTile - 1;
+    const int64_t last = std::min(tiles * kTile, config.end_query(longest)) - 1;
     for (int64_t i = j; i <= last / kTile; ++i) {
       const int64_t query = i * kTile;
       to_scores(b.k + key * d, b.qt + query * d, b.scores);

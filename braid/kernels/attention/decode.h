@@ -12,10 +12,9 @@ namespace braid {
 constexpr int64_t kDecodeTiles = 4;  // tiles of one block: a page of a growing kv
 constexpr int64_t kDecodeBlock = kDecodeTiles * kKvTile;
 
-// Blocks [first, end) that the query at `position` reads.
+// Blocks [0, kept) and [first, end), in this order, that the query at `position` reads.
 struct DecodeBlocks {
-  int64_t first, end;
-  int64_t count() const { return end - first; }
+  int64_t kept, first, end;
 };
 DecodeBlocks decode_blocks(const AttentionConfig& config, int64_t position);
 

@@ -192,9 +192,14 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
                   int64_t ld_q, const KvView& kv, float* partials, float* scratch) {
   const int64_t d = config.head_dim, dv = config.values(), group = config.group();
   const int64_t position = kv.length - 1, start = block * kDecodeBlock;
-  const int64_t lo = std::max<int64_t>(config.first_key(position) - start, 0);
+  // Seen are [0, kept) and [lo, hi) of the block; tiles between them may be gone.
   const int64_t hi = std::min(kv.length - start, kDecodeBlock);
-  const int64_t first_tile = lo / kKvTile, end_tile = (hi + kKvTile - 1) / kKvTile;
+  const int64_t kept = std::clamp<int64_t>(config.prefix - start, 0, hi);
+  const int64_t lo = std::clamp<int64_t>(config.first_key(position) - start, kept, hi);
+  const int64_t first_tile = kept > 0 ? 0 : lo / kKvTile, end_tile = (hi + kKvTile - 1) / kKvTile;
+  const auto passed_over = [&](int64_t t) {
+    return t * kKvTile >= kept && (t + 1) * kKvTile <= lo;
+  };
   const int64_t base = block * kDecodeTiles;
 
   float* queries = scratch;
@@ -202,6 +207,7 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
   float* taken_apart = scores + group * kDecodeBlock;  // q8 only
   scale_queries(config, kv.layout, q, ld_q, queries, taken_apart);
   for (int64_t t = first_tile; t < end_tile; ++t) {
+    if (passed_over(t)) continue;
     group_scores(kv.layout, kv.keys(base + t, kv_head), group, queries, taken_apart,
                  scores + t * kKvTile, kDecodeBlock);
   }
@@ -211,18 +217,20 @@ void decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,
     float* s = scores + h * kDecodeBlock;
     if (config.softcap > 0) softcap_scores(s + from, to - from, config.softcap * kLog2E, nullptr);
     for (int64_t t = first_tile; kv.layout.decay_heads > 0 && t < end_tile; ++t) {
+      if (passed_over(t)) continue;
       const int64_t head = kv_head * group + h;
       const double* own = kv.decays(position / kKvTile, head) + position % kKvTile;
       add_decay_differences(own, 1, kv.decays(base + t, head), 1.0f, s + t * kKvTile);
     }
     for (int64_t t = first_tile; kv.seen != nullptr && t < end_tile; ++t)
       hide_unseen(kv.seen[base + t], s + t * kKvTile);
-    std::fill(s + from, s + lo, -std::numeric_limits<float>::infinity());
+    std::fill(s + std::max(from, kept), s + lo, -std::numeric_limits<float>::infinity());
     std::fill(s + hi, s + to, -std::numeric_limits<float>::infinity());
     softmax(s + from, to - from, partials + h * stride + dv, partials + h * stride + dv + 1);
   }
   for (int64_t t = first_tile; t < end_tile; ++t) {
-    const int64_t begin = std::max<int64_t>(lo - t * kKvTile, 0);
+    if (passed_over(t)) continue;
+    const int64_t begin = t * kKvTile < kept ? 0 : std::max<int64_t>(lo - t * kKvTile, 0);
     const int64_t end = std::min(hi - t * kKvTile, kKvTile);
     const Sums sums{group, scores + t * kKvTile, kDecodeBlock, partials, stride};
     tile_values(kv.layout, kv.values(base + t, kv_head), sums, begin, end, t > first_tile);
@@ -306,7 +314,9 @@ HWY_EXPORT(probabilities);
 HWY_EXPORT(row_sums);
 
 DecodeBlocks decode_blocks(const AttentionConfig& config, int64_t position) {
-  return {config.first_key(position) / kDecodeBlock, position / kDecodeBlock + 1};
+  const int64_t first = config.first_key(position) / kDecodeBlock;
+  const int64_t kept = (config.prefix + kDecodeBlock - 1) / kDecodeBlock;
+  return {std::min(kept, first), first, position / kDecodeBlock + 1};
 }
 
 void attention_decode_block(const AttentionConfig& config, int64_t kv_head, int64_t block,

@@ -24,13 +24,14 @@ constexpr int64_t kScores = kQueryTile * kKvTile;
 void mask_tile(const AttentionConfig& config, int64_t position, int64_t rows, int64_t key,
                float* scores) {
   const bool future = key + kKvTile - 1 > position;
-  const bool gone = key < config.first_key(position + rows - 1);
+  const bool gone = key < config.first_key(position + rows - 1) && key + kKvTile > config.prefix;
   if (!future && !gone) return;
   constexpr float kMasked = -std::numeric_limits<float>::infinity();
   for (int64_t r = 0; r < rows; ++r, scores += kKvTile) {
     const int64_t end = std::clamp<int64_t>(position + r + 1 - key, 0, kKvTile);
     const int64_t begin = std::clamp<int64_t>(config.first_key(position + r) - key, 0, end);
-    std::fill(scores, scores + begin, kMasked);
+    const int64_t kept = std::clamp<int64_t>(config.prefix - key, 0, begin);
+    std::fill(scores + kept, scores + begin, kMasked);
     std::fill(scores + end, scores + kKvTile, kMasked);
   }
 }
@@ -59,27 +60,33 @@ void block_piece(const AttentionConfig& config, const QueryBlock& block, int64_t
   pack_rows(block.q, ld_q, rows, d, config.scale * kLog2E, queries);
   std::fill(queries + rows * d, queries + padded * d, 0.0f);
 
-  const int64_t begin = std::max(first_tile, config.first_key(block.position) / kKvTile);
   const int64_t end = std::min(end_tile, (block.position + rows - 1) / kKvTile + 1);
+  // Tiles that no query of these sees are passed over, their keys may be gone.
+  const auto seen_from = [&](int64_t tile) {
+    const bool kept = config.keeps(tile * kKvTile, kKvTile, block.position);
+    return kept ? tile : config.first_key(block.position) / kKvTile;
+  };
   const int64_t kv_head = block.head / config.group();
-  for (int64_t from = begin; from < end;) {
+  for (int64_t from = seen_from(first_tile); from < end;) {
     // A maximum and a rescale per 256 keys, aligned to absolute position.
     const int64_t to = std::min(end, (from / kTilesPerStep + 1) * kTilesPerStep);
-    for (int64_t t = from; t < to; ++t) {
-      float* s = scores + (t - from) * kScores;
+    int64_t tiles[kTilesPerStep], count = 0;
+    for (; from < to; from = seen_from(from + 1)) tiles[count++] = from;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t t = tiles[i];
+      BRAID_DCHECK(kv.holds(t));
+      float* s = scores + i * kScores;
       const std::byte* keys = kv.keys(t, kv_head);
       if (!plain) unpack_keys(kv.layout, keys, unpacked);
       score(queries, plain ? reinterpret_cast<const float*>(keys) : unpacked, s);
       finish_scores(config, kv, block, t, padded, s);
     }
-    online_softmax(scores, to - from, rows, max, sum, acc, dv);
-    for (int64_t t = from; t < to; ++t) {
-      const std::byte* values = kv.values(t, kv_head);
+    online_softmax(scores, count, rows, max, sum, acc, dv);
+    for (int64_t i = 0; i < count; ++i) {
+      const std::byte* values = kv.values(tiles[i], kv_head);
       if (!plain) unpack_values(kv.layout, values, unpacked);
-      gather(scores + (t - from) * kScores,
-             plain ? reinterpret_cast<const float*>(values) : unpacked, acc);
+      gather(scores + i * kScores, plain ? reinterpret_cast<const float*>(values) : unpacked, acc);
     }
-    from = to;
   }
 }
 
@@ -126,7 +133,6 @@ void attention_piece(const AttentionConfig& config, std::span<const QueryBlock> 
                      float* scratch) {
   for ([[maybe_unused]] const QueryBlock& b : blocks) {
     BRAID_DCHECK(std::min(b.position + b.rows, end_tile * kKvTile) <= kv.length);
-    BRAID_DCHECK(std::max(first_tile, config.first_key(b.position) / kKvTile) >= kv.first_tile());
     BRAID_DCHECK(b.head / config.group() == blocks[0].head / config.group());
   }
   if (attention_by_parts(config)) {

@@ -129,7 +129,9 @@ class Piece {
 }  // namespace
 
 bool attention_by_parts(const AttentionConfig& config) {
-  return config.head_dim % kPartDepth == 0 && config.values() % kPartRows == 0 && amx();
+  // Blocks that share a piece read one range of tiles, which a prefix besides a window is not.
+  return config.head_dim % kPartDepth == 0 && config.values() % kPartRows == 0 &&
+         config.prefix == 0 && amx();
 }
 
 int64_t attention_parts_scratch(const AttentionConfig& config, int64_t blocks) {

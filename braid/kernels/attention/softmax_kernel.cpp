@@ -111,7 +111,9 @@ void backward_tile(const AttentionConfig& config, int64_t key, int64_t query,
       hn::StoreU(ds, d, g);
     }
   }
-  if (key + kKvTile - 1 <= query && config.end_query(key) >= query + kKvTile) return;
+  // Of these keys the first behind the prefix is out of sight first.
+  const int64_t nearest = std::clamp(config.prefix, key, key + kKvTile - 1);
+  if (key + kKvTile - 1 <= query && config.end_query(nearest) >= query + kKvTile) return;
   for (int64_t r = 0; r < kKvTile; ++r) {
     const int64_t begin = std::clamp<int64_t>(key + r - query, 0, kKvTile);
     const int64_t end = std::clamp<int64_t>(config.end_query(key + r) - query, begin, kKvTile);

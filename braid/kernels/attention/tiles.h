@@ -76,27 +76,36 @@ struct KvBlocks {
   }
 };
 
-// The keys and values of one sequence. pages[i] has tiles [(first_page + i) * tiles_per_page, ...);
-// what lies past `length` in the last tile is zero or any finite number.
+// The keys and values of one sequence in pages of tiles_per_page tiles each: the first kept_pages,
+// which are never gone, then those from first_page >= kept_pages on. What lies past `length` in the
+// last tile is zero or any finite number.
 struct KvView {
   const std::byte* const* pages = nullptr;
-  int64_t first_page = 0;  // pages before it are gone (sliding window)
+  int64_t first_page = 0;  // those between the kept ones and it are gone (sliding window)
   int64_t length = 0;      // positions of the sequence so far, those that are gone included
   KvLayout layout;
+  int64_t kept_pages = 0;
   // With pages of chosen tiles, for the decode kernel only: of every tile the positions that are
   // attended to, a bit each, at least one; null: all.
   const uint64_t* seen = nullptr;
 
-  int64_t first_tile() const { return first_page * layout.tiles_per_page; }
+  int64_t first_tile() const { return kept_pages > 0 ? 0 : first_page * layout.tiles_per_page; }
+  bool holds(int64_t tile) const {
+    const int64_t page = tile / layout.tiles_per_page;
+    return page < kept_pages || page >= first_page;
+  }
+  const std::byte* page(int64_t tile) const {
+    const int64_t page = tile / layout.tiles_per_page;
+    return pages[page < kept_pages ? page : page - first_page + kept_pages];
+  }
   const std::byte* keys(int64_t tile, int64_t kv_head) const {
-    return pages[tile / layout.tiles_per_page - first_page] + layout.keys(tile, kv_head);
+    return page(tile) + layout.keys(tile, kv_head);
   }
   const std::byte* values(int64_t tile, int64_t kv_head) const {
-    return pages[tile / layout.tiles_per_page - first_page] + layout.values(tile, kv_head);
+    return page(tile) + layout.values(tile, kv_head);
   }
   const double* decays(int64_t tile, int64_t query_head) const {
-    return reinterpret_cast<const double*>(pages[tile / layout.tiles_per_page - first_page] +
-                                           layout.decays(tile, query_head));
+    return reinterpret_cast<const double*>(page(tile) + layout.decays(tile, query_head));
   }
 };
 
@@ -115,15 +124,21 @@ struct AttentionConfig {
   // Queries, keys and values were made by rounded weights: 16 bits of them and of the probabilities
   // do where that is faster.
   bool rounded = false;
+  int64_t prefix = 0;  // the first keys, which no window leaves out; 0 = none. Not with chunks
 
   int64_t group() const { return heads / kv_heads; }
   int64_t values() const { return value_dim > 0 ? value_dim : head_dim; }
-  // First position that the query at `position` sees.
+  // First position that the query at `position` sees, those of the prefix left aside.
   int64_t first_key(int64_t position) const { return first_key_seen(window, chunk, position); }
   // First position after `key` whose query does not see it.
   int64_t end_query(int64_t key) const {
     const int64_t far = std::numeric_limits<int64_t>::max();
+    if (key < prefix) return far;
     return std::min(window > 0 ? key + window : far, chunk > 0 ? (key / chunk + 1) * chunk : far);
+  }
+  // Whether [key, key + count) has a key that the query at `position` or a later one sees.
+  bool keeps(int64_t key, int64_t count, int64_t position) const {
+    return key < prefix || key + count > first_key(position);
   }
   static int64_t first_key_seen(int64_t window, int64_t chunk, int64_t position) {
     const int64_t by_window = window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;

@@ -4,21 +4,30 @@
 #include <vector>
 
 #include "braid/ops/rows.h"
-#include "braid/state/kv_state.h"
 
 namespace braid {
 
-std::unique_ptr<LayerState> KvShape::make_state(const Context& ctx,
-                                                const StateOptions& options) const {
-  if (window > 0 || chunk > 0)
-    return std::make_unique<RingKv>(ctx, heads, head_dim, window, chunk, options.kv, forget_heads);
-  return std::make_unique<GrowingKv>(ctx, heads, head_dim, options.kv, forget_heads);
+std::unique_ptr<LayerState> make_kv(const Context& ctx, const KvShape& shape,
+                                    const StateOptions& options) {
+  if (shape.window > 0 || shape.chunk > 0) return std::make_unique<RingKv>(ctx, shape, options.kv);
+  return std::make_unique<GrowingKv>(ctx, shape, options.kv);
 }
 
-size_t KvShape::state_bytes(int64_t tokens, const StateOptions& options) const {
-  return window > 0 || chunk > 0
-             ? RingKv::bytes_at(heads, head_dim, window, chunk, tokens, options.kv, forget_heads)
-             : GrowingKv::bytes_at(heads, head_dim, tokens, options.kv, forget_heads);
+size_t kv_bytes(const KvShape& shape, int64_t tokens, const StateOptions& options) {
+  return shape.window > 0 || shape.chunk > 0 ? RingKv::bytes_at(shape, tokens, options.kv)
+                                             : GrowingKv::bytes_at(shape, tokens, options.kv);
+}
+
+LinkShape kv_link(const KvShape& s) {
+  return {"kv", {s.heads, s.head_dim, s.window, s.chunk, s.value_dim}};
+}
+
+KvShape kv_of_link(const LinkShape& link) {
+  return {.heads = link.sizes[0],
+          .head_dim = link.sizes[1],
+          .window = link.sizes[2],
+          .chunk = link.sizes[3],
+          .value_dim = link.sizes[4]};
 }
 
 LinkValue kept_kv(const Context& ctx, const Tensor& k, const Tensor& v, const Batch& batch,

@@ -7,23 +7,17 @@
 
 #include "braid/layers/layer.h"
 #include "braid/ops/attention.h"
+#include "braid/state/kv_state.h"
 
 namespace braid {
 
-// Keys and values [T, heads, head_dim] and which of them a token sees.
-struct KvShape {
-  int64_t heads = 0, head_dim = 0;
-  int64_t window = 0, chunk = 0;  // as in AttentionConfig; 0 = all
-  int64_t forget_heads = 0;       // query heads with forget gates; 0 = none
+std::unique_ptr<LayerState> make_kv(const Context& ctx, const KvShape& shape,
+                                    const StateOptions& options);
+size_t kv_bytes(const KvShape& shape, int64_t tokens, const StateOptions& options);
 
-  std::unique_ptr<LayerState> make_state(const Context& ctx, const StateOptions& options) const;
-  size_t state_bytes(int64_t tokens, const StateOptions& options) const;
-
-  LinkShape link() const { return {"kv", {heads, head_dim, window, chunk}}; }
-  static KvShape of_link(const LinkShape& link) {
-    return {link.sizes[0], link.sizes[1], link.sizes[2], link.sizes[3]};
-  }
-};
+// What a publisher says of its keys and values, and what a reader takes from it.
+LinkShape kv_link(const KvShape& shape);
+KvShape kv_of_link(const LinkShape& link);
 
 // The keys and values of this call's tokens, or, appended to them, the states that keep all; with
 // forget gates their logarithms [T, Hq] as well.

@@ -40,13 +40,15 @@ struct DiffConfig {
 
 // Pairs of heads of keys and values as the cache and other layers see them: heads of twice the
 // channels.
-KvShape kv_shape(const DiffShape& s) { return {s.kv_heads / 2, 2 * s.head_dim, s.window, 0}; }
+KvShape kv_shape(const DiffShape& s) {
+  return {s.kv_heads / 2, 2 * s.head_dim, s.window, 0, 0, s.prefix};
+}
 
 void take_link(const DiffConfig& c, const LayerEnv& env, DiffShape& s) {
-  const KvShape kv = KvShape::of_link(find_link(env.links, "diff", c.of, "kv"));
+  const KvShape kv = kv_of_link(find_link(env.links, "diff", c.of, "kv"));
   if (c.heads.kv_heads != 0 && c.heads.kv_heads != 2 * kv.heads)
     usage(format("kv_heads={}, but {} has {} pairs", c.heads.kv_heads, c.of, kv.heads));
-  if (2 * s.head_dim != kv.head_dim)
+  if (2 * s.head_dim != kv.head_dim || kv.value_dim != 0)
     usage(format("pairs of heads of {} channels, but those of {} have {} together", s.head_dim,
                  c.of, kv.head_dim));
   if (s.heads % (2 * kv.heads) != 0)
@@ -82,7 +84,8 @@ DiffShape resolve(const DiffConfig& c, const LayerEnv& env) {
   const double depth = static_cast<double>(env.layer_index / 2);
   s.lambda_init = c.lambda_init > 0 ? c.lambda_init : 0.8 - 0.6 * std::exp(-0.3 * depth);
   if (!c.of.empty()) take_link(c, env, s);
-  if (!c.as.empty() && env.links != nullptr) env.links->declare(c.as, kv_shape(s).link());
+  if (s.window > 0) s.prefix = env.meta_tokens;
+  if (!c.as.empty() && env.links != nullptr) env.links->declare(c.as, kv_link(kv_shape(s)));
   return s;
 }
 
@@ -139,10 +142,10 @@ class Diff final : public Layer {
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
-    return shape_.reads ? nullptr : kv_shape(shape_).make_state(ctx, options);
+    return shape_.reads ? nullptr : make_kv(ctx, kv_shape(shape_), options);
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    return shape_.reads ? 0 : kv_shape(shape_).state_bytes(tokens, options);
+    return shape_.reads ? 0 : kv_bytes(kv_shape(shape_), tokens, options);
   }
   Options options() const override { return write_options(config_); }
 
@@ -165,6 +168,7 @@ class Diff final : public Layer {
     c.head_dim = 2 * shape_.head_dim;
     c.scale = static_cast<float>(shape_.scale());
     c.window = shape_.window;
+    c.prefix = shape_.prefix;
     return c;
   }
 

@@ -16,6 +16,7 @@ struct DiffShape : AttentionHeads {  // heads counted singly
   int64_t width = 0;
   bool interleaved = false;
   int64_t window = 0;  // 0 = all
+  int64_t prefix = 0;  // the first tokens, which no window leaves out
   bool qkv_bias = false, o_bias = false;
   double lambda_init = 0.8;
   bool reads = false;  // keys and values of another layer
@@ -80,10 +81,13 @@ class DiffRef {
   std::vector<T> attend(const std::vector<T>& q, const std::vector<T>& k, const std::vector<T>& v,
                         int64_t t, int64_t head, int64_t key_head, int64_t value_pair) const {
     const int64_t d = s_.head_dim, row = s_.kv_heads * d;
-    const int64_t from = s_.window > 0 ? std::max<int64_t>(0, t - s_.window + 1) : 0;
+    std::vector<int64_t> seen;
+    for (int64_t j = 0; j <= t; ++j) {
+      if (s_.window == 0 || t - j < s_.window || j < s_.prefix) seen.push_back(j);
+    }
     std::vector<T> p;
     double most = -HUGE_VAL;
-    for (int64_t j = from; j <= t; ++j) {
+    for (const int64_t j : seen) {
       T score = T(0);
       for (int64_t c = 0; c < d; ++c)
         score += q[(t * s_.heads + head) * d + c] * k[j * row + key_head * d + c];
@@ -93,9 +97,9 @@ class DiffRef {
     T total = T(0);
     for (T& score : p) total += score = std::exp(score - most);
     std::vector<T> out(static_cast<size_t>(2 * d), T(0));
-    for (int64_t j = from; j <= t; ++j) {
+    for (size_t n = 0; n < seen.size(); ++n) {
       for (int64_t c = 0; c < 2 * d; ++c)
-        out[c] += p[j - from] / total * v[j * row + value_pair * 2 * d + c];
+        out[c] += p[n] / total * v[seen[n] * row + value_pair * 2 * d + c];
     }
     return out;
   }

@@ -48,6 +48,13 @@ TEST_CASE("diff") {
   }
 }
 
+TEST_CASE("diff's windows keep the meta tokens visible") {
+  for (const std::string& failure : testing::check_mixer(
+           "diff", {.options = "heads=4,window=5", .meta_tokens = 70, .constant_state = false})) {
+    FAIL_CHECK(failure);
+  }
+}
+
 TEST_CASE("diff over another layer's keys and values") {
   for (const char* stack :
        {"diff{heads=4,kv_heads=2,as=kv}, swiglu, diff{heads=8,head_dim=6,of=kv,bias=qkvo}, swiglu",

@@ -45,6 +45,8 @@ FoxShape resolve(const FoxConfig& c, const LayerEnv& env) {
   s.require_pairs("fox");
   s.width = env.width;
   if (c.window < 0) usage(format("window={} is negative; 0 is no window", c.window));
+  if (c.window > 0 && env.meta_tokens > 0)
+    usage(format("window={} would hide the {} meta tokens", c.window, env.meta_tokens));
   s.window = c.window;
   s.qk_norm = c.qk_norm;
   s.out_norm = c.out_norm;
@@ -107,7 +109,7 @@ class Fox final : public Layer {
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
-    std::unique_ptr<LayerState> kv = kv_shape().make_state(ctx, options);
+    std::unique_ptr<LayerState> kv = make_kv(ctx, kv_shape(), options);
     if (!shape_.shift) return kv;
     std::vector<std::unique_ptr<LayerState>> all;
     all.push_back(std::move(kv));
@@ -117,7 +119,7 @@ class Fox final : public Layer {
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
     const int64_t last = shape_.shift ? 2 * shape_.kv_heads * shape_.head_dim : 0;
-    return kv_shape().state_bytes(tokens, options) + static_cast<size_t>(last) * sizeof(float);
+    return kv_bytes(kv_shape(), tokens, options) + static_cast<size_t>(last) * sizeof(float);
   }
   Options options() const override { return write_options(config_); }
 

@@ -38,7 +38,7 @@ TEST_CASE("attention with forget gates gives the same bits wherever a prefill is
   for (int64_t i = 0; i < gates.count(); ++i) gates.data()[i] = -std::abs(gates.data()[i]);
   const Tensor whole = attention(ctx, c, q, k, v, std::vector<int64_t>{0, n}, nullptr, gates);
   for (const int64_t cut : {kStepTokens + 1, int64_t{64}, int64_t{150}, n - kStepTokens - 1}) {
-    GrowingKv kv(ctx, 2, 24, KvType::kF32, 4);
+    GrowingKv kv(ctx, {.heads = 2, .head_dim = 24, .decay_heads = 4});
     for (const auto& [begin, count] : {std::pair{int64_t{0}, cut}, {cut, n - cut}}) {
       kv.append(ctx, k.data() + begin * 48, 48, v.data() + begin * 48, 48, count,
                 gates.data() + begin * 4, 4);

@@ -91,10 +91,10 @@ void resolve_norm(const GqaConfig& c, GqaShape& s) {
 
 // The shape of a reader: heads and what may be seen are those of the published keys and values.
 void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
-  const KvShape kv = KvShape::of_link(find_link(env.links, "gqa", c.of, "kv"));
+  const KvShape kv = kv_of_link(find_link(env.links, "gqa", c.of, "kv"));
   if (c.heads.kv_heads != 0 && c.heads.kv_heads != kv.heads)
     usage(format("kv_heads={}, but {} has {}", c.heads.kv_heads, c.of, kv.heads));
-  if (s.head_dim != kv.head_dim)
+  if (s.head_dim != kv.head_dim || kv.value_dim != 0)
     usage(format("heads of {} channels, but those of {} have {}", s.head_dim, c.of, kv.head_dim));
   if (s.heads % kv.heads != 0)
     usage(format("heads={} is not a multiple of the {} kv heads of {}", s.heads, kv.heads, c.of));
@@ -108,7 +108,9 @@ void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
   s.reads = true;
 }
 
-KvShape kv_shape(const GqaShape& s) { return {s.kv_heads, s.head_dim, s.window, s.chunk}; }
+KvShape kv_shape(const GqaShape& s) {
+  return {s.kv_heads, s.head_dim, s.window, s.chunk, 0, s.prefix};
+}
 
 GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   AttentionHeads own = c.heads;
@@ -142,8 +144,11 @@ GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   s.out_scale = c.out_scale;
   s.eps = env.norm_eps;
   if (!c.of.empty()) take_link(c, env, s);
+  if (s.window > 0) s.prefix = env.meta_tokens;
+  if (s.chunk > 0 && env.meta_tokens > 0)
+    usage(format("chunk={} would hide the {} meta tokens", s.chunk, env.meta_tokens));
   if (!c.as.empty() && env.links != nullptr) {
-    env.links->declare(c.as, kv_shape(s).link());
+    env.links->declare(c.as, kv_link(kv_shape(s)));
   }
   return s;
 }
@@ -215,10 +220,10 @@ class Gqa final : public Layer {
 
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
-    return shape_.reads ? nullptr : kv_shape(shape_).make_state(ctx, options);
+    return shape_.reads ? nullptr : make_kv(ctx, kv_shape(shape_), options);
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    return shape_.reads ? 0 : kv_shape(shape_).state_bytes(tokens, options);
+    return shape_.reads ? 0 : kv_bytes(kv_shape(shape_), tokens, options);
   }
   Options options() const override { return write_options(config_); }
 
@@ -244,13 +249,15 @@ class Gqa final : public Layer {
 
  private:
   AttentionConfig attention_config() const {
-    AttentionConfig c{shape_.heads,
-                      shape_.kv_heads,
-                      shape_.head_dim,
-                      static_cast<float>(shape_.scale),
-                      shape_.window,
-                      shape_.chunk,
-                      static_cast<float>(shape_.softcap)};
+    AttentionConfig c;
+    c.heads = shape_.heads;
+    c.kv_heads = shape_.kv_heads;
+    c.head_dim = shape_.head_dim;
+    c.scale = static_cast<float>(shape_.scale);
+    c.window = shape_.window;
+    c.chunk = shape_.chunk;
+    c.softcap = static_cast<float>(shape_.softcap);
+    c.prefix = shape_.prefix;
     c.rounded = weight_view(q_).type != WeightType::kF32;
     return c;
   }

@@ -30,6 +30,7 @@ struct GqaShape {
   double out_scale = 1;
   RopeScaling scaling = {};
   bool reads = false;  // keys and values of another layer
+  int64_t prefix = 0;  // the first tokens, which no window leaves out
 };
 
 // Row-major as stored: q [heads * head_dim (* 2 with gate: per head q, then gate), width], k and v
@@ -127,7 +128,7 @@ class GqaRef {
     std::vector<int64_t> seen;
     double most = s_.sinks ? std::real(w_.sinks[head]) : -HUGE_VAL;
     for (int64_t j = 0; j <= t; ++j) {
-      if (s_.window > 0 && t - j >= s_.window) continue;
+      if (s_.window > 0 && t - j >= s_.window && j >= s_.prefix) continue;
       if (s_.chunk > 0 && t / s_.chunk != j / s_.chunk) continue;
       Number score = 0;
       for (int64_t i = 0; i < d; ++i) score += query[i] * k[j * row + i];

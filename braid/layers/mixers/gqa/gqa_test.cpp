@@ -12,6 +12,7 @@
 #include "braid/layers/mixers/gqa/gqa_ref.h"
 #include "braid/ops/tape.h"
 #include "braid/state/kv_state.h"
+#include "braid/testing/mixer_battery.h"
 #include "braid/testing/numeric.h"
 
 namespace braid {
@@ -302,6 +303,17 @@ TEST_CASE("gqa: a packed batch equals its sequences alone, and any number of thr
         if (n == 0) continue;
         const Tensor alone = m.layer->forward(ctx, x.narrow(0, begin, n), Batch::uniform(1, n), {});
         CHECK(testing::worst_error(y.narrow(0, begin, n), alone) <= 1e-6);
+      }
+    }
+  }
+}
+
+TEST_CASE("gqa: windows keep the meta tokens visible") {
+  for (const int64_t meta : {3, 70}) {
+    for (const char* options : {"window=5", "kv_heads=1,window=66,sinks=true,qk_norm=head"}) {
+      for (const std::string& failure : testing::check_mixer(
+               "gqa", {.options = options, .meta_tokens = meta, .constant_state = false})) {
+        FAIL_CHECK(failure);
       }
     }
   }

@@ -78,15 +78,14 @@ class Moba final : public Layer {
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
     std::vector<std::unique_ptr<LayerState>> members;
-    members.push_back(
-        std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim, options.kv, 0, kPaging));
+    members.push_back(std::make_unique<GrowingKv>(ctx, kv_shape(), options.kv, kPaging));
     // Mean keys of whole blocks, f32: they choose. Then the sum of the keys of the unfinished one.
     members.push_back(std::make_unique<LatentKv>(ctx, row(), 0, KvType::kF32, shape_.block));
     members.push_back(std::make_unique<MatrixState>(ctx, 1, 1, row()));
     return std::make_unique<GroupState>(std::move(members));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    return GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens, options.kv, 0, kPaging) +
+    return GrowingKv::bytes_at(kv_shape(), tokens, options.kv, kPaging) +
            LatentKv::bytes_at(row(), 0, tokens / shape_.block) +
            static_cast<size_t>(row()) * sizeof(float);
   }
@@ -99,6 +98,7 @@ class Moba final : public Layer {
 
  private:
   int64_t row() const { return shape_.kv_heads * shape_.head_dim; }
+  KvShape kv_shape() const { return {.heads = shape_.kv_heads, .head_dim = shape_.head_dim}; }
 
   AttentionConfig attention_config() const {
     return {shape_.heads, shape_.kv_heads, shape_.head_dim, static_cast<float>(shape_.scale())};

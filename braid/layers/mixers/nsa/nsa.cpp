@@ -139,19 +139,17 @@ class Nsa final : public Layer {
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override {
     std::vector<std::unique_ptr<LayerState>> members;
+    members.push_back(std::make_unique<GrowingKv>(ctx, kv_shape(), options.kv, kPaging));
     members.push_back(
-        std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim, options.kv, 0, kPaging));
-    members.push_back(std::make_unique<GrowingKv>(ctx, shape_.kv_heads, shape_.head_dim,
-                                                  KvType::kF32, 0, compressed_paging()));
+        std::make_unique<GrowingKv>(ctx, kv_shape(), KvType::kF32, compressed_paging()));
     // The last tokens, of which blocks that are not whole yet will be made: keys, then values.
     members.push_back(std::make_unique<ConvState>(ctx, shape_.compressed.block, 2 * row()));
     return std::make_unique<GroupState>(std::move(members));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
     const int64_t tail = (shape_.compressed.block - 1) * 2 * row();
-    return GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens, options.kv, 0, kPaging) +
-           GrowingKv::bytes_at(shape_.kv_heads, shape_.head_dim, tokens, KvType::kF32, 0,
-                               compressed_paging()) +
+    return GrowingKv::bytes_at(kv_shape(), tokens, options.kv, kPaging) +
+           GrowingKv::bytes_at(kv_shape(), tokens, KvType::kF32, compressed_paging()) +
            static_cast<size_t>(tail) * sizeof(float);
   }
   Options options() const override { return write_options(config_); }
@@ -163,6 +161,7 @@ class Nsa final : public Layer {
 
  private:
   int64_t row() const { return shape_.kv_heads * shape_.head_dim; }
+  KvShape kv_shape() const { return {.heads = shape_.kv_heads, .head_dim = shape_.head_dim}; }
   KvPaging compressed_paging() const { return {.blocks = shape_.compressed}; }
 
   AttentionConfig attention_config(int64_t window) const {
@@ -194,7 +193,7 @@ class Nsa final : public Layer {
           blocks->keys.push_back(static_cast<int32_t>(before + b));
         blocks->starts.push_back(std::ssize(blocks->keys));
       }
-      GrowingKv own(plain, shape_.kv_heads, shape_.head_dim);
+      GrowingKv own(plain, kv_shape());
       own.append(plain, keys.data() + before * row(), row(), values.data() + before * row(), row(),
                  whole);
       choose(plain, h.q.narrow(0, first, n), 0, own.view(), first, *chosen);
