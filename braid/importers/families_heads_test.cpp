@@ -318,5 +318,139 @@ TEST_CASE("Falcon-H1's config.json is read strictly") {
              "ssm_in_multiplier"));
 }
 
+// What a layer without keys and values of its own attends to, by the number of the layer that has.
+using KeysAndValues = std::map<int64_t, std::pair<Row, Row>>;
+
+Row hymba_mixer(const Checkpoint& c, const std::string& at, int64_t layer, int64_t producer,
+                const Row& x, KeysAndValues& shared) {
+  const auto width = static_cast<size_t>(c.integer("hidden_size", 0)),
+             heads = static_cast<size_t>(c.integer("num_attention_heads", 0)),
+             kv = static_cast<size_t>(c.integer("num_key_value_heads", 0)),
+             n = static_cast<size_t>(c.integer("mamba_d_state", 0)),
+             rank = static_cast<size_t>(c.integer("mamba_dt_rank", 0)),
+             meta = static_cast<size_t>(c.integer("num_memory_tokens", 0)),
+             window = static_cast<size_t>(c.integer("sliding_window", 0));
+  const size_t inner = 2 * width, d = width / heads, dv = inner / heads, tokens = x.size() / width,
+               own = producer == layer ? kv * (d + dv) : 0, all = width + own + 2 * inner;
+  const Row in = linear(c, at + "in_proj", x, width);
+  REQUIRE(in.size() == tokens * all);
+  // "ntk" with the class's factor of 2.
+  const double grown = 2 * c.real("max_position_embeddings", 0) /
+                           c.real("orig_max_position_embeddings", 0) -
+                       1,
+               size = static_cast<double>(d),
+               theta = c.real("rope_theta", 0) * std::pow(grown, size / (size - 2));
+  Row q = columns(in, all, 0, width);
+  rotate(q, heads, d, theta);
+  if (own > 0) {
+    Row k = columns(in, all, width, kv * d);
+    rotate(k, kv, d, theta);
+    shared[layer] = {k, columns(in, all, width + kv * d, kv * dv)};
+  }
+  const bool full = layer == 0 || layer == 5;
+  const auto sees = [&](size_t t, size_t j) { return full || t - j <= window || j < meta; };
+  const auto& [k, v] = shared.at(producer);
+  const Row a = rms_norm(attend(q, k, v, heads, kv, d, dv, sees),
+                         c.at(at + "pre_avg_layernorm1.weight"), inner, 1e-6);
+  const Row u = convolved(c, at + "conv1d", columns(in, all, all - 2 * inner, inner), inner),
+            gate = columns(in, all, all - inner, inner), dbc = linear(c, at + "x_proj.0", u, inner);
+  const auto part = [&](size_t begin, size_t count, const char* name) {
+    return rms_norm(columns(dbc, rank + 2 * n, begin, count), c.at(at + name), count, 1e-6);
+  };
+  const Row raw = linear(c, at + "dt_proj.0", part(0, rank, "dt_layernorm.weight"), rank),
+            b = part(rank, n, "B_layernorm.weight"), cc = part(rank + n, n, "C_layernorm.weight");
+  Row y(tokens * inner), state(inner * n);
+  for (size_t t = 0; t < tokens; ++t) {
+    for (size_t i = 0; i < inner; ++i) {
+      const double dt = softplus(raw[t * inner + i]), ui = u[t * inner + i];
+      double sum = c.at(at + "D.0")[i] * ui;
+      for (size_t s = 0; s < n; ++s) {
+        double& cell = state[i * n + s];
+        cell = std::exp(-std::exp(c.at(at + "A_log.0")[i * n + s]) * dt) * cell +
+               dt * b[t * n + s] * ui;
+        sum += cell * cc[t * n + s];
+      }
+      y[t * inner + i] = sum * silu(gate[t * inner + i]);
+    }
+  }
+  y = rms_norm(y, c.at(at + "pre_avg_layernorm2.weight"), inner, 1e-6);
+  return linear(c, at + "out_proj", scaled(sum(a, y), 0.5), inner);
+}
+
+Row hymba_logits(const Checkpoint& c, const std::vector<int32_t>& ids) {
+  const auto width = static_cast<size_t>(c.integer("hidden_size", 0));
+  constexpr int64_t kProducer[] = {0, 1, 1, 3, 3, 5};
+  Row x = c.at("model.memory_tokens");
+  const size_t before = x.size();
+  const Row tokens = embedded(c, ids, width);
+  x.insert(x.end(), tokens.begin(), tokens.end());
+  KeysAndValues shared;
+  for (int64_t i = 0; i < 6; ++i) {
+    const std::string at = "model.layers." + std::to_string(i) + ".";
+    const Row h = rms_norm(x, c.at(at + "input_layernorm.weight"), width, 1e-6);
+    x = sum(x, hymba_mixer(c, at + "mamba.", i, kProducer[i], h, shared));
+    const Row f = rms_norm(x, c.at(at + "pre_moe_layernorm.weight"), width, 1e-6);
+    x = sum(x, swiglu(c, at + "moe.experts.0.", f, width, 1, 1));
+  }
+  x = rms_norm(x, c.at("model.final_layernorm.weight"), width, 1e-6);
+  x.erase(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(before));
+  return linear(c, "model.embed_tokens", x, width);
+}
+
+TEST_CASE("Hymba's logits are those of its class: meta tokens, windows, shared keys and values") {
+  const Context ctx;
+  const ScratchFolder scratch("families-hymba");
+  const std::string folder = make_checkpoint(ctx, scratch, tiny_config("hymba"), "F32");
+  const Row want = hymba_logits(Checkpoint(folder), tiny_ids(0, 24));
+  const LoadedModel loaded = load_model(ctx, folder);
+  for (const std::vector<int64_t>& pieces : {std::vector<int64_t>{24}, {1, 1, 9, 13}}) {
+    const std::vector<float> got = logits_of(ctx, *loaded.model, pieces);
+    CHECK(worst_error(Row(got.begin(), got.end()), want) < 1e-5);
+  }
+}
+
+TEST_CASE("Hymba's tensors have the names of its checkpoints and are read strictly") {
+  const Context ctx;
+  const ScratchFolder scratch("families-hymba-strict");
+  const std::string folder = make_checkpoint(ctx, scratch, tiny_config("hymba"), "F32");
+  const std::string at = "model.layers.2.";
+  for (const std::string& name :
+       {at + "mamba.in_proj.weight", at + "mamba.x_proj.0.weight", at + "mamba.dt_proj.0.bias",
+        at + "mamba.A_log.0", at + "mamba.B_layernorm.weight",
+        at + "mamba.pre_avg_layernorm2.weight", at + "moe.experts.0.up_proj.weight",
+        at + "pre_moe_layernorm.weight", std::string("model.memory_tokens"),
+        std::string("model.final_layernorm.weight")}) {
+    const std::string to = scratch / ("without " + name);
+    CHECK(
+        says(load_error(ctx, broken_checkpoint(folder, to, name, "", false)), "missing: " + name));
+  }
+  for (const std::string& stray : {at + "mamba.x_proj.1.weight", at + "moe.router.weight"}) {
+    CHECK(says(load_error(ctx, broken_checkpoint(folder, scratch / stray, "", stray, false)),
+               "not of this model: " + stray));
+  }
+  CHECK(print_stack(load_model(ctx, folder).model->settings().stack).find("window=6") !=
+        std::string::npos);
+}
+
+TEST_CASE("Hymba's config.json is read strictly") {
+  const std::string start = R"({"model_type": "hymba", "hidden_size": 32, "num_attention_heads": 4,
+      "num_key_value_heads": 2, "num_hidden_layers": 4)";
+  CHECK(config_error(start + "}") == "");
+  CHECK(config_error(start + R"(, "kv_reuse_group": [[0, 2], [1, 3]]})") == "");
+  for (const char* group : {"[[0, 4]]", "[[2, 1]]", "[[0, 1], [1, 2]]", "[0, 1]", "[[]]"})
+    CHECK(says(config_error(start + R"(, "kv_reuse_group": )" + group + "}"), "kv_reuse_group is"));
+  CHECK(says(config_error(start + R"(, "kv_reuse_every_i_layer": 2})"), "kv_reuse_every_i_layer"));
+  CHECK(says(config_error(start + R"(, "kv_weight_reuse": true})"), "kv_weight_reuse"));
+  CHECK(says(config_error(start + R"(, "sliding_window": 4, "global_attn_idx": [1],
+      "kv_reuse_group": [[0, 1]]})"),
+             "layer 1 attends to more than layer 0 keeps"));
+  CHECK(says(config_error(start + R"(, "rope_type": "dynamic_ntk"})"), "dynamic_ntk"));
+  CHECK(says(config_error(start + R"(, "attn_hidden_size": 64})"), "attn_hidden_size is 64"));
+  CHECK(says(config_error(start + R"(, "kq_norm": "rms"})"), "kq_norm"));
+  CHECK(says(config_error(start + R"(, "num_mamba": 2})"), "num_mamba is 2"));
+  CHECK(says(config_error(start + R"(, "memory_tokens_interspersed_every": 64})"), "interspersed"));
+  CHECK(says(config_error(start + R"(, "layer_type": ["h", "m"]})"), "layer_type holds"));
+}
+
 }  // namespace
 }  // namespace braid::testing

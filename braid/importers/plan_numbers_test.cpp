@@ -172,6 +172,19 @@ TEST_CASE("Falcon-H1 0.5B has 521 million parameters") {
   CHECK(falcon.kv_bytes() == 36 * 2 * 2 * 64 * 2);
 }
 
+TEST_CASE("Hymba 1.5B has 1.52 billion parameters and keeps keys and values of three layers") {
+  const Published hymba("hymba_1_5b");
+  const int64_t d = 1600, inner = 2 * d, rank = 100, n = 16;
+  // All layers have the scan, out_proj, two norms over inner, the feed-forward layer and two norms;
+  // q and x with its gate; 17 of 32 have k and v of 5 heads besides.
+  const int64_t scan =
+      5 * inner + (rank + 2 * n) * inner + (rank + 1) * inner + inner * n + inner + rank + 2 * n;
+  const int64_t layer = scan + d * inner + 2 * inner + 3 * d * 5504 + 2 * d + (d + 2 * inner) * d;
+  CHECK(hymba.parameters() == 32 * layer + 17 * 5 * (64 + 128) * d + 32001 * d + 128 * d + d);
+  CHECK(hymba.parameters() == doctest::Approx(1.52e9).epsilon(0.003));
+  CHECK(hymba.kv_bytes() == 3 * 5 * (64 + 128) * 2);
+}
+
 TEST_CASE("RWKV-7 0.1B has 191,034,624 parameters and a state of 2.4 MB") {
   const Published rwkv("rwkv7_0_1b");
   CHECK(rwkv.parameters() == 191034624);
