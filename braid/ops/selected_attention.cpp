@@ -119,8 +119,10 @@ class ChosenTiles {
     for (size_t i = 0; i + 1 < first_.size(); ++i) {
       const int64_t tiles = static_cast<int64_t>(first_[i + 1] - first_[i]);
       const int64_t last = std::bit_width(seen_[first_[i + 1] - 1]);
-      views.push_back({pages_.data() + first_[i], 0, (tiles - 1) * kKvTile + last, layout_,
-                       seen_.data() + first_[i]});
+      views.push_back({.pages = pages_.data() + first_[i],
+                       .length = (tiles - 1) * kKvTile + last,
+                       .layout = layout_,
+                       .seen = seen_.data() + first_[i]});
     }
     return views;
   }
