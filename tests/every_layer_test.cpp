@@ -1,5 +1,5 @@
-// One stack with every mixer and channel that there is: it trains, saves, resumes bit for bit after
-// kill -9, and decodes; a saved sequence goes on as if it had never stopped.
+// One stack with every mixer and channel that there is, and meta tokens: it trains, saves, resumes
+// bit for bit after kill -9, and decodes; a saved sequence goes on as if it had never stopped.
 
 #include "braid/layers/channel.h"
 #include "braid/layers/mixer.h"
@@ -12,7 +12,7 @@ namespace {
 std::string every_layer() {
   std::string stack;
   const auto add = [&](const std::string& layer) { stack += (stack.empty() ? "" : ", ") + layer; };
-  add("mamba{as=memory}, gqa{as=kv}, gqa{of=kv} | kda");
+  add("mamba{as=memory}, gqa{as=kv,window=9}, gqa{of=kv} | kda, gqa + mamba2");
   for (const LayerType& t : mixer_types()) {
     const std::string name = t.name;
     add(name == "gmu" ? "gmu{of=memory}" : name);
@@ -29,6 +29,8 @@ Args train(const std::string& data, const std::string& out, int threads) {
           "64",
           "--head-dim",
           "16",
+          "--meta-tokens",
+          "3",
           "--data",
           data,
           "--steps",

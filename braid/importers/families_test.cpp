@@ -564,12 +564,14 @@ TEST_CASE("state-space models that braid trained give the same logits from their
   const Context ctx;
   const ScratchFolder scratch("families-home");
   int folders = 0;
-  const auto check = [&](const char* family, const char* stack, bool rwkv = false) {
+  const auto check = [&](const char* family, const char* stack, bool rwkv = false,
+                         int64_t meta_tokens = 0) {
     INFO(stack);
     ModelSettings s;
     s.stack = parse_stack(stack, known_layers());
     s.width = 64;
     s.vocab = 64;
+    s.meta_tokens = meta_tokens;
     if (rwkv) {
       s.norm = NormKind::kLayer;
       s.embedding_norm = true;
@@ -597,6 +599,16 @@ TEST_CASE("state-space models that braid trained give the same logits from their
         "mamba{norms=true}, swiglu{ffn=32})");
   check("rwkv7", "3 x (rwkv7{head_dim=64}, cmix)", true);
   check("granitemoehybrid", "mamba2{head_dim=16}, swiglu, gqa{rope=false,heads=4}, swiglu");
+  check("falcon_h1", "2 x (gqa{heads=4,kv_heads=2} + mamba2{head_dim=16}, swiglu)");
+  check(
+      "falcon_h1",
+      "2 x (gqa{heads=4,scale=0.125,out_scale=0.9} + mamba2{head_dim=16,groups=2,bias=true,"
+      "norm=none,in_scales=0.3:0.25:0.4:1:2,out_scale=0.5}, swiglu{gate_scale=0.9,out_scale=0.6})");
+  check("hymba", "2 x (hymba{heads=4,kv_heads=2,state=5,rope_theta=500}, swiglu)");
+  check("hymba",
+        "hymba{heads=4}, swiglu, 2 x (hymba{as=kv,heads=4,window=6}, swiglu, "
+        "hymba{of=kv,heads=4,window=6}, swiglu)",
+        false, 8);
 }
 
 TEST_CASE("what braid trains has a published home, or the layer that has none is named") {
@@ -625,6 +637,13 @@ TEST_CASE("what braid trains has a published home, or the layer that has none is
   CHECK(says(home_error("2 x (rwkv7, cmix)"), "layer 0 is rwkv7{"));
   CHECK(says(home_error("rwkv7, cmix, gqa, swiglu"), "rwkv7"));
   CHECK(says(home_error("2 x (mamba{norms=true}, swiglu), gqa{rope=false}"), "5 sub-layers"));
+  CHECK(home_error("gqa + mamba2, swiglu") == "falcon_h1");
+  CHECK(says(home_error("gqa | mamba2, swiglu"), "layer 0 is gqa{"));
+  CHECK(says(home_error("gqa{window=8} + mamba2, swiglu"), "window=8"));
+  CHECK(says(home_error("gqa + mamba2{norm_groups=1,groups=2}, swiglu"), "norm_groups=1"));
+  CHECK(home_error("hymba, swiglu") == "hymba");
+  CHECK(says(home_error("hymba{window=8}, swiglu, hymba{window=4}, swiglu"), "window=4"));
+  CHECK(says(home_error("hymba{as=a}, swiglu, hymba{of=a}, swiglu"), "as=a"));
   CHECK(says(home_error("gla, swiglu"), "layer 0 is gla"));
   CHECK(says(home_error("gqa, swiglu, gqa{window=8}, swiglu"), "layer 2 is gqa{"));
   CHECK(says(home_error("gdn{neg_eigval=true}, swiglu"), "neg_eigval=true"));

@@ -10,10 +10,10 @@
 #include "braid/base/strings.h"
 #include "braid/importers/hf_export.h"
 #include "braid/importers/hf_shown.h"
+#include "braid/importers/hf_writers.h"
 #include "braid/layers/channels/default_ffn.h"
 
 namespace braid {
-namespace {
 
 void put_common(const ShownModel& m, const char* type, const char* architecture, Json& c) {
   const ModelSettings& s = m.settings;
@@ -43,6 +43,28 @@ int64_t dense_width(const ShownModel& m) {
   const ShownLayer* l = m.first("swiglu");
   return l == nullptr ? default_ffn(m.settings.width) : l->integer("ffn", 0);
 }
+
+void put_mamba2(const ShownModel& m, Json& c) {
+  const ShownLayer& l = *m.first("mamba2");
+  const int64_t heads = l.integer("heads", 0), dim = l.integer("head_dim", 64);
+  c.set("mamba_d_head", dim);
+  c.set("mamba_n_heads", heads);
+  c.set("mamba_expand", heads * dim / m.settings.width);
+  c.set("mamba_n_groups", l.integer("groups", 1));
+  c.set("mamba_d_state", l.integer("state", 128));
+  c.set("mamba_d_conv", l.integer("conv", 4));
+  c.set("mamba_conv_bias", l.truth("conv_bias", true));
+  c.set("mamba_proj_bias", l.truth("bias", false));
+}
+
+void put_step_limit(const ShownLayer& l, Json& c) {
+  const double least = l.real("dt_min", 0), most = l.real("dt_max", 0);
+  if (least == 0 && most == 0) return;
+  c.set("time_step_limit", Json::array({least, most > 0 ? Json(most) : python_infinity()}));
+}
+
+namespace {
+
 int64_t expert_width(const ShownModel& m, const ShownLayer& moe) {
   return moe.integer("ffn", default_expert_ffn(m.settings.width, 2));
 }
@@ -214,19 +236,6 @@ Json lfm2_config(const ShownModel& m) {
        {"layer_types", types}});
 }
 
-void put_mamba2(const ShownModel& m, Json& c) {
-  const ShownLayer& l = *m.first("mamba2");
-  const int64_t heads = l.integer("heads", 0), dim = l.integer("head_dim", 64);
-  c.set("mamba_d_head", dim);
-  c.set("mamba_n_heads", heads);
-  c.set("mamba_expand", heads * dim / m.settings.width);
-  c.set("mamba_n_groups", l.integer("groups", 1));
-  c.set("mamba_d_state", l.integer("state", 128));
-  c.set("mamba_d_conv", l.integer("conv", 4));
-  c.set("mamba_conv_bias", l.truth("conv_bias", true));
-  c.set("mamba_proj_bias", l.truth("bias", false));
-}
-
 Json granite_config(const ShownModel& m) {
   if (!m.has("mamba2")) homeless("granitemoehybrid has mamba2 layers, this model none");
   Json c = Json::object();
@@ -285,13 +294,6 @@ Json mamba_config(const ShownModel& m) {
   c.set("use_conv_bias", l.truth("conv_bias", true));
   c.set("use_bias", l.truth("bias", false));
   return c;
-}
-
-// Limits of the steps, where there are some.
-void put_step_limit(const ShownLayer& l, Json& c) {
-  const double least = l.real("dt_min", 0), most = l.real("dt_max", 0);
-  if (least == 0 && most == 0) return;
-  c.set("time_step_limit", Json::array({least, most > 0 ? Json(most) : python_infinity()}));
 }
 
 Json mamba2_config(const ShownModel& m) {
@@ -444,6 +446,8 @@ constexpr Writer kWriters[] = {{"llama", 2, llama_config},
                                {"mamba2", 1, mamba2_config},
                                {"nemotron_h", 1, nemotron_h_config},
                                {"jamba", 2, jamba_config},
+                               {"falcon_h1", 2, falcon_h1_config},
+                               {"hymba", 2, hymba_config},
                                {"rwkv7", 2, rwkv7_config}};
 
 // All layers are of these kinds.
@@ -458,6 +462,8 @@ std::string nearest(const ShownModel& m) {
   if (only(m, {"mamba2"})) return "mamba2";
   const bool ungated = !m.has("moe") || !m.first("moe")->truth("gated", true);
   if (m.has("mamba2") && ungated && only(m, {"mamba2", "gqa", "mlp", "moe"})) return "nemotron_h";
+  if (m.has("gqa+mamba2")) return "falcon_h1";
+  if (m.has("hymba")) return "hymba";
   if (m.has("rwkv7")) return "rwkv7";
   if (m.has("kda") || m.has("mla")) return "kimi_linear";
   if (m.has("gdn")) return "qwen3_next";
@@ -470,8 +476,8 @@ std::string nearest(const ShownModel& m) {
 
 // Layers of two sub-layers are a mixer and a channel each.
 void check_order(const ShownModel& m) {
-  constexpr std::string_view kMixers[] = {"gqa",       "gdn",    "kda",   "mla",
-                                          "shortconv", "mamba2", "mamba", "rwkv7"};
+  constexpr std::string_view kMixers[] = {"gqa",    "gdn",   "kda",   "mla",   "shortconv",
+                                          "mamba2", "mamba", "rwkv7", "hymba", "gqa+mamba2"};
   constexpr std::string_view kChannels[] = {"swiglu", "moe", "cmix"};
   if (m.layers.size() % 2 != 0)
     homeless(format("{} sub-layers are no whole number of mixer and channel", m.layers.size()));

@@ -7,6 +7,7 @@
 #include "braid/base/format.h"
 #include "braid/layers/channels/default_ffn.h"
 #include "braid/stack/model.h"
+#include "braid/stack/parallel_layer.h"
 
 namespace braid {
 
@@ -27,6 +28,7 @@ struct SizedOption {
 constexpr SizedOption kSized[] = {{"mamba", "inner", "A_log", 0},
                                   {"mamba", "dt_rank", "dt_proj.weight", 1},
                                   {"mamba2", "heads", "dt_bias", 0},
+                                  {"hymba", "dt_rank", "dt_proj.weight", 1},
                                   {"mlp", "ffn", "up_proj.weight", 0},
                                   {"cmix", "ffn", "key.weight", 0},
                                   {"rwkv7", "decay_rank", "w_lora.lora.0.weight", 0},
@@ -61,12 +63,12 @@ void spell_out(const ModelSettings& s, const SizeOf& size_of, ShownLayer& l) {
     for (const char* key : {"aux_coef", "bias_rate"}) l.options.erase(key);
     if (l.get("balance", "bias") == "aux") l.options["balance"] = "none";
   }
-  if (l.name == "gqa" || l.name == "gdn" || l.name == "kda") {
+  if (l.name == "gqa" || l.name == "hymba" || l.name == "gdn" || l.name == "kda") {
     const int64_t heads = l.integer("heads", 0), dim = l.integer("head_dim", 0);
     put("heads", heads > 0 ? heads : dim > 0 ? s.width / dim : s.heads);
     put("head_dim", dim > 0 ? dim : heads > 0 ? s.width / heads : s.head_dim);
-    if (l.name == "gqa") {
-      put("kv_heads", l.integer("kv_heads", l.integer("heads", 0)));
+    if (l.name == "gqa" || l.name == "hymba") {
+      if (l.get("of", "").empty()) put("kv_heads", l.integer("kv_heads", l.integer("heads", 0)));
     } else {
       put("v_heads", l.integer("v_heads", l.integer("heads", 0)));
       put("value_dim", l.integer("value_dim", l.integer("head_dim", 0)));
@@ -102,16 +104,35 @@ ShownModel show_model(const ModelSettings& settings) {
   const std::vector<Model::SubLayer> all = model.sublayers();
   if (std::ssize(all) != model.executed())
     homeless("layers run more than once (loop), and no family shares weights");
-  for (const Model::SubLayer& s : all) {
+  const auto shown = [&](const std::string& name, const Layer& layer, const std::string& scope) {
     ShownLayer l;
-    l.name = s.name;
-    const Options options = s.layer->options();
+    l.name = name;
+    const Options options = layer.options();
     for (const Options::Item& o : options.items()) l.options[o.key] = o.value;
-    const SizeOf size_of = [&](const char* name, int dimension) -> std::optional<int64_t> {
-      const Parameter* p = model.parameters().find(s.scope + name);
+    const SizeOf size_of = [&](const char* parameter, int dimension) -> std::optional<int64_t> {
+      const Parameter* p = model.parameters().find(scope + parameter);
       return p == nullptr ? std::nullopt : std::optional(p->value.size(dimension));
     };
     spell_out(out.settings, size_of, l);
+    return l;
+  };
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Model::SubLayer& s = all[i];
+    const auto* side_by_side = dynamic_cast<const ParallelLayer*>(s.layer);
+    if (side_by_side == nullptr) {
+      out.layers.push_back(shown(s.name, *s.layer, s.scope));
+      continue;
+    }
+    const FlatStack::Leaf& leaf = model.flat().leaves[static_cast<size_t>(model.flat().layers[i])];
+    ShownLayer l;
+    l.name = s.name;
+    for (size_t b = 0; b < leaf.layers.size(); ++b) {
+      const std::string& name = leaf.layers[b].name;
+      l.branches.push_back(
+          shown(name, *side_by_side->branches()[b], format("{}{}.{}.", s.scope, b, name)));
+      if (b > 0) l.text += format(" {} ", join_sign(leaf.join));
+      l.text += l.branches.back().text;
+    }
     out.layers.push_back(std::move(l));
   }
   return out;

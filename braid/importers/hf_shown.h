@@ -15,7 +15,8 @@ namespace braid {
 struct ShownLayer {
   std::string name;
   std::map<std::string, std::string> options;
-  std::string text;  // as the expression says it
+  std::string text;                       // as the expression says it
+  std::vector<ShownLayer> branches = {};  // of mixers side by side, which have no options as one
 
   std::string get(const char* key, const std::string& fallback) const {
     const auto found = options.find(key);
@@ -37,9 +38,12 @@ struct ShownModel {
   std::vector<ShownLayer> layers;
   int64_t slots = 2;  // sub-layers of a family's layer
   int64_t blocks() const { return std::ssize(layers) / slots; }
+  // A layer, or a branch of mixers side by side.
   const ShownLayer* first(std::string_view name) const {
     for (const ShownLayer& l : layers) {
       if (l.name == name) return &l;
+      for (const ShownLayer& branch : l.branches)
+        if (branch.name == name) return &branch;
     }
     return nullptr;
   }

@@ -57,7 +57,7 @@ struct ModelSettings {
   double embedding_scale = 1;
   bool embedding_norm = false;  // after embedding_scale and positions
   int64_t positions = 0;        // rows of the learned position table, 0 = none
-  int64_t meta_tokens = 0;      // they count as positions; windows of gqa and diff keep them
+  int64_t meta_tokens = 0;      // they count as positions; windows of gqa, diff and hymba keep them
   double logit_scale = 1;
   double logit_softcap = 0;             // 0 = off
   int64_t max_position_embeddings = 0;  // 0 = unknown

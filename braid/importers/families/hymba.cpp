@@ -78,8 +78,25 @@ struct Sizes {
   MambaSettings mamba;
   int64_t window = 0;
   std::vector<int64_t> full;      // layers that attend to everything
-  std::vector<int64_t> producer;  // by layer
+  std::vector<int64_t> producer;  // by layer: whose keys and values it attends to
+  std::vector<bool> read;         // by layer: whether others attend to its own
+  bool one_name = true;
 };
+
+// Who is read, and under which name: one is enough where a reader's producer is always the last
+// that there was.
+void name_links(Sizes& s) {
+  s.read.assign(s.producer.size(), false);
+  for (size_t i = 0; i < s.producer.size(); ++i) {
+    const auto producer = static_cast<size_t>(s.producer[i]);
+    if (producer != i) s.read[producer] = true;
+  }
+  int64_t last = -1;
+  for (size_t i = 0; i < s.producer.size(); ++i) {
+    if (s.read[i]) last = static_cast<int64_t>(i);
+    if (s.producer[i] != static_cast<int64_t>(i) && s.producer[i] != last) s.one_name = false;
+  }
+}
 
 Sizes read_sizes(ConfigReader& c, FamilyModel& m) {
   Sizes s;
@@ -107,6 +124,7 @@ Sizes read_sizes(ConfigReader& c, FamilyModel& m) {
   s.window = c.integer("sliding_window", 0);
   s.full = c.integers("global_attn_idx");
   s.producer = read_groups(c, m.layers);
+  name_links(s);
   return s;
 }
 
@@ -115,17 +133,8 @@ int64_t window_of(const Sizes& s, int64_t layer) {
   return s.window == 0 || full ? 0 : s.window + 1;
 }
 
-// One name is enough where a reader's producer is always the last that there was.
 std::string link_of(const Sizes& s, int64_t layer) {
-  bool last = true;
-  int64_t producer = -1;
-  for (int64_t i = 0; i < std::ssize(s.producer); ++i) {
-    const int64_t p = s.producer[static_cast<size_t>(i)];
-    const bool published = std::count(s.producer.begin(), s.producer.end(), i) > 1;
-    if (published) producer = i;
-    last = last && (p == i || p == producer);
-  }
-  return last ? "kv" : format("kv{}", s.producer[static_cast<size_t>(layer)]);
+  return s.one_name ? "kv" : format("kv{}", s.producer[static_cast<size_t>(layer)]);
 }
 
 LayerSpec mixer(ConfigReader& c, const Sizes& s, const FamilyModel& m, int64_t i) {
@@ -148,7 +157,7 @@ LayerSpec mixer(ConfigReader& c, const Sizes& s, const FamilyModel& m, int64_t i
   o.add("window", window, 0);
   if (producer != i) {
     o.add("of", link_of(s, i), "");
-  } else if (std::count(s.producer.begin(), s.producer.end(), i) > 1) {
+  } else if (s.read[static_cast<size_t>(i)]) {
     o.add("as", link_of(s, i), "");
   }
   return o.layer("hymba");

@@ -1,0 +1,20 @@
+#pragma once
+// Pieces of config.json that several families' writers share (hf_home.cpp), and writers that stand
+// in files of their own. `m` has the layers that a writer asks for.
+
+#include "braid/base/json.h"
+#include "braid/importers/hf_shown.h"
+
+namespace braid {
+
+void put_common(const ShownModel& m, const char* type, const char* architecture, Json& c);
+void put_gqa(const ShownModel& m, Json& c);
+int64_t dense_width(const ShownModel& m);  // of its swiglu layers
+void put_mamba2(const ShownModel& m, Json& c);
+// Limits of the steps, where there are some.
+void put_step_limit(const ShownLayer& l, Json& c);
+
+Json falcon_h1_config(const ShownModel& m);
+Json hymba_config(const ShownModel& m);
+
+}  // namespace braid
