@@ -6,7 +6,9 @@
 
 #include "braid/core/parallel.h"
 #include "braid/kernels/gemm/gemm.h"
+#include "braid/kernels/gemm/parts.h"
 #include "braid/kernels/quant/quant.h"
+#include "braid/kernels/simd/amx.h"
 #include "braid/ops/product.h"
 #include "braid/ops/scratch_slots.h"
 
@@ -20,8 +22,11 @@ constexpr int64_t kFewestStreams = 4, kMostStreams = 32;
 constexpr int64_t kManyJobs = 4;  // from more jobs than this on, one job is not split finely
 constexpr int64_t kTileRows = 256, kTileCols = 512;
 constexpr int64_t kPairCols = 2 * kPanelRows;
-constexpr int64_t kQuantCols = 2 * kPairCols;         // outputs of a task over many rows
-constexpr int64_t kMostQuantRows = 264;               // its rows
+constexpr int64_t kQuantCols = 2 * kPairCols;  // outputs of a task over many rows
+constexpr int64_t kMostQuantRows = 264;        // its rows
+// By matrix tiles: k in slices, so that 32 rows of one stay in the first cache and the weights of
+// all outputs of a task in the second. With fewer rows turning the weights would not pay.
+constexpr int64_t kFewestPartsRows = 16, kPartsSlice = 256;
 constexpr int64_t kQuantiseGrain = int64_t{1} << 15;  // numbers worth waking a thread for
 
 // Rows of x as int8, shared by the jobs that read the same rows.
@@ -42,6 +47,13 @@ struct Task {
 };
 
 bool streams(const WeightJob& job) { return job.rows <= kGemvRows; }
+
+// Activations in three bf16 parts times bf16 weights on matrix tiles.
+bool by_parts(const WeightJob& job) {
+  return job.weight.type == WeightType::kBF16 && job.rows >= kFewestPartsRows &&
+         job.weight.cols % kPartDepth == 0 && amx();
+}
+constexpr PartCounts kParts{3, 1};
 
 int64_t stream_cols(std::span<const WeightJob> jobs) {
   int64_t total = 0, size = 0;
@@ -65,6 +77,7 @@ ProductTile tile_of(const WeightJob& j, size_t jobs, int64_t stream) {
   if (streams(j)) return {j.rows, stream};
   if (is_quantised(j.weight.type)) return {quant_rows(j.rows), kQuantCols};
   ProductTile t{kTileRows, kTileCols};
+  if (by_parts(j)) return t;
   if (static_cast<int64_t>(jobs) <= kManyJobs) {
     t = product_tile(j.rows, j.weight.rows, j.weight.cols);
   }
@@ -95,6 +108,10 @@ int64_t pair_floats(int64_t cols) { return (quant_pair_bytes(cols) + 63) / 64 * 
 // Scratch that a task needs; none where weights are read once, as they lie.
 int64_t scratch_floats(const Task& t) {
   const WeightView& w = t.job->weight;
+  if (by_parts(*t.job)) {
+    return parts_floats(kParts.left, kTileRows, kPartsSlice) +
+           parts_floats(kParts.right, kTileCols, kPartsSlice) + kTileRows * kTileCols;
+  }
   if (streams(*t.job) || w.type == WeightType::kF32) return 0;
   if (w.type == WeightType::kBF16) return t.cols * w.cols;
   return pair_floats(w.cols) + quant_sums(kMostQuantRows);
@@ -126,6 +143,29 @@ void run_wide(const Task& t, const float* x, int64_t ldx, float* widened) {
     w = widened;
   }
   gemm_f32(false, true, t.rows, t.cols, k, rows, ldx, w, k, 0, y + t.col, j.ldy);
+}
+
+int64_t whole_tiles(int64_t n) { return (n + kPartRows - 1) / kPartRows * kPartRows; }
+
+void run_parts(const Task& t, const float* x, int64_t ldx, float* scratch) {
+  const WeightJob& j = *t.job;
+  const int64_t cols = j.weight.cols;
+  const uint16_t* w = reinterpret_cast<const uint16_t*>(j.weight.data) + t.col * cols;
+  const float* rows = x + (j.row + t.row) * ldx;
+  float* y = j.y + t.row * j.ldy + t.col;
+  float* left = scratch;
+  float* right = left + parts_floats(kParts.left, kTileRows, kPartsSlice);
+  float* sums = right + parts_floats(kParts.right, kTileCols, kPartsSlice);
+  // Sums of tiles that stick out of y are kept aside.
+  const int64_t m = whole_tiles(t.rows), n = whole_tiles(t.cols);
+  const bool whole = m == t.rows && n == t.cols;
+  for (int64_t k = 0; k < cols; k += kPartsSlice) {
+    const int64_t depth = std::min(kPartsSlice, cols - k);
+    split_left(kParts, rows + k, ldx, t.rows, depth, 1.0f, left);
+    turn_right(w + k, cols, depth, t.cols, right);
+    multiply_parts(kParts, m, n, depth, left, right, k > 0, whole ? y : sums, whole ? j.ldy : n);
+  }
+  for (int64_t r = 0; r < t.rows && !whole; ++r) std::copy_n(sums + r * n, t.cols, y + r * j.ldy);
 }
 
 // ---- int8
@@ -228,6 +268,8 @@ void weight_product(const Context& ctx, const float* x, int64_t ldx,
       const Task& t = tasks[static_cast<size_t>(i)];
       if (t.rounded != nullptr) {
         run_quantised(t, rounded, own);
+      } else if (by_parts(*t.job)) {
+        run_parts(t, x, ldx, own);
       } else {
         run_wide(t, x, ldx, own);
       }

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstring>
 
+#include "braid/kernels/simd/amx.h"
 #include "braid/ops/embedding.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/moe_experts.h"
+#include "braid/ops/rows.h"
 #include "braid/testing/numeric.h"
 
 namespace braid {
@@ -50,6 +52,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 TEST_CASE("bf16 weights give the bits of their numbers in f32") {
+  const WithoutAmx vectors;
   Context ctx;
   const Parameter w = kept_as(ctx, WeightType::kBF16, matrix(ctx, {90, 75}, "w"));
   Parameter mine = w, wide = dense(ctx, w);
@@ -59,6 +62,36 @@ TEST_CASE("bf16 weights give the bits of their numbers in f32") {
   }
   const std::vector<int32_t> ids = {0, 89, 4, 4};
   CHECK(same_bits(embedding(ctx, ids, mine), embedding(ctx, ids, wide)));
+}
+
+TEST_CASE("products of many rows with bf16 weights are rounded no worse than f32") {
+  Context ctx;
+  const Tensor all = random_tensor(ctx, {300, 608}, "x");
+  for (const int64_t outs : {33, 544}) {
+    for (const int64_t cols : {96, 608}) {
+      const Parameter w = kept_as(ctx, WeightType::kBF16, matrix(ctx, {outs, cols}, "w"));
+      const Tensor wide = dense(ctx, w).value;
+      for (const int64_t rows : {16, 40, 300}) {
+        CAPTURE(outs);
+        CAPTURE(cols);
+        CAPTURE(rows);
+        const Tensor x = packed(ctx, all.narrow(0, 0, rows).narrow(1, 0, cols));
+        Parameter mine = w;
+        const Tensor y = linear(ctx, x, mine);
+        double worst = 0;
+        for (int64_t i = 0; i < y.count(); ++i) {
+          const float *a = x.data() + i / outs * cols, *b = wide.data() + i % outs * cols;
+          double sum = 0, size = 0;
+          for (int64_t k = 0; k < cols; ++k) {
+            sum += double{a[k]} * b[k];
+            size += std::abs(double{a[k]} * b[k]);
+          }
+          worst = std::max(worst, std::abs(y.data()[i] - sum) / size);
+        }
+        CHECK(worst < 4e-7);
+      }
+    }
+  }
 }
 
 TEST_CASE("experts of any type go through the same product") {

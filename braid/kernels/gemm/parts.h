@@ -36,6 +36,10 @@ void split_left(PartCounts parts, const float* a, int64_t ld, int64_t rows, int6
 // b[k, n] (row stride ld), n a multiple of 16, as a right operand.
 void split_right(PartCounts parts, const float* b, int64_t ld, int64_t k, int64_t n, float* to);
 
+// b = w^T for bf16 w[n, k] (row stride ld) as a right operand of one part; n is any, missing
+// columns of the last tile are zero.
+void turn_right(const uint16_t* w, int64_t ld, int64_t k, int64_t n, float* to);
+
 // c[m, n] = a b, or c + a b; m and n are multiples of 16, c's row stride is ldc. A row of c depends
 // on its row of a alone.
 void multiply_parts(PartCounts parts, int64_t m, int64_t n, int64_t k, const float* a,

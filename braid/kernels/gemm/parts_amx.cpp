@@ -1,6 +1,10 @@
 #include "braid/kernels/gemm/parts.h"
 
+// gcc 12 warns about operands that its own header leaves undefined on purpose.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 
 #include "braid/kernels/simd/amx.h"
 
@@ -102,6 +106,43 @@ BRAID_AMX_CODE void split_rows(const float* a, int64_t ld, int64_t rows, int64_t
   }
 }
 
+// Square [i][j] of 32-bit words becomes [j][i].
+BRAID_AMX_CODE inline void turn(__m512i (&r)[16]) {
+  __m512i t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  // Column c of rows 4 g to 4 g + 3 of every quarter, in r[4 g + c].
+#pragma GCC unroll 4
+  for (int g = 0; g < 16; g += 4) {
+    r[g] = _mm512_unpacklo_epi64(t[g], t[g + 2]);
+    r[g + 1] = _mm512_unpackhi_epi64(t[g], t[g + 2]);
+    r[g + 2] = _mm512_unpacklo_epi64(t[g + 1], t[g + 3]);
+    r[g + 3] = _mm512_unpackhi_epi64(t[g + 1], t[g + 3]);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512i low01 = _mm512_shuffle_i32x4(r[c], r[4 + c], 0x88);
+    const __m512i low13 = _mm512_shuffle_i32x4(r[c], r[4 + c], 0xDD);
+    const __m512i high01 = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0x88);
+    const __m512i high13 = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0xDD);
+    t[c] = _mm512_shuffle_i32x4(low01, high01, 0x88);
+    t[4 + c] = _mm512_shuffle_i32x4(low13, high13, 0x88);
+    t[8 + c] = _mm512_shuffle_i32x4(low01, high01, 0xDD);
+    t[12 + c] = _mm512_shuffle_i32x4(low13, high13, 0xDD);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) r[i] = t[i];
+}
+
+BRAID_AMX_CODE inline void store_turned(__m512i (&rows)[16], float* to) {
+  turn(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * 16, rows[i]);
+}
+
 template <int kM>
 inline void load_left(const float* a, int64_t next) {
   amx_load<4>(a, 64);
@@ -196,14 +237,18 @@ void multiply_tiles(const Operands& o, const float* a, const float* b, bool add,
   end_tiles<kM, kN>(c, ldc);
 }
 
-template <int kN>
-void multiply_columns(const Operands& o, int64_t m, const float* b, bool add, float* c,
-                      int64_t ldc) {
-  const int64_t next = o.steps * kTile;
-  int64_t r = 0;
-  for (; r + 32 <= m; r += 32)
-    multiply_tiles<2, kN>(o, o.a + r / 16 * next, b, add, c + r * ldc, ldc);
-  if (r < m) multiply_tiles<1, kN>(o, o.a + r / 16 * next, b, add, c + r * ldc, ldc);
+// Rows from r on and columns from j on, up to 32 of either.
+void multiply_block(const Operands& o, int64_t m, int64_t n, int64_t r, int64_t j, bool add,
+                    float* c, int64_t ldc) {
+  const float* a = o.a + r / kPartRows * o.steps * kTile;
+  const float* b = o.b + j / kPartRows * o.steps * kTile;
+  c += r * ldc + j;
+  if (r + 32 <= m) {
+    if (j + 32 <= n) return multiply_tiles<2, 2>(o, a, b, add, c, ldc);
+    return multiply_tiles<2, 1>(o, a, b, add, c, ldc);
+  }
+  if (j + 32 <= n) return multiply_tiles<1, 2>(o, a, b, add, c, ldc);
+  multiply_tiles<1, 1>(o, a, b, add, c, ldc);
 }
 
 }  // namespace
@@ -220,14 +265,34 @@ void split_right(PartCounts parts, const float* b, int64_t ld, int64_t k, int64_
   split_columns<3>(b, ld, k, n, to);
 }
 
+BRAID_AMX_CODE void turn_right(const uint16_t* w, int64_t ld, int64_t k, int64_t n, float* to) {
+  for (int64_t c = 0; c < n; c += kPartRows) {
+    for (int64_t i = 0; i < k; i += kPartDepth, to += kTile) {
+      __m512i rows[16];
+#pragma GCC unroll 16
+      for (int r = 0; r < 16; ++r) {
+        rows[r] = c + r < n ? _mm512_loadu_si512(w + (c + r) * ld + i) : _mm512_setzero_si512();
+      }
+      store_turned(rows, to);
+    }
+  }
+}
+
 void multiply_parts(PartCounts parts, int64_t m, int64_t n, int64_t k, const float* a,
                     const float* b, bool add, float* c, int64_t ldc) {
-  const int64_t steps = k / kPartDepth, next = steps * kTile;
-  const Operands o{parts, a, b, parts_tiles(m, k) * kTile, parts_tiles(n, k) * kTile, steps};
+  const Operands o{parts,         a, b, parts_tiles(m, k) * kTile, parts_tiles(n, k) * kTile,
+                   k / kPartDepth};
   amx_begin(kShapes);
-  int64_t j = 0;
-  for (; j + 32 <= n; j += 32) multiply_columns<2>(o, m, b + j / 16 * next, add, c + j, ldc);
-  if (j < n) multiply_columns<1>(o, m, b + j / 16 * next, add, c + j, ldc);
+  // The operand with more parts stays in the first cache, the other one comes past.
+  if (parts.left > parts.right) {
+    for (int64_t r = 0; r < m; r += 32) {
+      for (int64_t j = 0; j < n; j += 32) multiply_block(o, m, n, r, j, add, c, ldc);
+    }
+  } else {
+    for (int64_t j = 0; j < n; j += 32) {
+      for (int64_t r = 0; r < m; r += 32) multiply_block(o, m, n, r, j, add, c, ldc);
+    }
+  }
   amx_end();
 }
 

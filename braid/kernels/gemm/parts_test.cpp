@@ -87,6 +87,29 @@ TEST_CASE("a product in parts errs no more than a sum in f32") {
   }
 }
 
+TEST_CASE("bf16 weights given by their rows are the right operand of their transpose") {
+  if (!amx()) return;
+  const int64_t k = 96, n = 48;
+  const std::vector<float> b = normal(k * n, 2);
+  for (const int64_t columns : {48, 37}) {  // the last tile whole or not
+    std::vector<float> cut = b;
+    std::vector<uint16_t> turned(b.size());
+    for (int64_t i = 0; i < k; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        float& value = cut[static_cast<size_t>(i * n + j)];
+        if (j >= columns) value = 0;
+        uint32_t bits;
+        std::memcpy(&bits, &value, sizeof bits);
+        turned[static_cast<size_t>(j * k + i)] = static_cast<uint16_t>(bits >> 16);
+      }
+    }
+    std::vector<float> x(static_cast<size_t>(parts_floats(1, n, k))), y = x;
+    split_right({3, 1}, cut.data(), n, k, n, x.data());
+    turn_right(turned.data(), k, k, columns, y.data());
+    CHECK(std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0);
+  }
+}
+
 TEST_CASE("numbers of every size are the sum of their parts") {
   if (!amx()) return;
   // One number times one: the product is the number, up to the smallest of parts.

@@ -376,6 +376,11 @@ void tiles_of(const std::byte* pair, int64_t cols, const std::byte* tiles, int64
       float* own = sums + t * kRows * 32;
       const std::byte* x = tiles + t * tile_bytes + b * kTileBlock;
       const bool whole = last && outs == 32 && (t + 1) * kRows <= rows;
+      // Rows of y lie far apart and come from memory; asked for now they are there when stored to.
+      for (int r = 0; whole && r < kRows; ++r) {
+        __builtin_prefetch(y + (t * kRows + r) * ldy, 1);
+        __builtin_prefetch(y + (t * kRows + r) * ldy + 16, 1);
+      }
       for (int part = 0; part < kParts; ++part) {
         tile_slice<kMin>(pair + b * kPairBlock, x, n, part, b == 0, own,
                          whole ? y + t * kRows * ldy : own, whole ? ldy : 32);

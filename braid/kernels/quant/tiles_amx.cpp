@@ -95,6 +95,11 @@ void tiles_of(const std::byte* pair, int64_t cols, const std::byte* tiles, int64
       float* own = sums + row * 2 * kPanelRows;
       const std::byte* x = tiles + row / kRows * tile_bytes + b * kTileBlock;
       const bool whole = last && outs == 2 * kPanelRows && row + kRows <= rows;
+      // Rows of y lie far apart and come from memory; asked for now they are there when stored to.
+      for (int r = 0; whole && r < kRows; ++r) {
+        __builtin_prefetch(y + (row + r) * ldy, 1);
+        __builtin_prefetch(y + (row + r) * ldy + kPanelRows, 1);
+      }
       for (int64_t p = 0; p * kPanelRows < outs; ++p) {
         const int64_t at = p * kPanelRows;
         slice<kMin>(pair + b * kPairBlock + p * 64, x, n, b == 0, own + at,
