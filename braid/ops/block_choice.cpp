@@ -1,6 +1,7 @@
 #include "braid/ops/block_choice.h"
 
 #include <algorithm>
+#include <numeric>
 #include <span>
 
 #include "braid/core/parallel.h"
@@ -52,18 +53,26 @@ std::vector<Chosen> choose_similar_blocks(const Context& ctx, const Tensor& q, i
   BRAID_CHECK(q.contiguous() && means.layout.type == KvType::kF32);
   BRAID_CHECK(means.layout.width() == kv_heads * d && (first + n - 1) / block <= means.length);
   double seen = 0;
-  for (int64_t t = 0; t < n; ++t) seen += static_cast<double>((first + t) / block);
+  for (int64_t t = 0; t < n; ++t) {
+    const int64_t own = (first + t) / block;
+    seen += own < top ? 0 : static_cast<double>(own);
+  }
   ctx.count_product(2.0 * seen * static_cast<double>(heads * d));
   std::vector<Chosen> chosen(static_cast<size_t>(n * heads));
   for_lists(ctx, n * heads, [&](int64_t i) {
     const int64_t own = (first + i / heads) / block, kv = i % heads / (heads / kv_heads);
-    std::vector<float> scores(static_cast<size_t>(own));
-    for (int64_t b = 0; b < own && !ctx.dry(); ++b) {
-      const auto* mean = reinterpret_cast<const float*>(means.row(b));
-      scores[static_cast<size_t>(b)] = dot_f32(q.data() + i * d, mean + kv * d, d);
-    }
     Chosen& list = chosen[static_cast<size_t>(i)];
-    list = largest(scores, top - 1);
+    if (ctx.dry() || own < top) {  // nothing to choose, or nothing to choose by
+      list.resize(static_cast<size_t>(std::min(own, top - 1)));
+      std::iota(list.begin(), list.end(), 0);
+    } else {
+      std::vector<float> scores(static_cast<size_t>(own));
+      for (int64_t b = 0; b < own; ++b) {
+        const auto* mean = reinterpret_cast<const float*>(means.row(b));
+        scores[static_cast<size_t>(b)] = dot_f32(q.data() + i * d, mean + kv * d, d);
+      }
+      list = largest(scores, top - 1);
+    }
     list.push_back(static_cast<int32_t>(own));
   });
   return chosen;
@@ -77,12 +86,14 @@ std::vector<Chosen> choose_important_blocks(const Context& ctx, const AttentionC
   BRAID_CHECK(q.contiguous() && q.size(1) == config.heads && top >= kAlwaysChosen);
   BRAID_CHECK(blocks.block % blocks.stride == 0 && block % blocks.stride == 0 &&
               blocks.block <= block && blocks.whole(first + n) <= compressed.length);
-  const auto must_choose = [&](int64_t position) {
-    return position / block - 2 > top - kAlwaysChosen;
+  // Of the blocks between the first and the last two: how many there are, how many are taken.
+  const auto middle = [&](int64_t position) { return std::max<int64_t>(0, position / block - 2); };
+  const auto taken = [&](int64_t position) {
+    return std::min(middle(position), top - kAlwaysChosen);
   };
   double pairs = 0;
   for (int64_t p = first; p < first + n; ++p)
-    pairs += must_choose(p) ? static_cast<double>(blocks.whole(p + 1)) : 0;
+    pairs += taken(p) < middle(p) ? static_cast<double>(blocks.whole(p + 1)) : 0;
   ctx.count_product(2.0 * pairs * static_cast<double>(config.heads * d));
   const int64_t most = kv_tiles(blocks.whole(first + n)) * kKvTile;
   std::vector<Chosen> chosen(static_cast<size_t>(n * config.kv_heads));
@@ -93,20 +104,18 @@ std::vector<Chosen> choose_important_blocks(const Context& ctx, const AttentionC
                   kv = i % config.kv_heads;
     Chosen& list = chosen[static_cast<size_t>(i)];
     list.push_back(0);
-    // Between the first block and the last two there is a choice.
-    std::vector<double> importance(static_cast<size_t>(std::max<int64_t>(0, own - 1)));
-    if (must_choose(position) && !ctx.dry()) {
+    if (taken(position) < middle(position) && !ctx.dry()) {
       const ScratchSlots::Lease lease(scratch);
       KvView seen = compressed;
       seen.length = blocks.whole(position + 1);
       const float* queries = q.data() + (i / config.kv_heads * config.heads + kv * group) * d;
       attention_probabilities(config, kv, queries, d, seen, lease.data(), lease.data() + most);
+      std::vector<double> importance(static_cast<size_t>(own - 1));
       share_out({lease.data(), static_cast<size_t>(seen.length)}, blocks, block, importance);
-    }
-    if (own > 2) {
-      for (const int32_t b :
-           largest(std::span<const double>(importance).subspan(1), top - kAlwaysChosen))
-        list.push_back(b + 1);
+      const std::span<const double> to_choose(importance.begin() + 1, importance.end());
+      for (const int32_t b : largest(to_choose, taken(position))) list.push_back(b + 1);
+    } else {
+      for (int64_t b = 1; b <= taken(position); ++b) list.push_back(static_cast<int32_t>(b));
     }
     if (own > 1) list.push_back(static_cast<int32_t>(own - 1));
     if (own > 0) list.push_back(static_cast<int32_t>(own));
@@ -114,18 +123,20 @@ std::vector<Chosen> choose_important_blocks(const Context& ctx, const AttentionC
   return chosen;
 }
 
-void append_blocks(const std::vector<Chosen>& lists, int64_t sets, int64_t first, int64_t block,
-                   int64_t first_row, KeySelection& to) {
-  if (to.starts.empty()) to.starts.push_back(0);
+KeyRuns runs_of_blocks(const std::vector<Chosen>& lists, int64_t sets, int64_t first,
+                       int64_t block) {
+  KeyRuns runs;
+  runs.sets = sets;
+  runs.starts.push_back(0);
   for (int64_t i = 0; i < std::ssize(lists); ++i) {
-    const int64_t position = first + i / sets;
+    const int64_t seen = first + i / sets + 1;
     for (const int32_t b : lists[static_cast<size_t>(i)]) {
-      const int64_t end = std::min((b + 1) * block, position + 1);
-      for (int64_t p = b * block; p < end; ++p)
-        to.keys.push_back(static_cast<int32_t>(first_row + p));
+      runs.runs.push_back(
+          {static_cast<int32_t>(b * block), static_cast<int32_t>(std::min((b + 1) * block, seen))});
     }
-    to.starts.push_back(std::ssize(to.keys));
+    runs.starts.push_back(std::ssize(runs.runs));
   }
+  return runs;
 }
 
 }  // namespace braid

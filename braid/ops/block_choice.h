@@ -31,9 +31,9 @@ std::vector<Chosen> choose_important_blocks(const Context& ctx, const AttentionC
                                             const KvView& compressed, KvBlocks blocks,
                                             int64_t block, int64_t top);
 
-// Appends the positions of the lists' blocks, as far as their own token, plus `first_row`; list i
-// is of the token at position first + i / sets.
-void append_blocks(const std::vector<Chosen>& lists, int64_t sets, int64_t first, int64_t block,
-                   int64_t first_row, KeySelection& to);
+// The positions of the lists' blocks, as far as their own token; list i is of the token at position
+// first + i / sets.
+KeyRuns runs_of_blocks(const std::vector<Chosen>& lists, int64_t sets, int64_t first,
+                       int64_t block);
 
 }  // namespace braid

@@ -112,14 +112,19 @@ TEST_CASE("attention over chosen positions of kept keys and values") {
   const Tensor k = testing::random_tensor(ctx, {length, kKvHeads, kDim}, "k");
   const Tensor v = testing::random_tensor(ctx, {length, kKvHeads, kDim}, "v");
   for (const int64_t sets : {kKvHeads, kHeads}) {
-    KeySelection selection;
-    selection.sets = sets;
-    selection.starts.push_back(0);
+    KeyRuns runs;
+    runs.sets = sets;
+    runs.starts.push_back(0);
     for (int64_t list = 0; list < n * sets; ++list) {
-      for (int64_t p = list; p < length; p += 1 + (p * 7 + list) % (40 * (list % 3) + 1))
-        selection.keys.push_back(static_cast<int32_t>(p));
-      selection.starts.push_back(std::ssize(selection.keys));
+      for (int64_t p = list; p < length;) {  // runs of all lengths, within tiles and across
+        const int64_t end = std::min(length, p + 1 + p * 5 % 90);
+        runs.runs.push_back({static_cast<int32_t>(p), static_cast<int32_t>(end)});
+        p = end + 1 + (p * 7 + list) % (40 * (list % 3) + 1);
+      }
+      runs.starts.push_back(std::ssize(runs.runs));
     }
+    KeySelection selection;
+    append_runs(runs, 0, selection);
     std::vector<double> want;
     for (int64_t t = 0; t < n; ++t) {
       for (int64_t h = 0; h < kHeads; ++h) {
@@ -137,7 +142,7 @@ TEST_CASE("attention over chosen positions of kept keys and values") {
     }
     for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kQ8}) {
       const GrowingKv kv = kept(ctx, k, v, type, 1);
-      const Tensor got = selected_attention_kept(ctx, kConfig, q, kv.view(), selection);
+      const Tensor got = selected_attention_kept(ctx, kConfig, q, kv.view(), runs);
       // Half a unit of bf16's 8 bits, of q8's 7, of keys and values of size 3.
       const double tolerance = type == KvType::kF32 ? 4e-6 : type == KvType::kBF16 ? 1e-2 : 3e-2;
       CHECK(testing::worst_error(got, want) <= tolerance);
@@ -162,15 +167,14 @@ TEST_CASE("attention of each token over its own number of positions") {
   const Tensor k = testing::random_tensor(ctx, {400, kKvHeads, kDim}, "k");
   const GrowingKv kv = kept(ctx, k, k, KvType::kF32, 4), tiles = kept(ctx, k, k, KvType::kF32, 1);
   const Tensor got = attention_of_each(ctx, kConfig, q, kv.view(), lengths);
-  KeySelection selection;
-  selection.sets = kKvHeads;
-  selection.starts.push_back(0);
+  KeyRuns runs;
+  runs.sets = kKvHeads;
+  runs.starts.push_back(0);
   for (int64_t i = 0; i < n * kKvHeads; ++i) {
-    for (int32_t p = 0; p < lengths[static_cast<size_t>(i / kKvHeads)]; ++p)
-      selection.keys.push_back(p);
-    selection.starts.push_back(std::ssize(selection.keys));
+    runs.runs.push_back({0, static_cast<int32_t>(lengths[static_cast<size_t>(i / kKvHeads)])});
+    runs.starts.push_back(std::ssize(runs.runs));
   }
-  const Tensor want = selected_attention_kept(ctx, kConfig, q, tiles.view(), selection);
+  const Tensor want = selected_attention_kept(ctx, kConfig, q, tiles.view(), runs);
   CHECK(std::memcmp(got.data(), want.data(), got.bytes()) == 0);  // the same kernel, tile by tile
 }
 

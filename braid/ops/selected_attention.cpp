@@ -98,19 +98,35 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
   return out;
 }
 
+void append_runs(const KeyRuns& runs, int64_t first_row, KeySelection& to) {
+  to.sets = runs.sets;
+  if (to.starts.empty()) to.starts.push_back(0);
+  for (size_t list = 0; list + 1 < runs.starts.size(); ++list) {
+    for (int64_t r = runs.starts[list]; r < runs.starts[list + 1]; ++r) {
+      const KeyRuns::Run run = runs.runs[static_cast<size_t>(r)];
+      for (int64_t p = run.begin; p < run.end; ++p)
+        to.keys.push_back(static_cast<int32_t>(first_row + p));
+    }
+    to.starts.push_back(std::ssize(to.keys));
+  }
+}
+
 namespace {
 
 // Views of the tiles that hold chosen positions, one for every token and set.
 class ChosenTiles {
  public:
-  ChosenTiles(const KvView& kv, int64_t kv_heads, const KeySelection& selection)
+  ChosenTiles(const KvView& kv, int64_t kv_heads, const KeyRuns& runs)
       : layout_{kv.layout.type, kv.layout.d, kv.layout.dv, 1, 0} {
     BRAID_CHECK(kv.layout.tiles_per_page == 1 && kv.layout.decay_heads == 0 && kv.first_page == 0);
-    const int64_t per_head = selection.sets / kv_heads;
-    for (int64_t list = 0; list + 1 < std::ssize(selection.starts); ++list) {
+    const int64_t per_head = runs.sets / kv_heads;
+    for (size_t list = 0; list + 1 < runs.starts.size(); ++list) {
       first_.push_back(pages_.size());
-      add(kv, list % selection.sets / per_head,
-          selection.of(list / selection.sets, list % selection.sets));
+      const int64_t kv_head = static_cast<int64_t>(list) % runs.sets / per_head;
+      int64_t tile = -1;  // the last one added
+      for (int64_t r = runs.starts[list]; r < runs.starts[list + 1]; ++r)
+        tile = add(kv, kv_head, runs.runs[static_cast<size_t>(r)], tile);
+      BRAID_CHECK(pages_.size() > first_.back());
     }
     first_.push_back(pages_.size());
   }
@@ -128,17 +144,18 @@ class ChosenTiles {
   }
 
  private:
-  void add(const KvView& kv, int64_t kv_head, std::span<const int32_t> positions) {
-    BRAID_CHECK(!positions.empty());
-    int64_t tile = -1;
-    for (const int32_t p : positions) {
-      if (p / kKvTile != tile) {
-        tile = p / kKvTile;
+  int64_t add(const KvView& kv, int64_t kv_head, KeyRuns::Run run, int64_t tile) {
+    for (int64_t at = run.begin; at < run.end;) {
+      if (at / kKvTile != tile) {
+        tile = at / kKvTile;
         pages_.push_back(kv.pages[tile] + kv_head * layout_.head());
         seen_.push_back(0);
       }
-      seen_.back() |= uint64_t{1} << p % kKvTile;
+      const int64_t end = std::min<int64_t>(run.end, (tile + 1) * kKvTile);
+      seen_.back() |= ~uint64_t{0} >> (kKvTile - (end - at)) << at % kKvTile;
+      at = end;
     }
+    return tile;
   }
 
   KvLayout layout_;
@@ -157,11 +174,11 @@ std::vector<int64_t> each_alone(int64_t n) {
 }  // namespace
 
 Tensor selected_attention_kept(const Context& ctx, const AttentionConfig& config, const Tensor& q,
-                               const KvView& kv, const KeySelection& selection) {
-  const int64_t n = q.size(0), sets = selection.sets;
+                               const KvView& kv, const KeyRuns& runs) {
+  const int64_t n = q.size(0), sets = runs.sets;
   BRAID_CHECK(q.contiguous() && sets % config.kv_heads == 0 && config.heads % sets == 0);
-  BRAID_CHECK(std::ssize(selection.starts) == n * sets + 1 && config.window == 0);
-  const ChosenTiles tiles(kv, config.kv_heads, selection);
+  BRAID_CHECK(std::ssize(runs.starts) == n * sets + 1 && config.window == 0);
+  const ChosenTiles tiles(kv, config.kv_heads, runs);
   AttentionConfig c = config;  // of the heads that share a list
   c.heads = config.heads / sets;
   c.kv_heads = 1;

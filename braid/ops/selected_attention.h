@@ -27,6 +27,18 @@ struct KeySelection {
   }
 };
 
+// The same as runs of positions [begin, end), rising and apart.
+struct KeyRuns {
+  struct Run {
+    int32_t begin, end;
+  };
+  int64_t sets = 1;
+  std::vector<int64_t> starts;  // [T * sets + 1] into runs
+  std::vector<Run> runs;
+};
+// Appends what they hold, as rows from `first_row` on.
+void append_runs(const KeyRuns& runs, int64_t first_row, KeySelection& to);
+
 // q [T, H, d], k [T, Hkv, d], v [T, Hkv, dv] contiguous -> [T, H, dv]. seq_starts bound the
 // sequences; a list holds rows of its token's own sequence. Recorded on the tape; no gradient flows
 // into the choice.
@@ -35,11 +47,11 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
                           std::span<const int64_t> seq_starts);
 
 // The same over kept keys and values of any type, in pages of one tile each (state/kv_state.h): q
-// [n, H, d] contiguous, of one sequence -> [n, H, dv]. Lists hold positions, none is empty; sets is
-// a multiple of the kv heads. Every token and set takes the decode kernel over the tiles that hold
-// its keys. Not differentiable.
+// [n, H, d] contiguous, of one sequence -> [n, H, dv]. Every token and set has a run; sets is a
+// multiple of the kv heads. Each takes the decode kernel over the tiles that hold its keys. Not
+// differentiable.
 Tensor selected_attention_kept(const Context& ctx, const AttentionConfig& config, const Tensor& q,
-                               const KvView& kv, const KeySelection& selection);
+                               const KvView& kv, const KeyRuns& runs);
 
 // Each token of q [n, H, d] over the first lengths[i] >= 1 positions of the same keys and values.
 Tensor attention_of_each(const Context& ctx, const AttentionConfig& config, const Tensor& q,

@@ -104,21 +104,26 @@ class Moba final : public Layer {
     return {shape_.heads, shape_.kv_heads, shape_.head_dim, static_cast<float>(shape_.scale())};
   }
 
+  // What queries [n, H, d] at positions from `first` on attend to.
+  KeyRuns choose(const Context& ctx, const Tensor& q, int64_t first,
+                 const LatentView& means) const {
+    return runs_of_blocks(
+        choose_similar_blocks(ctx, q, first, means, shape_.kv_heads, shape_.block, shape_.top),
+        shape_.heads, first, shape_.block);
+  }
+
   Tensor over_batch(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
                     const Batch& batch) const {
     Context plain = ctx;
     plain.tape = nullptr;
     const Tensor means = block_means(plain, k, batch.seq_starts, {shape_.block, shape_.block});
     auto selection = std::make_shared<KeySelection>();
-    selection->sets = shape_.heads;
     int64_t mean = 0;
     for (int64_t s = 0; s < batch.sequences(); ++s) {
       const int64_t first = batch.seq_starts[static_cast<size_t>(s)], n = batch.length(s);
       const int64_t whole = n / shape_.block;
       const KeyPages own(plain, means.narrow(0, mean, whole).reshape({whole, row()}));
-      append_blocks(choose_similar_blocks(plain, q.narrow(0, first, n), 0, own.view(),
-                                          shape_.kv_heads, shape_.block, shape_.top),
-                    shape_.heads, 0, shape_.block, first, *selection);
+      append_runs(choose(plain, q.narrow(0, first, n), 0, own.view()), first, *selection);
       mean += whole;
     }
     return selected_attention(ctx, q, k, v, shape_.scale(), selection, batch.seq_starts);
@@ -158,13 +163,8 @@ class Moba final : public Layer {
       for (int64_t at = 0; at < n; at += kQueries) {
         const int64_t count = std::min(kQueries, n - at);
         const Tensor some = q.narrow(0, first + at, count);
-        KeySelection selection;
-        selection.sets = shape_.heads;
-        append_blocks(choose_similar_blocks(ctx, some, position + at, means.view(), shape_.kv_heads,
-                                            shape_.block, shape_.top),
-                      shape_.heads, position + at, shape_.block, 0, selection);
-        const Tensor o =
-            selected_attention_kept(ctx, attention_config(), some, kv.view(), selection);
+        const Tensor o = selected_attention_kept(ctx, attention_config(), some, kv.view(),
+                                                 choose(ctx, some, position + at, means.view()));
         if (!ctx.dry()) std::copy_n(o.data(), o.count(), out.data() + (first + at) * o.stride(0));
       }
     }

@@ -169,14 +169,12 @@ class Nsa final : public Layer {
             window};
   }
 
-  // Lists of the blocks that queries q [n, H, d] at positions from `first` on choose, as positions
-  // plus `first_row`.
-  void choose(const Context& ctx, const Tensor& q, int64_t first, const KvView& compressed,
-              int64_t first_row, KeySelection& to) const {
-    to.sets = shape_.kv_heads;
-    append_blocks(choose_important_blocks(ctx, attention_config(0), q, first, compressed,
-                                          shape_.compressed, shape_.block, shape_.top),
-                  shape_.kv_heads, first, shape_.block, first_row, to);
+  // What queries [n, H, d] at positions from `first` on attend to by choice.
+  KeyRuns choose(const Context& ctx, const Tensor& q, int64_t first,
+                 const KvView& compressed) const {
+    return runs_of_blocks(choose_important_blocks(ctx, attention_config(0), q, first, compressed,
+                                                  shape_.compressed, shape_.block, shape_.top),
+                          shape_.kv_heads, first, shape_.block);
   }
 
   std::array<Tensor, 3> over_batch(const Context& ctx, const Heads& h, const Batch& batch) const {
@@ -196,7 +194,7 @@ class Nsa final : public Layer {
       GrowingKv own(plain, kv_shape());
       own.append(plain, keys.data() + before * row(), row(), values.data() + before * row(), row(),
                  whole);
-      choose(plain, h.q.narrow(0, first, n), 0, own.view(), first, *chosen);
+      append_runs(choose(plain, h.q.narrow(0, first, n), 0, own.view()), first, *chosen);
       before += whole;
     }
     const Tensor o_cmp =
@@ -301,9 +299,8 @@ class Nsa final : public Layer {
         const int64_t first = batch.seq_starts[s] + at, position = batch.offsets[s] + at;
         const Tensor some = h.q.narrow(0, first, std::min(kQueries, n - at));
         over_compressed(ctx, some, position, compressed, out[0].data() + first * each);
-        KeySelection chosen;
-        choose(ctx, some, position, compressed, 0, chosen);
-        const Tensor o = selected_attention_kept(ctx, attention_config(0), some, views[s], chosen);
+        const Tensor o = selected_attention_kept(ctx, attention_config(0), some, views[s],
+                                                 choose(ctx, some, position, compressed));
         if (!ctx.dry()) std::copy_n(o.data(), o.count(), out[1].data() + first * each);
       }
     }

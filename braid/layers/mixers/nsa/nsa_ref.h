@@ -7,10 +7,10 @@
 #include <numeric>
 #include <string>
 
-#include "braid/kernels/attention/tiles.h"
 #include "braid/layers/mixers/attention_heads.h"
 #include "braid/layers/mixers/mixer_ref.h"
 #include "braid/layers/mixers/rope_ref.h"
+#include "braid/ops/unfold.h"
 
 namespace braid {
 
