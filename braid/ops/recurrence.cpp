@@ -12,6 +12,7 @@
 #include "braid/core/parallel.h"
 #include "braid/kernels/delta/delta.h"
 #include "braid/kernels/delta/delta_chunk.h"
+#include "braid/kernels/delta/delta_pair.h"
 #include "braid/kernels/delta/delta_shared.h"
 #include "braid/kernels/delta/delta_step.h"
 #include "braid/ops/scratch_slots.h"
@@ -22,11 +23,6 @@ namespace {
 
 using Decay = RecurrenceConfig::Decay;
 using Erase = RecurrenceConfig::Erase;
-
-// Micro-steps of a token as the kernel takes them.
-int64_t kernel_steps(const RecurrenceConfig& c) {
-  return c.erase == Erase::kPair ? 2 : c.micro_steps;
-}
 
 struct Sizes {
   int64_t tokens, micro_steps, heads, value_heads, key_dim, value_dim, sequences;
@@ -59,14 +55,17 @@ Sizes check_all(const RecurrenceConfig& c, const RecurrenceInputs& in,
     if (!t->defined() || t->rank() != 3) bad(t == &in.q ? "q" : "v", *t, "three dimensions");
   }
   Sizes s{in.q.size(0),
-          kernel_steps(c),
+          c.micro_steps,
           in.q.size(1),
           in.v.size(1),
           in.q.size(2),
           in.v.size(2),
           static_cast<int64_t>(seq_starts.size()) - 1};
-  if (c.erase == Erase::kPair && (c.micro_steps != 1 || in.beta.defined() || in.w.defined())) {
-    throw Error(ErrorKind::kUsage, "recurrence: a pair takes one micro-step a token and no gates");
+  if (c.erase == Erase::kPair &&
+      (c.micro_steps != 1 || in.beta.defined() || in.w.defined() || c.decay != Decay::kVector)) {
+    throw Error(
+        ErrorKind::kUsage,
+        "recurrence: a pair takes one micro-step a token, a decay per channel and no gates");
   }
   if (c.micro_steps < 1 || s.heads < 1 || s.value_heads % s.heads != 0) {
     throw Error(ErrorKind::kUsage, format("recurrence: {} value heads must be a multiple of {} key "
@@ -132,34 +131,16 @@ DeltaErase kernel_erase(Erase e) {
     case Erase::kVector:
       return DeltaErase::kVector;
     case Erase::kKey:
-    case Erase::kPair:
       return DeltaErase::kKey;
+    case Erase::kPair:
+      return DeltaErase::kPair;
   }
   return DeltaErase::kNone;
 }
 
-// Even rows from one array, odd ones from the other.
-template <typename T>
-DeltaRows<T> in_pairs(const DeltaRows<T>& even, const DeltaRows<T>& odd) {
-  return {even.data, even.stride, true, odd.data, odd.stride};
-}
-
-// A token of a pair: erase (key b, read by p, nothing written), then write (k, v). beta is the sign
-// of p and the gate of v. nothing: zeros for a row.
-void take_pairs(const RecurrenceInputs& in, int64_t begin, int64_t j, int64_t hv,
-                const float* nothing, DeltaHead<float>& h) {
-  static constexpr float kErase = -1.0f, kWrite = 1.0f;
-  const auto of = [&](const Tensor& t) { return rows<const float>(t, begin, j, hv); };
-  const DeltaRows<const float> zeros{nothing, 0};
-  h.k = in_pairs(of(in.b), of(in.k));
-  h.p = in_pairs(of(in.p), zeros);
-  h.v = in_pairs(zeros, of(in.v));
-  h.beta = in_pairs(DeltaRows<const float>{&kErase, 0}, DeltaRows<const float>{&kWrite, 0});
-}
-
 // Value head j of the tokens [begin, end).
 DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, const Sizes& s,
-                         int64_t begin, int64_t end, int64_t j, const Tensor& nothing) {
+                         int64_t begin, int64_t end, int64_t j) {
   DeltaHead<float> h;
   const int64_t step = begin * s.micro_steps, hv = s.value_heads;
   h.tokens = end - begin;
@@ -171,27 +152,14 @@ DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, 
   h.scale = c.scale;
   h.q = rows<const float>(in.q, begin, j, hv);
   if (c.decay != Decay::kNone) h.g = rows<const float>(in.g, begin, j, hv);
-  if (c.erase == Erase::kPair) {
-    take_pairs(in, begin, j, hv, nothing.data(), h);
-    return h;
-  }
   h.k = rows<const float>(in.k, step, j, hv);
   h.v = rows<const float>(in.v, step, j, hv);
   h.beta = rows<const float>(in.beta, step, j, hv);
-  if (c.erase == Erase::kVector) h.b = rows<const float>(in.b, step, j, hv);
+  if (c.erase == Erase::kVector || c.erase == Erase::kPair)
+    h.b = rows<const float>(in.b, step, j, hv);
   h.w = rows<const float>(in.w, step, j, hv);
-  if (c.erase == Erase::kKey) h.p = rows<const float>(in.p, step, j, hv);
+  if (c.erase == Erase::kKey || c.erase == Erase::kPair) h.p = rows<const float>(in.p, step, j, hv);
   return h;
-}
-
-// What a pair's rows without content read; undefined for the other forms.
-Tensor nothing_of(const Context& ctx, const RecurrenceConfig& c, const Sizes& s) {
-  if (c.erase != Erase::kPair) return {};
-  return Tensor::zeros(ctx, {std::max(s.key_dim, s.value_dim)});
-}
-
-DeltaChunkPlan plan_of(const RecurrenceConfig& c, int64_t key_dim, int64_t value_dim) {
-  return DeltaChunkPlan(key_dim, value_dim, kernel_decay(c.decay), kernel_erase(c.erase), c.chunk);
 }
 
 // Whether value heads that share queries and keys are taken together.
@@ -199,20 +167,30 @@ bool shares(const RecurrenceConfig& c) {
   return c.erase == Erase::kNone && c.decay != Decay::kVector && c.micro_steps == 1;
 }
 
-// The kernel of a form's chunks.
+// The kernel of a form's chunks: one of them.
 struct Plan {
   std::optional<DeltaChunkPlan> each;
+  std::optional<DeltaPairPlan> pair;
   std::optional<DeltaSharedPlan> shared;
   Plan(const RecurrenceConfig& c, int64_t key_dim, int64_t value_dim) {
     if (shares(c)) {
       shared.emplace(key_dim, value_dim, c.chunk);
+    } else if (c.erase == Erase::kPair) {
+      pair.emplace(key_dim, value_dim, c.chunk);
     } else {
-      each = plan_of(c, key_dim, value_dim);
+      each.emplace(key_dim, value_dim, kernel_decay(c.decay), kernel_erase(c.erase), c.chunk);
     }
   }
-  int64_t chunks(int64_t steps) const { return each ? each->chunks(steps) : shared->chunks(steps); }
+  // Calls f(plan).
+  template <typename F>
+  auto with(F&& f) const {
+    return shared ? f(*shared) : pair ? f(*pair) : f(*each);
+  }
+  int64_t chunks(int64_t steps) const {
+    return with([&](const auto& plan) { return plan.chunks(steps); });
+  }
   int64_t forward_scratch() const {
-    return each ? each->forward_scratch() : shared->forward_scratch();
+    return with([](const auto& plan) { return plan.forward_scratch(); });
   }
 };
 
@@ -269,14 +247,15 @@ Tensor grad_like(const Context& ctx, const Tensor& t, const Sizes& s) {
 double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t key_heads,
                                 int64_t value_heads, int64_t key_dim, int64_t value_dim,
                                 bool saved) {
-  const int64_t steps = tokens * kernel_steps(config);
+  const int64_t steps = tokens * config.micro_steps;
   const double heads = static_cast<double>(value_heads);
-  if (!chunked(tokens, kernel_steps(config), saved)) {
+  if (!chunked(tokens, config.micro_steps, saved)) {
     return heads * static_cast<double>(steps) *
            delta_step_flops(key_dim, value_dim, kernel_erase(config.erase));
   }
   const Plan plan(config, key_dim, value_dim);
   if (plan.each) return heads * plan.each->forward_flops(steps);
+  if (plan.pair) return heads * plan.pair->forward_flops(steps);
   return shared_flops(*plan.shared, tokens, key_heads, value_heads,
                       &DeltaSharedPlan::forward_flops);
 }
@@ -284,10 +263,9 @@ double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, 
 double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t key_heads,
                                  int64_t value_heads, int64_t key_dim, int64_t value_dim) {
   const Plan plan(config, key_dim, value_dim);
-  if (plan.each) {
-    return static_cast<double>(value_heads) *
-           plan.each->backward_flops(tokens * kernel_steps(config));
-  }
+  const double heads = static_cast<double>(value_heads);
+  if (plan.each) return heads * plan.each->backward_flops(tokens * config.micro_steps);
+  if (plan.pair) return heads * plan.pair->backward_flops(tokens);
   return shared_flops(*plan.shared, tokens, key_heads, value_heads,
                       &DeltaSharedPlan::backward_flops);
 }
@@ -319,7 +297,6 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
                                                s.value_heads, s.key_dim, s.value_dim,
                                                saved != nullptr));
   }
-  const Tensor nothing = nothing_of(ctx, config, s);
   const int64_t needed =
       std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
   const int64_t most = plan && plan->shared ? DeltaSharedPlan::kMostHeads : 1;
@@ -331,7 +308,7 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
     for (int64_t i = 0; i < part.count; ++i) {
       const int64_t j = part.first + i;
       DeltaSharedHead& head = heads[static_cast<size_t>(i)];
-      head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing);
+      head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j);
       head.state = states.empty() ? memory + needed + i * s.state() : states[seq] + j * s.state();
       if (states.empty()) std::fill_n(head.state, s.state(), 0.0f);
       head.o = rows<float>(out, begin, j, s.value_heads);
@@ -349,7 +326,12 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
           heads[0].states, saved == nullptr ? DeltaRows<float>{}
                                             : rows<float>(saved->written, begin * s.micro_steps,
                                                           part.first, s.value_heads)};
-      plan->each->forward(heads[0].in, heads[0].state, heads[0].o, kept, memory);
+      const DeltaSharedHead& head = heads[0];
+      if (plan->pair) {
+        plan->pair->forward(head.in, head.state, head.o, kept, memory);
+      } else {
+        plan->each->forward(head.in, head.state, head.o, kept, memory);
+      }
     }
   };
   const int64_t tasks = s.sequences * std::ssize(parts);
@@ -419,7 +401,7 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
     for (int64_t i = 0; i < part.count; ++i) {
       const int64_t j = part.first + i;
       DeltaSharedBack& head = heads[static_cast<size_t>(i)];
-      head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j, Tensor());
+      head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j);
       head.states = rows<const float>(saved.states, chunks[static_cast<size_t>(seq)], j, hv);
       head.d_o = rows<const float>(d_out, begin, j, hv);
       head.carry = grads.initial_states.data() + (seq * hv + j) * s.state();
@@ -449,8 +431,9 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
 
 // The backward pass of the other forms. One task per key head: its value heads add into the same
 // gradients of q and k.
+template <typename PlanOfOne>
 void backward_each(const Context& ctx, const RecurrenceConfig& config, const RecurrenceInputs& in,
-                   std::span<const int64_t> seq_starts, const Sizes& s, const DeltaChunkPlan& plan,
+                   std::span<const int64_t> seq_starts, const Sizes& s, const PlanOfOne& plan,
                    std::span<const int64_t> chunks, const RecurrenceSaved& saved,
                    const Tensor& d_out, const Tensor& g_parts, RecurrenceGrads& grads) {
   grads.q = grad_like(ctx, in.q, s);
@@ -460,8 +443,6 @@ void backward_each(const Context& ctx, const RecurrenceConfig& config, const Rec
   grads.b = grad_like(ctx, in.b, s);
   grads.p = grad_like(ctx, in.p, s);
   const int64_t group = s.group(), hv = s.value_heads;
-  const Tensor nothing = nothing_of(ctx, config, s);
-  const bool pairs = config.erase == Erase::kPair;
   ScratchSlots scratch(ctx, s.sequences * s.heads, plan.backward_scratch());
   parallel_for(ctx, s.sequences * s.heads, 1, [&](int64_t task, int64_t) {
     const ScratchSlots::Lease lease(scratch);
@@ -469,21 +450,15 @@ void backward_each(const Context& ctx, const RecurrenceConfig& config, const Rec
     for (int64_t j = task % s.heads * group; j < (task % s.heads + 1) * group; ++j) {
       DeltaHeadGrads<float> to;
       to.q = rows<float>(grads.q, begin, j, hv);
-      to.k = rows<float>(grads.k, pairs ? begin : step, j, hv);
-      to.v = rows<float>(grads.v, pairs ? begin : step, j, hv);
+      to.k = rows<float>(grads.k, step, j, hv);
+      to.v = rows<float>(grads.v, step, j, hv);
       to.g = g_parts.defined() ? rows<float>(g_parts.select(0, seq), 0, j, hv)
                                : rows<float>(grads.g, begin, j, hv);
       to.beta = rows<float>(grads.beta, step, j, hv);
-      to.b = rows<float>(grads.b, pairs ? begin : step, j, hv);
+      to.b = rows<float>(grads.b, step, j, hv);
       to.w = rows<float>(grads.w, step, j, hv);
-      to.p = rows<float>(grads.p, pairs ? begin : step, j, hv);
-      if (pairs) {
-        to.k = in_pairs(to.b, to.k);
-        to.v = in_pairs(DeltaRows<float>{}, to.v);
-        to.p = in_pairs(to.p, DeltaRows<float>{});
-        to.b = {};
-      }
-      plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j, nothing),
+      to.p = rows<float>(grads.p, step, j, hv);
+      plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j),
                     {rows<const float>(saved.states, chunks[static_cast<size_t>(seq)], j, hv),
                      rows<const float>(saved.written, step, j, hv)},
                     rows<const float>(d_out, begin, j, hv),
@@ -518,6 +493,8 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
   if (plan.shared) {
     backward_shared(ctx, config, in, seq_starts, s, *plan.shared, chunks, saved, d_out, g_parts,
                     grads);
+  } else if (plan.pair) {
+    backward_each(ctx, config, in, seq_starts, s, *plan.pair, chunks, saved, d_out, g_parts, grads);
   } else {
     backward_each(ctx, config, in, seq_starts, s, *plan.each, chunks, saved, d_out, g_parts, grads);
   }

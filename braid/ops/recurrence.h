@@ -30,8 +30,7 @@ struct RecurrenceConfig {
   enum class Decay { kNone, kPerHead, kScalar, kVector };
   // The erase key r: none (no delta rule), beta k, b (.) k, or beta p. kKey reads the state before
   // the decay. kPair (diagonal plus rank one, arXiv 2503.14456) has a direction b of its own:
-  //   S = Diag(exp(g)) S + b (S^T p)^T + k v^T,
-  // which the kernel takes as two micro-steps, one that erases and one that writes.
+  //   S = Diag(exp(g)) S + b (S^T p)^T + k v^T.
   enum class Erase { kNone, kBeta, kVector, kKey, kPair };
   Decay decay = Decay::kNone;
   Erase erase = Erase::kNone;

@@ -44,7 +44,8 @@ const Form kForms[] = {{"linear attention", Decay::kNone, Erase::kNone},
                        {"comba", Decay::kScalar, Erase::kKey},
                        {"comba per channel", Decay::kVector, Erase::kKey},
                        {"deltaproduct", Decay::kScalar, Erase::kBeta, false, 2},
-                       {"kda by three micro-steps", Decay::kVector, Erase::kBeta, false, 3}};
+                       {"kda by three micro-steps", Decay::kVector, Erase::kBeta, false, 3},
+                       {"rwkv7", Decay::kVector, Erase::kPair}};
 
 struct Sizes {
   int64_t heads = 1, value_heads = 2, key_dim = 20, value_dim = 24;
@@ -94,7 +95,10 @@ Problem make(const Form& form, std::vector<int64_t> starts, const Sizes& n = {},
   if (form.erase == Erase::kVector)
     p.in.b = uniform(ctx, {steps, n.value_heads, n.key_dim}, "b", 0, 1);
   if (form.vector_gate) p.in.w = uniform(ctx, {steps, n.value_heads, n.value_dim}, "w", 0, 1);
-  if (form.erase == Erase::kKey) p.in.p = random_tensor(ctx, {steps, n.heads, n.key_dim}, "p", key);
+  if (form.erase == Erase::kPair)
+    p.in.b = random_tensor(ctx, {steps, n.heads, n.key_dim}, "b", 0.5 * key);
+  if (form.erase == Erase::kKey || form.erase == Erase::kPair)
+    p.in.p = random_tensor(ctx, {steps, n.heads, n.key_dim}, "p", key);
   const Shape state{p.sequences(), n.value_heads, n.key_dim, n.value_dim};
   p.initial = random_tensor(ctx, state, "initial", 0.3);
   p.d_out = random_tensor(ctx, {tokens, n.value_heads, n.value_dim}, "d_out");
@@ -177,7 +181,7 @@ Expected reference(const Problem& p) {
         r.g = rows(x.g, p.config.decay == Decay::kPerHead ? 0 : first, hv, vector ? kd : 1);
         if (p.config.decay == Decay::kPerHead) r.g.stride = 0;
         r.beta = rows(x.beta, first * m, hv, 1);
-        r.b = rows(x.b, first * m, hv, kd);
+        r.b = rows(x.b, first * m, p.config.erase == Erase::kPair ? p.n.heads : hv, kd);
         r.w = rows(x.w, first * m, hv, vd);
         r.p = rows(x.p, first * m, p.n.heads, kd);
         return r;
@@ -259,7 +263,7 @@ TEST_CASE("recurrence: every form agrees with the definition, ragged and grouped
 }
 
 TEST_CASE("recurrence: lengths around chunks, and every chunk size") {
-  for (const Form& form : {kForms[5], kForms[6], kForms[1]}) {
+  for (const Form& form : {kForms[5], kForms[6], kForms[1], kForms[12]}) {
     CAPTURE(form.name);
     for (const int64_t length : {1, 2, 15, 16, 17, 63, 64, 65, 300}) {
       CAPTURE(length);
@@ -275,7 +279,7 @@ TEST_CASE("recurrence: lengths around chunks, and every chunk size") {
 }
 
 TEST_CASE("recurrence: head sizes that are no multiple of a vector, and wide ones") {
-  for (const Form& form : {kForms[6], kForms[7]}) {
+  for (const Form& form : {kForms[6], kForms[7], kForms[12], kForms[2]}) {
     for (const Sizes n : {Sizes{1, 1, 3, 5}, Sizes{1, 1, 128, 136}, Sizes{1, 1, 144, 8}}) {
       check_all(make(form, {0, 40}, n));
     }
@@ -284,7 +288,7 @@ TEST_CASE("recurrence: head sizes that are no multiple of a vector, and wide one
 
 TEST_CASE("recurrence: strong decays neither overflow nor lose the weak ones") {
   for (const Form& form :
-       {kForms[1], kForms[2], kForms[3], kForms[5], kForms[6], kForms[8], kForms[9]}) {
+       {kForms[1], kForms[2], kForms[3], kForms[5], kForms[6], kForms[8], kForms[9], kForms[12]}) {
     CAPTURE(form.name);
     // Gradients of decays: 2e-4 where they are strong (specs/linear-recurrences.md section 11).
     check_all(make(form, {0, 100}, {}, -60.0), kTolerance, 2e-4);

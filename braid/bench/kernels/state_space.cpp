@@ -1,6 +1,6 @@
 // Mamba-2, Mamba-3 and RWKV-7 on the unified recurrence. FLOPs are those of the form itself, chunks
 // of as many tokens as the kernel takes (specs/state-space.md section 2.4), not the products that
-// the kernel does: it takes two rows a token for RWKV-7's erase and write.
+// the kernel does.
 
 #include <cmath>
 #include <vector>

@@ -15,24 +15,18 @@ namespace braid {
 enum class DeltaDecay { kNone, kScalar, kVector };
 
 // The erase key r_t: none (no delta rule), beta k, b (.) k, or beta p. kKey also reads the state
-// BEFORE this token's decay (Comba): u_t uses S in place of S~.
-enum class DeltaErase { kNone, kBeta, kVector, kKey };
+// BEFORE this token's decay (Comba): u_t uses S in place of S~. kPair writes two rows instead
+// (RWKV-7): u_t = S^T p_t, S = S~ + b_t u_t^T + k_t v_t^T, without beta and w, one micro-step a
+// token.
+enum class DeltaErase { kNone, kBeta, kVector, kKey, kPair };
 
-// Rows of one operand, one per token (or micro-step), `stride` elements apart; null = absent. In
-// pairs, even and odd micro-steps have an array each, either of them null where there is nothing.
+// Rows of one operand, one per token (or micro-step), `stride` elements apart; null = absent.
 template <typename T>
 struct DeltaRows {
   T* data = nullptr;
   int64_t stride = 0;
-  bool pairs = false;
-  T* odd = nullptr;
-  int64_t odd_stride = 0;
-  T* operator[](int64_t t) const {
-    if (!pairs) return data + t * stride;
-    T* const from = t % 2 == 0 ? data : odd;
-    return from == nullptr ? nullptr : from + t / 2 * (t % 2 == 0 ? stride : odd_stride);
-  }
-  explicit operator bool() const { return data != nullptr || odd != nullptr; }
+  T* operator[](int64_t t) const { return data + t * stride; }
+  explicit operator bool() const { return data != nullptr; }
 };
 
 // The operands of one value head. n = micro_steps. The write gate is w if present, else beta if
@@ -52,7 +46,7 @@ struct DeltaHead {
   DeltaRows<const T>
       g;  // natural-log decay, <= 0: [tokens] (stride 0: constant in time) or [tokens, K]
   DeltaRows<const T> beta;  // [tokens * n]
-  DeltaRows<const T> b;     // [tokens * n, K]
+  DeltaRows<const T> b;     // [tokens * n, K]: a factor of k, or the second key of a pair
   DeltaRows<const T> w;     // [tokens * n, V]
   DeltaRows<const T> p;     // [tokens * n, K]
 };

@@ -49,6 +49,7 @@ DeltaChunkPlan::DeltaChunkPlan(int64_t key_dim, int64_t value_dim, DeltaDecay de
       delta_(erase != DeltaErase::kNone),
       vector_(decay == DeltaDecay::kVector),
       pre_(erase == DeltaErase::kKey) {
+  BRAID_CHECK(erase != DeltaErase::kPair);  // delta_pair.h
   BRAID_CHECK(chunk_ % kDeltaBlock == 0 && chunk_ >= kDeltaBlock &&
               chunk_ <= kMaxBlocks * kDeltaBlock);
   const int64_t c = chunk_;
@@ -141,6 +142,7 @@ void DeltaChunkPlan::pack(const DeltaHead<float>& h, int64_t first, int64_t rows
     copy_padded(key_dim_, kp_, h.k[step], t.k + i * kp_);
     switch (h.erase) {
       case DeltaErase::kNone:
+      case DeltaErase::kPair:
         break;
       case DeltaErase::kBeta:
         scale_padded(key_dim_, kp_, h.beta[step][0], h.k[step], r);

@@ -15,6 +15,7 @@
 #include "braid/kernels/delta/delta.h"
 #include "braid/kernels/delta/delta_chunk.h"
 #include "braid/kernels/delta/delta_rows.h"
+#include "braid/kernels/delta/delta_scratch.h"
 #include "braid/kernels/gemm/small.h"
 
 namespace braid {
@@ -45,24 +46,25 @@ class DeltaPairPlan {
  private:
   struct Tiles;
   struct BackTiles;
-  class Carver;
-  class Ahead;
-  Tiles carve_forward(Carver& c) const;
-  BackTiles carve_backward(Carver& c) const;
-  int64_t run_of(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
-  void prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
-  void values(const DeltaHead<float>& h, int64_t first, int64_t rows,
-              DeltaRows<const float> written, Tiles& t) const;
-  void write_state(const Tiles& t, float* state, Ahead& ahead) const;
-  void forward_run(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
-                   DeltaRows<float> o, DeltaRows<float> written, Ahead& ahead) const;
-  void state_before(const DeltaHead<float>& h, const DeltaSaved<const float>& saved, int64_t first,
-                    int64_t end, Tiles& t, Ahead& ahead) const;
-  void backward_run(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t, BackTiles& b,
-                    DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads, DeltaPut put,
-                    Ahead& ahead) const;
-  void value_gradients(const Tiles& t, const BackTiles& b, Ahead& ahead) const;
-  void key_gradients(const Tiles& t, const BackTiles& b, Ahead& ahead) const;
+  Tiles carve_forward(DeltaCarver& c) const;
+  BackTiles carve_backward(DeltaCarver& c) const;
+  int64_t prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
+  void scores(Tiles& t) const;
+  void take_values(const DeltaHead<float>& h, int64_t first, int64_t rows,
+                   DeltaRows<const float> written, const Tiles& t) const;
+  void write_state(const Tiles& t, const float* keys_t, const float* values, float* state,
+                   DeltaAhead& ahead) const;
+  void forward_run(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
+                   DeltaRows<float> o, DeltaRows<float> written, DeltaAhead& ahead) const;
+  void backward_chunk(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
+                      int64_t chunk, DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads,
+                      DeltaPut put, Tiles& t, BackTiles& b) const;
+  void backward_run(const DeltaHead<float>& h, int64_t first, int64_t rows,
+                    DeltaRows<const float> written, DeltaRows<const float> d_o,
+                    const DeltaHeadGrads<float>& grads, DeltaPut put, const Tiles& t,
+                    const BackTiles& b, DeltaAhead& ahead) const;
+  void value_gradients(const Tiles& t, const BackTiles& b, DeltaAhead& ahead) const;
+  void key_gradients(const Tiles& t, const BackTiles& b, DeltaAhead& ahead) const;
   void emit(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
             const BackTiles& b, const DeltaHeadGrads<float>& grads, DeltaPut put) const;
   void pack_state(const float* state, float* tile) const;
@@ -72,13 +74,13 @@ class DeltaPairPlan {
   // Products, by the number of blocks in question (less one); a block is 16 tokens, 32 rows.
   SmallGemm score_[kMaxBlocks];     // [32, w, kp] = rows times keys^T, w = 32 (blocks)
   SmallGemm read_;                  // [32, vp, kp] = rows times state
-  SmallGemm solve_[kMaxBlocks];     // [16, vp, w] += scores of p times values
-  SmallGemm solve_own_;             // [16, vp, 16] += the same, of a block's own v
-  SmallGemm mix_[kMaxBlocks];       // [16, vp, w] += scores of q times values
+  SmallGemm mix_[kMaxBlocks];       // [16, vp, w] += scores of p or q times values
+  SmallGemm mix_own_;               // [16, vp, 16] += the same within a block
+  SmallGemm mix_back_[kMaxBlocks];  // [32, vp, w] += scores^T times gradients of values
+  SmallGemm mix_back_own_;          // [32, vp, 16] += the same within a block
   SmallGemm write_[kMaxBlocks];     // [16, vp, w] += rows of keys^T times values
   SmallGemm d_score_[kMaxBlocks];   // [32, w, vp] = rows of values times values^T
   SmallGemm unread_[kMaxBlocks];    // [16, w, vp] = rows of the state times values^T
-  SmallGemm back_mix_[kMaxBlocks];  // [32, vp, w]
   SmallGemm mix_keys_[kMaxBlocks];  // [32, kp, w] += score gradients times keys
 };
 

@@ -27,6 +27,9 @@ void erase_key(const DeltaHead<T>& h, int64_t step, T* r) {
       case DeltaErase::kKey:
         r[d] = h.beta[step][0] * h.p[step][d];
         break;
+      case DeltaErase::kPair:
+        r[d] = h.p[step][d];
+        break;
     }
   }
 }
@@ -45,11 +48,31 @@ T alpha(const DeltaHead<T>& h, int64_t step, int64_t d) {
   return exp(h.decay == DeltaDecay::kVector ? g[d] : g[0]);
 }
 
-// One micro-step on `state`; u [V] is left with what was written.
+template <typename T>
+void advance_pair(const DeltaHead<T>& h, int64_t step, T* state, const T* p, T* u) {
+  const int64_t kd = h.key_dim, vd = h.value_dim;
+  for (int64_t e = 0; e < vd; ++e) {
+    u[e] = T(0);
+    for (int64_t d = 0; d < kd; ++d) u[e] += state[d * vd + e] * p[d];
+  }
+  for (int64_t d = 0; d < kd; ++d) {
+    const T a = alpha(h, step, d);
+    for (int64_t e = 0; e < vd; ++e) {
+      T& s = state[d * vd + e];
+      s = a * s + h.b[step][d] * u[e] + h.k[step][d] * h.v[step][e];
+    }
+  }
+}
+
+// One micro-step on `state`; u [V] is left with what was written, by b in a pair.
 template <typename T>
 void advance(const DeltaHead<T>& h, int64_t step, T* state, T* r, T* u) {
   const int64_t kd = h.key_dim, vd = h.value_dim;
   erase_key(h, step, r);
+  if (h.erase == DeltaErase::kPair) {
+    advance_pair(h, step, state, r, u);
+    return;
+  }
   const bool pre = h.erase == DeltaErase::kKey;
   for (int64_t e = 0; e < vd; ++e) {
     u[e] = write_gate(h, step, e) * h.v[step][e];
@@ -85,11 +108,48 @@ void delta_ref_forward(const DeltaHead<T>& h, T* state, DeltaRows<T> o) {
 
 namespace delta_ref_detail {
 
+template <typename T>
+void retreat_pair(const DeltaHead<T>& h, int64_t step, const T* before, T* carry, T* u,
+                  const DeltaHeadGrads<T>& grads) {
+  const int64_t kd = h.key_dim, vd = h.value_dim;
+  const T *b = h.b[step], *k = h.k[step], *p = h.p[step], *v = h.v[step];
+  std::vector<T> du(vd, T(0));
+  for (int64_t e = 0; e < vd; ++e) {
+    u[e] = T(0);
+    for (int64_t d = 0; d < kd; ++d) {
+      u[e] += before[d * vd + e] * p[d];
+      du[e] += carry[d * vd + e] * b[d];
+      if (grads.v) grads.v[step][e] += carry[d * vd + e] * k[d];
+    }
+  }
+  for (int64_t d = 0; d < kd; ++d) {
+    const T a = alpha(h, step, d);
+    T db = T(0), dk = T(0), dp = T(0), dg = T(0);
+    for (int64_t e = 0; e < vd; ++e) {
+      T& c = carry[d * vd + e];
+      db += c * u[e];
+      dk += c * v[e];
+      dp += before[d * vd + e] * du[e];
+      dg += a * before[d * vd + e] * c;
+      c = a * c + p[d] * du[e];
+    }
+    if (grads.b) grads.b[step][d] += db;
+    if (grads.k) grads.k[step][d] += dk;
+    if (grads.p) grads.p[step][d] += dp;
+    if (h.decay != DeltaDecay::kNone && grads.g)
+      grads.g[step][h.decay == DeltaDecay::kVector ? d : 0] += dg;
+  }
+}
+
 // Backward of one micro-step: carry [K, V] is dL/d(state after) in, dL/d(state before) out.
 template <typename T>
 void retreat(const DeltaHead<T>& h, int64_t step, const T* before, T* carry, T* r, T* u, T* after,
              const DeltaHeadGrads<T>& grads) {
   const int64_t kd = h.key_dim, vd = h.value_dim, token = step / h.micro_steps;
+  if (h.erase == DeltaErase::kPair) {
+    retreat_pair(h, step, before, carry, u, grads);
+    return;
+  }
   const bool pre = h.erase == DeltaErase::kKey;
   for (int64_t i = 0; i < kd * vd; ++i) after[i] = before[i];
   advance(h, step, after, r, u);
@@ -140,6 +200,8 @@ void retreat(const DeltaHead<T>& h, int64_t step, const T* before, T* carry, T* 
       case DeltaErase::kKey:
         dbeta += h.p[step][d] * dr;
         if (grads.p) grads.p[step][d] += h.beta[step][0] * dr;
+        break;
+      case DeltaErase::kPair:
         break;
     }
   }

@@ -51,9 +51,9 @@ struct Packed {
     if (c.decay != DeltaDecay::kNone)
       head.g = take(kTokens, c.decay == DeltaDecay::kVector ? kKeys : 1);
     if (c.erase == DeltaErase::kBeta || c.erase == DeltaErase::kKey) head.beta = take(steps, 1);
-    if (c.erase == DeltaErase::kVector) head.b = take(steps, kKeys);
+    if (c.erase == DeltaErase::kVector || c.erase == DeltaErase::kPair) head.b = take(steps, kKeys);
     if (c.vector_gate) head.w = take(steps, kValues);
-    if (c.erase == DeltaErase::kKey) head.p = take(steps, kKeys);
+    if (c.erase == DeltaErase::kKey || c.erase == DeltaErase::kPair) head.p = take(steps, kKeys);
     initial = used;
     used += kKeys * kValues;
   }
@@ -84,7 +84,8 @@ TEST_CASE("gradients of the recurrence's definition are its derivatives") {
                         {"gdn2", DeltaDecay::kVector, DeltaErase::kVector, true, 1},
                         {"comba", DeltaDecay::kScalar, DeltaErase::kKey, false, 1},
                         {"comba per channel", DeltaDecay::kVector, DeltaErase::kKey, false, 2},
-                        {"deltaproduct", DeltaDecay::kScalar, DeltaErase::kBeta, false, 3}};
+                        {"deltaproduct", DeltaDecay::kScalar, DeltaErase::kBeta, false, 3},
+                        {"rwkv7", DeltaDecay::kVector, DeltaErase::kPair, false, 1}};
   for (const Case& c : cases) {
     CAPTURE(c.name);
     const int64_t count = Packed<double>(c, std::vector<double>(1000)).used;

@@ -13,7 +13,8 @@ constexpr int64_t delta_step_scratch(int64_t key_dim) { return 4 * (key_dim + 16
 
 // Products per micro-step, 1 multiply-add = 2.
 constexpr double delta_step_flops(int64_t key_dim, int64_t value_dim, DeltaErase erase) {
-  return (erase == DeltaErase::kNone ? 4.0 : 6.0) * static_cast<double>(key_dim * value_dim);
+  const double products = erase == DeltaErase::kNone ? 4 : erase == DeltaErase::kPair ? 8 : 6;
+  return products * static_cast<double>(key_dim * value_dim);
 }
 
 // All tokens of h in order; state [K, V] in place, o [tokens, V].

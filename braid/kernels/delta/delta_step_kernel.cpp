@@ -25,6 +25,7 @@ struct Factors {
   float* erase;  // erase key, decayed unless it reads before the decay
   float* read;   // scale * q, zero unless the output is read
   const float* k;
+  const float* b;  // second key, of u, when it is a pair
 };
 
 HWY_INLINE hn::Mask<D> first(int64_t count) { return hn::FirstN(D(), static_cast<size_t>(count)); }
@@ -43,13 +44,17 @@ HWY_INLINE void store(V v, float* p, int64_t count) {
   }
 }
 
+// What a step writes: u by k without a pair, u by b and v by k with one.
+enum class Write { kValue, kDelta, kPair };
+
 // kVectors columns of vectors of the state; kPartial: one vector of `count` columns. u [.] holds w
-// (.) v.
-template <int kVectors, bool kPartial, bool kDelta>
-void step_columns(int64_t key_dim, int64_t value_dim, const Factors& f, float qk, int64_t count,
-                  float* HWY_RESTRICT state, const float* HWY_RESTRICT v,
+// (.) v. qk, qb: scale q times k and b.
+template <int kVectors, bool kPartial, Write kWrite>
+void step_columns(int64_t key_dim, int64_t value_dim, const Factors& f, float qk, float qb,
+                  int64_t count, float* HWY_RESTRICT state, const float* HWY_RESTRICT v,
                   const float* HWY_RESTRICT w, float gate, float* HWY_RESTRICT o) {
-  V u[kVectors], out[kVectors];
+  constexpr bool kPair = kWrite == Write::kPair, kDelta = kWrite != Write::kValue;
+  V u[kVectors], out[kVectors], read[kVectors];
   for (int c = 0; c < kVectors; ++c) {
     const V gates = w != nullptr ? load<kPartial>(w + c * kLanes, count) : hn::Set(D(), gate);
     u[c] = hn::Mul(gates, load<kPartial>(v + c * kLanes, count));
@@ -69,16 +74,23 @@ void step_columns(int64_t key_dim, int64_t value_dim, const Factors& f, float qk
       }
     }
     for (int c = 0; c < kVectors; ++c) {
-      u[c] = hn::Sub(u[c], erased[c]);
+      if (kPair) {
+        out[c] = hn::MulAdd(hn::Set(D(), qb), erased[c], out[c]);
+        read[c] = erased[c];
+      } else {
+        u[c] = hn::Sub(u[c], erased[c]);
+      }
       out[c] = hn::MulAdd(hn::Set(D(), qk), u[c], out[c]);
     }
   }
   for (int64_t d = 0; d < key_dim; ++d) {
     float* row = state + d * value_dim;
     const V a = hn::Set(D(), f.alpha[d]), k = hn::Set(D(), f.k[d]), q = hn::Set(D(), f.read[d]);
+    const V b = hn::Set(D(), kPair ? f.b[d] : 0.0f);
     HWY_UNROLL(8)
     for (int c = 0; c < kVectors; ++c) {
-      const V s = hn::MulAdd(k, u[c], hn::Mul(a, load<kPartial>(row + c * kLanes, count)));
+      V s = hn::MulAdd(k, u[c], hn::Mul(a, load<kPartial>(row + c * kLanes, count)));
+      if (kPair) s = hn::MulAdd(b, read[c], s);
       store<kPartial>(s, row + c * kLanes, count);
       if (!kDelta) out[c] = hn::MulAdd(q, s, out[c]);
     }
@@ -87,23 +99,23 @@ void step_columns(int64_t key_dim, int64_t value_dim, const Factors& f, float qk
   for (int c = 0; c < kVectors; ++c) store<kPartial>(out[c], o + c * kLanes, count);
 }
 
-template <bool kDelta>
-void step_all(int64_t key_dim, int64_t value_dim, const Factors& f, float qk, float* state,
-              const float* v, const float* w, float gate, float* o) {
+template <Write kWrite>
+void step_all(int64_t key_dim, int64_t value_dim, const Factors& f, float qk, float qb,
+              float* state, const float* v, const float* w, float gate, float* o) {
   constexpr int kWide = 8;
   int64_t e = 0;
   const auto at = [&](auto* p) HWY_ATTR { return p == nullptr ? p : p + e; };
   for (; e + kWide * kLanes <= value_dim; e += kWide * kLanes) {
-    step_columns<kWide, false, kDelta>(key_dim, value_dim, f, qk, kLanes, state + e, v + e, at(w),
-                                       gate, at(o));
+    step_columns<kWide, false, kWrite>(key_dim, value_dim, f, qk, qb, kLanes, state + e, v + e,
+                                       at(w), gate, at(o));
   }
   for (; e + kLanes <= value_dim; e += kLanes) {
-    step_columns<1, false, kDelta>(key_dim, value_dim, f, qk, kLanes, state + e, v + e, at(w), gate,
-                                   at(o));
+    step_columns<1, false, kWrite>(key_dim, value_dim, f, qk, qb, kLanes, state + e, v + e, at(w),
+                                   gate, at(o));
   }
   if (e < value_dim) {
-    step_columns<1, true, kDelta>(key_dim, value_dim, f, qk, value_dim - e, state + e, v + e, at(w),
-                                  gate, at(o));
+    step_columns<1, true, kWrite>(key_dim, value_dim, f, qk, qb, value_dim - e, state + e, v + e,
+                                  at(w), gate, at(o));
   }
 }
 
@@ -121,11 +133,16 @@ HWY_INLINE void decays(const float* g, bool vector, int64_t key_dim, float* alph
   }
 }
 
-// Erase and read factors of micro-step s from f.alpha; returns q . k, with q zero unless `closes`.
-HWY_INLINE float factors(const DeltaHead<float>& h, int64_t s, bool closes, const Factors& f) {
+// Erase and read factors of micro-step s from f.alpha, and q . k and q . b, with q zero unless
+// `closes`.
+struct Products {
+  float qk, qb;
+};
+
+HWY_INLINE Products factors(const DeltaHead<float>& h, int64_t s, bool closes, const Factors& f) {
   const int64_t kd = h.key_dim, token = s / h.micro_steps;
   const V beta = hn::Set(D(), h.beta ? h.beta[s][0] : 1.0f);
-  V qk = hn::Zero(D());
+  V qk = hn::Zero(D()), qb = hn::Zero(D());
   for (int64_t d = 0; d < kd; d += kLanes) {
     const auto inside = first(std::min(kd - d, kLanes));
     const V k = hn::MaskedLoad(inside, D(), f.k + d), alpha = hn::LoadU(D(), f.alpha + d);
@@ -146,10 +163,14 @@ HWY_INLINE float factors(const DeltaHead<float>& h, int64_t s, bool closes, cons
       case DeltaErase::kKey:
         hn::StoreU(hn::Mul(beta, hn::MaskedLoad(inside, D(), h.p[s] + d)), D(), f.erase + d);
         break;
+      case DeltaErase::kPair:
+        hn::StoreU(hn::MaskedLoad(inside, D(), h.p[s] + d), D(), f.erase + d);
+        qb = hn::MulAdd(q, hn::MaskedLoad(inside, D(), f.b + d), qb);
+        break;
     }
     hn::StoreU(hn::Mul(alpha, q), D(), f.read + d);
   }
-  return hn::GetLane(hn::SumOfLanes(D(), qk));
+  return {hn::GetLane(hn::SumOfLanes(D(), qk)), hn::GetLane(hn::SumOfLanes(D(), qb))};
 }
 
 // The start of a state comes from memory while the factors are made; the machine guesses the rest.
@@ -174,16 +195,15 @@ void step(const DeltaHead<float>& h, float* state, DeltaRows<float> o, float* sc
     } else {
       for (int64_t d = 0; d < kd; d += kLanes) hn::StoreU(hn::Set(D(), 1.0f), D(), f.alpha + d);
     }
-    const bool delta = h.erase != DeltaErase::kNone;
-    const float qk = factors(h, s, closes, f);
+    f.b = h.erase == DeltaErase::kPair ? h.b[s] : nullptr;
+    const Products by = factors(h, s, closes, f);
     const float* w = h.w ? h.w[s] : nullptr;
     const float gate = h.beta ? h.beta[s][0] : 1.0f;
     float* out = closes ? o[token] : nullptr;
-    if (delta) {
-      step_all<true>(kd, h.value_dim, f, qk, state, h.v[s], w, gate, out);
-    } else {
-      step_all<false>(kd, h.value_dim, f, qk, state, h.v[s], w, gate, out);
-    }
+    const auto run = h.erase == DeltaErase::kNone   ? step_all<Write::kValue>
+                     : h.erase == DeltaErase::kPair ? step_all<Write::kPair>
+                                                    : step_all<Write::kDelta>;
+    run(kd, h.value_dim, f, by.qk, by.qb, state, h.v[s], w, gate, out);
   }
 }
 
