@@ -167,6 +167,8 @@ bool shares(const RecurrenceConfig& c) {
   return c.erase == Erase::kNone && c.decay != Decay::kVector && c.micro_steps == 1;
 }
 
+constexpr int64_t kMostTogether = std::max(DeltaSharedPlan::kMostHeads, DeltaPairPlan::kMostHeads);
+
 // The kernel of a form's chunks: one of them.
 struct Plan {
   std::optional<DeltaChunkPlan> each;
@@ -186,11 +188,18 @@ struct Plan {
   auto with(F&& f) const {
     return shared ? f(*shared) : pair ? f(*pair) : f(*each);
   }
+  // Value heads that one call takes.
+  int64_t most_heads() const {
+    return shared ? DeltaSharedPlan::kMostHeads : pair ? DeltaPairPlan::kMostHeads : 1;
+  }
   int64_t chunks(int64_t steps) const {
     return with([&](const auto& plan) { return plan.chunks(steps); });
   }
   int64_t forward_scratch() const {
     return with([](const auto& plan) { return plan.forward_scratch(); });
+  }
+  int64_t backward_scratch() const {
+    return with([](const auto& plan) { return plan.backward_scratch(); });
   }
 };
 
@@ -299,39 +308,33 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   }
   const int64_t needed =
       std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
-  const int64_t most = plan && plan->shared ? DeltaSharedPlan::kMostHeads : 1;
+  const int64_t most = plan ? plan->most_heads() : 1;
   const std::vector<Part> parts = parts_of(s.heads, s.value_heads, most);
   const auto run = [&](int64_t task, float* memory) {
     const int64_t count = std::ssize(parts), seq = task / count, begin = seq_starts[seq];
     const Part& part = parts[static_cast<size_t>(task % count)];
-    std::array<DeltaSharedHead, DeltaSharedPlan::kMostHeads> heads;
+    std::array<DeltaForward, kMostTogether> heads;
     for (int64_t i = 0; i < part.count; ++i) {
       const int64_t j = part.first + i;
-      DeltaSharedHead& head = heads[static_cast<size_t>(i)];
+      DeltaForward& head = heads[static_cast<size_t>(i)];
       head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j);
       head.state = states.empty() ? memory + needed + i * s.state() : states[seq] + j * s.state();
       if (states.empty()) std::fill_n(head.state, s.state(), 0.0f);
       head.o = rows<float>(out, begin, j, s.value_heads);
-      if (saved != nullptr) head.states = rows<float>(saved->states, chunks[seq], j, s.value_heads);
+      if (saved == nullptr) continue;
+      head.states = rows<float>(saved->states, chunks[seq], j, s.value_heads);
+      head.written = rows<float>(saved->written, begin * s.micro_steps, j, s.value_heads);
     }
+    const std::span<const DeltaForward> own(heads.data(), static_cast<size_t>(part.count));
     if (!in_chunks(seq)) {
-      for (int64_t i = 0; i < part.count; ++i) {
-        const DeltaSharedHead& head = heads[static_cast<size_t>(i)];
-        delta_step(head.in, head.state, head.o, memory);
-      }
+      for (const DeltaForward& head : own) delta_step(head.in, head.state, head.o, memory);
     } else if (plan->shared) {
-      plan->shared->forward({heads.data(), static_cast<size_t>(part.count)}, part.group, memory);
+      plan->shared->forward(own, part.group, memory);
+    } else if (plan->pair) {
+      plan->pair->forward(own, memory);
     } else {
-      const DeltaSaved<float> kept{
-          heads[0].states, saved == nullptr ? DeltaRows<float>{}
-                                            : rows<float>(saved->written, begin * s.micro_steps,
-                                                          part.first, s.value_heads)};
-      const DeltaSharedHead& head = heads[0];
-      if (plan->pair) {
-        plan->pair->forward(head.in, head.state, head.o, kept, memory);
-      } else {
-        plan->each->forward(head.in, head.state, head.o, kept, memory);
-      }
+      const DeltaForward& head = own[0];
+      plan->each->forward(head.in, head.state, head.o, {head.states, head.written}, memory);
     }
   };
   const int64_t tasks = s.sequences * std::ssize(parts);
@@ -397,10 +400,10 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
   const auto run = [&](int64_t seq, int64_t index, float* memory) {
     const Part& part = parts[static_cast<size_t>(index)];
     const int64_t begin = seq_starts[seq];
-    std::array<DeltaSharedBack, DeltaSharedPlan::kMostHeads> heads;
+    std::array<DeltaBackward, kMostTogether> heads;
     for (int64_t i = 0; i < part.count; ++i) {
       const int64_t j = part.first + i;
-      DeltaSharedBack& head = heads[static_cast<size_t>(i)];
+      DeltaBackward& head = heads[static_cast<size_t>(i)];
       head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j);
       head.states = rows<const float>(saved.states, chunks[static_cast<size_t>(seq)], j, hv);
       head.d_o = rows<const float>(d_out, begin, j, hv);
@@ -413,7 +416,7 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
                                        : rows<float>(grads.g, begin, j, hv);
       head.grads.beta = rows<float>(grads.beta, begin, j, hv);
       head.grads.w = rows<float>(grads.w, begin, j, hv);
-      head.add_gates = add_gates;
+      head.add = add_gates;
     }
     plan.backward({heads.data(), static_cast<size_t>(part.count)}, part.group, memory);
   };
@@ -429,11 +432,10 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
   grads.k = sum_parts(ctx, dk);
 }
 
-// The backward pass of the other forms. One task per key head: its value heads add into the same
-// gradients of q and k.
-template <typename PlanOfOne>
+// The backward pass of the other forms. The value heads of a key head add into the same gradients
+// of q and k: they are taken one after the other. Otherwise a task takes as many heads as a call.
 void backward_each(const Context& ctx, const RecurrenceConfig& config, const RecurrenceInputs& in,
-                   std::span<const int64_t> seq_starts, const Sizes& s, const PlanOfOne& plan,
+                   std::span<const int64_t> seq_starts, const Sizes& s, const Plan& plan,
                    std::span<const int64_t> chunks, const RecurrenceSaved& saved,
                    const Tensor& d_out, const Tensor& g_parts, RecurrenceGrads& grads) {
   grads.q = grad_like(ctx, in.q, s);
@@ -442,28 +444,45 @@ void backward_each(const Context& ctx, const RecurrenceConfig& config, const Rec
   grads.w = grad_like(ctx, in.w, s);
   grads.b = grad_like(ctx, in.b, s);
   grads.p = grad_like(ctx, in.p, s);
-  const int64_t group = s.group(), hv = s.value_heads;
-  ScratchSlots scratch(ctx, s.sequences * s.heads, plan.backward_scratch());
-  parallel_for(ctx, s.sequences * s.heads, 1, [&](int64_t task, int64_t) {
+  const int64_t hv = s.value_heads;
+  const auto head = [&](int64_t seq, int64_t j) {
+    const int64_t begin = seq_starts[static_cast<size_t>(seq)], step = begin * s.micro_steps;
+    DeltaBackward b;
+    b.in = head_of(config, in, s, begin, seq_starts[static_cast<size_t>(seq) + 1], j);
+    b.states = rows<const float>(saved.states, chunks[static_cast<size_t>(seq)], j, hv);
+    b.written = rows<const float>(saved.written, step, j, hv);
+    b.d_o = rows<const float>(d_out, begin, j, hv);
+    b.carry = grads.initial_states.data() + (seq * hv + j) * s.state();
+    b.grads.q = rows<float>(grads.q, begin, j, hv);
+    b.grads.k = rows<float>(grads.k, step, j, hv);
+    b.grads.v = rows<float>(grads.v, step, j, hv);
+    b.grads.g = g_parts.defined() ? rows<float>(g_parts.select(0, seq), 0, j, hv)
+                                  : rows<float>(grads.g, begin, j, hv);
+    b.grads.beta = rows<float>(grads.beta, step, j, hv);
+    b.grads.b = rows<float>(grads.b, step, j, hv);
+    b.grads.w = rows<float>(grads.w, step, j, hv);
+    b.grads.p = rows<float>(grads.p, step, j, hv);
+    b.add = s.group() > 1;
+    return b;
+  };
+  const int64_t together = s.group() > 1 ? 1 : plan.most_heads();  // of a call
+  const int64_t each = s.group() > 1 ? s.group() : together;       // of a task
+  const int64_t tasks = (hv + each - 1) / each;
+  ScratchSlots scratch(ctx, s.sequences * tasks, plan.backward_scratch());
+  parallel_for(ctx, s.sequences * tasks, 1, [&](int64_t task, int64_t) {
     const ScratchSlots::Lease lease(scratch);
-    const int64_t seq = task / s.heads, begin = seq_starts[seq], step = begin * s.micro_steps;
-    for (int64_t j = task % s.heads * group; j < (task % s.heads + 1) * group; ++j) {
-      DeltaHeadGrads<float> to;
-      to.q = rows<float>(grads.q, begin, j, hv);
-      to.k = rows<float>(grads.k, step, j, hv);
-      to.v = rows<float>(grads.v, step, j, hv);
-      to.g = g_parts.defined() ? rows<float>(g_parts.select(0, seq), 0, j, hv)
-                               : rows<float>(grads.g, begin, j, hv);
-      to.beta = rows<float>(grads.beta, step, j, hv);
-      to.b = rows<float>(grads.b, step, j, hv);
-      to.w = rows<float>(grads.w, step, j, hv);
-      to.p = rows<float>(grads.p, step, j, hv);
-      plan.backward(head_of(config, in, s, begin, seq_starts[seq + 1], j),
-                    {rows<const float>(saved.states, chunks[static_cast<size_t>(seq)], j, hv),
-                     rows<const float>(saved.written, step, j, hv)},
-                    rows<const float>(d_out, begin, j, hv),
-                    grads.initial_states.data() + (seq * hv + j) * s.state(), to, group > 1,
-                    lease.data());
+    const int64_t seq = task / tasks, first = task % tasks * each;
+    for (int64_t j = first; j < std::min(hv, first + each); j += together) {
+      std::array<DeltaBackward, kMostTogether> heads;
+      const int64_t count = std::min(together, hv - j);
+      for (int64_t i = 0; i < count; ++i) heads[static_cast<size_t>(i)] = head(seq, j + i);
+      if (plan.pair) {
+        plan.pair->backward({heads.data(), static_cast<size_t>(count)}, lease.data());
+      } else {
+        const DeltaBackward& b = heads[0];
+        plan.each->backward(b.in, {b.states, b.written}, b.d_o, b.carry, b.grads, b.add,
+                            lease.data());
+      }
     }
   });
 }
@@ -493,10 +512,8 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
   if (plan.shared) {
     backward_shared(ctx, config, in, seq_starts, s, *plan.shared, chunks, saved, d_out, g_parts,
                     grads);
-  } else if (plan.pair) {
-    backward_each(ctx, config, in, seq_starts, s, *plan.pair, chunks, saved, d_out, g_parts, grads);
   } else {
-    backward_each(ctx, config, in, seq_starts, s, *plan.each, chunks, saved, d_out, g_parts, grads);
+    backward_each(ctx, config, in, seq_starts, s, plan, chunks, saved, d_out, g_parts, grads);
   }
   if (per_head && !ctx.dry()) {
     for (int64_t seq = 0; seq < s.sequences; ++seq) {

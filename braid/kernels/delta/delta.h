@@ -57,4 +57,24 @@ struct DeltaHeadGrads {
   DeltaRows<T> q, k, v, g, beta, b, w, p;
 };
 
+// One value head going forward in chunks.
+struct DeltaForward {
+  DeltaHead<float> in;
+  float* state = nullptr;    // [K, V]: initial in, final out
+  DeltaRows<float> o;        // [tokens, V]
+  DeltaRows<float> states;   // [chunks] blocks [K, V]: the state before each chunk; null = not kept
+  DeltaRows<float> written;  // [tokens, V]: u_t; null = not kept
+};
+
+// And back, with what forward kept. Gradients are stored; `add`: those of operands that other heads
+// share are added.
+struct DeltaBackward {
+  DeltaHead<float> in;
+  DeltaRows<const float> states, written;
+  DeltaRows<const float> d_o;  // [tokens, V]
+  float* carry = nullptr;      // [K, V]: gradient of the final state in, of the initial state out
+  DeltaHeadGrads<float> grads;
+  bool add = false;
+};
+
 }  // namespace braid

@@ -5,6 +5,7 @@
 #include "braid/base/error.h"
 #include "braid/kernels/delta/delta_pair_kernel.h"
 #include "braid/kernels/delta/delta_pair_tiles.h"
+#include "braid/kernels/delta/delta_rows.h"
 #include "braid/kernels/delta/delta_shared_kernel.h"
 
 namespace braid {
@@ -58,7 +59,7 @@ DeltaPairPlan::Tiles DeltaPairPlan::carve_forward(DeltaCarver& c) const {
   t.scores = c.floats(rows * rows);
   t.values = c.floats(rows * vp_);
   t.y = c.floats(rows * vp_);
-  t.state = c.floats(kp_ * vp_);
+  t.states = c.floats(kMostHeads * kp_ * vp_);
   return t;
 }
 
@@ -142,9 +143,9 @@ void DeltaPairPlan::write_state(const Tiles& t, const float* keys_t, const float
   }
 }
 
-void DeltaPairPlan::forward_run(const DeltaHead<float>& h, int64_t first, int64_t rows,
-                                const Tiles& t, DeltaRows<float> o, DeltaRows<float> written,
-                                DeltaAhead& ahead) const {
+void DeltaPairPlan::forward_run(const DeltaForward& head, int64_t first, int64_t rows,
+                                const Tiles& t, DeltaAhead& ahead) const {
+  const DeltaHead<float>& h = head.in;
   const int64_t c = 2 * chunk_;
   const bool stream = passes_caches(h);
   take_values(h, first, rows, {}, t);
@@ -160,43 +161,47 @@ void DeltaPairPlan::forward_run(const DeltaHead<float>& h, int64_t first, int64_
     if (b > 0) mix_[b - 1](of_p, t.values, u);
     mix_own_(of_p + b * kPair + kBlock, u + kBlock * vp_, u);
     delta_solve(1, vp_, of_p + b * kPair, c, u);
-    if (written) delta_give_rows(u, vp_, some, value_dim_, nullptr, written, first + begin, stream);
+    if (head.written)
+      delta_give_rows(u, vp_, some, value_dim_, nullptr, head.written, first + begin, stream);
     mix_[b](of_p + kBlock * c, t.values, y + kBlock * vp_);
-    delta_give_rows(y + kBlock * vp_, vp_, some, value_dim_, nullptr, o, first + begin, stream);
+    delta_give_rows(y + kBlock * vp_, vp_, some, value_dim_, nullptr, head.o, first + begin,
+                    stream);
     ahead.next();
   }
   write_state(t, t.keys_t, t.values, t.state, ahead);
 }
 
-namespace {
-
-// The operands of tokens [first, end), before they are needed.
-void fetch_operands(const DeltaHead<float>& h, int64_t first, int64_t end, DeltaAhead& ahead) {
-  for (const DeltaRows<const float>& rows : {h.q, h.k, h.b, h.p, h.g})
-    ahead.add(rows, first, end, h.key_dim);
-  ahead.add(h.v, first, end, h.value_dim);
-}
-
-}  // namespace
-
-void DeltaPairPlan::forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o,
-                            const DeltaSaved<float>& saved, float* scratch) const {
+void DeltaPairPlan::forward(std::span<const DeltaForward> heads, float* scratch) const {
+  const int64_t count = std::ssize(heads), tokens = heads[0].in.tokens, size = kp_ * vp_;
+  BRAID_CHECK(count <= kMostHeads);
   DeltaCarver carver(scratch);
   Tiles t = carve_forward(carver);
-  pack_state(state, t.state);
-  for (int64_t begin = 0; begin < h.tokens; begin += chunk_) {
-    const int64_t end = std::min(begin + chunk_, h.tokens);
-    if (saved.states) unpack_state(t.state, saved.states[begin / chunk_]);
-    DeltaAhead ahead;
-    fetch_operands(h, end, std::min(end + chunk_, h.tokens), ahead);
-    for (int64_t first = begin; first < end;) {
-      const int64_t rows = prepare(h, first, end - first, t);
-      forward_run(h, first, rows, t, o, saved.written, ahead);
-      first += rows;
+  for (int64_t i = 0; i < count; ++i)
+    pack_state(heads[static_cast<size_t>(i)].state, t.states + i * size);
+  for (int64_t begin = 0; begin < tokens; begin += chunk_) {
+    const int64_t end = std::min(begin + chunk_, tokens);
+    for (int64_t i = 0; i < count; ++i) {
+      const DeltaForward& head = heads[static_cast<size_t>(i)];
+      t.state = t.states + i * size;
+      if (head.states) unpack_state(t.state, head.states[begin / chunk_]);
+      // What comes next: the next head's rows, or the first one's of the next chunk.
+      DeltaAhead ahead;
+      const bool last = i + 1 == count;
+      const DeltaHead<float>& next = heads[last ? 0 : static_cast<size_t>(i + 1)].in;
+      const int64_t from = last ? end : begin, to = std::min(from + chunk_, tokens);
+      for (const DeltaRows<const float>& rows : {next.g, next.p, next.q, next.k, next.b})
+        ahead.add(rows, from, to, key_dim_);
+      ahead.add(next.v, from, to, value_dim_);
+      for (int64_t first = begin; first < end;) {
+        const int64_t rows = prepare(head.in, first, end - first, t);
+        forward_run(head, first, rows, t, ahead);
+        first += rows;
+      }
     }
   }
   delta_rows_done();
-  unpack_state(t.state, state);
+  for (int64_t i = 0; i < count; ++i)
+    unpack_state(t.states + i * size, heads[static_cast<size_t>(i)].state);
 }
 
 void DeltaPairPlan::pack_state(const float* state, float* tile) const {

@@ -11,10 +11,9 @@
 // its own, in which no decay lies between rows.
 
 #include <cstdint>
+#include <span>
 
 #include "braid/kernels/delta/delta.h"
-#include "braid/kernels/delta/delta_chunk.h"
-#include "braid/kernels/delta/delta_rows.h"
 #include "braid/kernels/delta/delta_scratch.h"
 #include "braid/kernels/gemm/small.h"
 
@@ -22,6 +21,7 @@ namespace braid {
 
 class DeltaPairPlan {
  public:
+  static constexpr int64_t kMostHeads = 4;  // of a call
   static constexpr int64_t kMaxBlocks = 4;
 
   // chunk: tokens per chunk, a multiple of 16 up to 64; 0 = the fastest measured.
@@ -36,12 +36,10 @@ class DeltaPairPlan {
   double forward_flops(int64_t tokens) const;
   double backward_flops(int64_t tokens) const;
 
-  // As DeltaChunkPlan; h.erase is kPair, h.decay kVector. saved.written is u.
-  void forward(const DeltaHead<float>& h, float* state, DeltaRows<float> o,
-               const DeltaSaved<float>& saved, float* scratch) const;
-  void backward(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
-                DeltaRows<const float> d_o, float* carry, const DeltaHeadGrads<float>& grads,
-                bool add, float* scratch) const;
+  // Heads of erase kPair and decay kVector, taken together chunk by chunk: rows of neighbours lie
+  // side by side in memory.
+  void forward(std::span<const DeltaForward> heads, float* scratch) const;
+  void backward(std::span<const DeltaBackward> heads, float* scratch) const;
 
  private:
   struct Tiles;
@@ -54,19 +52,16 @@ class DeltaPairPlan {
                    DeltaRows<const float> written, const Tiles& t) const;
   void write_state(const Tiles& t, const float* keys_t, const float* values, float* state,
                    DeltaAhead& ahead) const;
-  void forward_run(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
-                   DeltaRows<float> o, DeltaRows<float> written, DeltaAhead& ahead) const;
-  void backward_chunk(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
-                      int64_t chunk, DeltaRows<const float> d_o, const DeltaHeadGrads<float>& grads,
-                      DeltaPut put, Tiles& t, BackTiles& b) const;
-  void backward_run(const DeltaHead<float>& h, int64_t first, int64_t rows,
-                    DeltaRows<const float> written, DeltaRows<const float> d_o,
-                    const DeltaHeadGrads<float>& grads, DeltaPut put, const Tiles& t,
+  void forward_run(const DeltaForward& head, int64_t first, int64_t rows, const Tiles& t,
+                   DeltaAhead& ahead) const;
+  void backward_chunk(const DeltaBackward& head, int64_t chunk, Tiles& t, const BackTiles& b,
+                      DeltaAhead& ahead) const;
+  void backward_run(const DeltaBackward& head, int64_t first, int64_t rows, const Tiles& t,
                     const BackTiles& b, DeltaAhead& ahead) const;
   void value_gradients(const Tiles& t, const BackTiles& b, DeltaAhead& ahead) const;
   void key_gradients(const Tiles& t, const BackTiles& b, DeltaAhead& ahead) const;
-  void emit(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
-            const BackTiles& b, const DeltaHeadGrads<float>& grads, DeltaPut put) const;
+  void emit(const DeltaBackward& head, int64_t first, int64_t rows, const Tiles& t,
+            const BackTiles& b) const;
   void pack_state(const float* state, float* tile) const;
   void unpack_state(const float* tile, float* state) const;
 

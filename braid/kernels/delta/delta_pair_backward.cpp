@@ -3,9 +3,11 @@
 
 #include <algorithm>
 
+#include "braid/base/error.h"
 #include "braid/kernels/delta/delta_pair.h"
 #include "braid/kernels/delta/delta_pair_kernel.h"
 #include "braid/kernels/delta/delta_pair_tiles.h"
+#include "braid/kernels/delta/delta_rows.h"
 #include "braid/kernels/delta/delta_shared_kernel.h"
 
 namespace braid {
@@ -18,7 +20,7 @@ constexpr int64_t kBlock = kDeltaBlock, kPair = 2 * kDeltaBlock;
 DeltaPairPlan::BackTiles DeltaPairPlan::carve_backward(DeltaCarver& c) const {
   const int64_t rows = 2 * chunk_;
   BackTiles b{};
-  b.carry = c.floats(kp_ * vp_);
+  b.start = c.floats(kp_ * vp_);
   b.d_out = c.floats(rows * vp_);
   b.d_values = c.floats(rows * vp_);
   b.scores_t = c.floats(rows * rows);
@@ -113,9 +115,13 @@ void DeltaPairPlan::key_gradients(const Tiles& t, const BackTiles& b, DeltaAhead
   }
 }
 
-void DeltaPairPlan::emit(const DeltaHead<float>& h, int64_t first, int64_t rows, const Tiles& t,
-                         const BackTiles& b, const DeltaHeadGrads<float>& grads,
-                         DeltaPut put) const {
+void DeltaPairPlan::emit(const DeltaBackward& head, int64_t first, int64_t rows, const Tiles& t,
+                         const BackTiles& b) const {
+  const DeltaHead<float>& h = head.in;
+  const DeltaHeadGrads<float>& grads = head.grads;
+  const DeltaPut put = head.add           ? DeltaPut::kAdd
+                       : passes_caches(h) ? DeltaPut::kStream
+                                          : DeltaPut::kStore;
   for (int64_t i = 0; i < rows; ++i) {
     const int64_t token = first + i, at = pair_row(i) * kp_, partner = at + kBlock * kp_;
     PairKeyRow r{};
@@ -148,77 +154,82 @@ void DeltaPairPlan::emit(const DeltaHead<float>& h, int64_t first, int64_t rows,
   }
 }
 
-void DeltaPairPlan::backward_run(const DeltaHead<float>& h, int64_t first, int64_t rows,
-                                 DeltaRows<const float> written, DeltaRows<const float> d_o,
-                                 const DeltaHeadGrads<float>& grads, DeltaPut put, const Tiles& t,
-                                 const BackTiles& b, DeltaAhead& ahead) const {
-  take_values(h, first, rows, written, t);
+void DeltaPairPlan::backward_run(const DeltaBackward& head, int64_t first, int64_t rows,
+                                 const Tiles& t, const BackTiles& b, DeltaAhead& ahead) const {
+  take_values(head.in, first, rows, head.written, t);
   float ones[kBlock];
   std::fill_n(ones, kBlock, 1.0f);
   for (int64_t j = 0; j < t.n; ++j) {
     const int64_t begin = j * kBlock, some = std::min(kBlock, rows - begin);
-    delta_take_rows(d_o, {}, first + begin, some, kBlock, value_dim_, vp_, ones,
+    delta_take_rows(head.d_o, {}, first + begin, some, kBlock, value_dim_, vp_, ones,
                     b.d_out + (j * kPair + kBlock) * vp_);
   }
   value_gradients(t, b, ahead);
   key_gradients(t, b, ahead);
-  if (grads.g) {
+  if (head.grads.g) {
     delta_row_dots(kp_, vp_, t.state, b.carry, b.state_dot);
     for (int64_t d = 0; d < kp_; ++d) b.state_dot[d] *= t.whole[d];
     pair_decay_gradient(t.n, kp_, t.rows, b.d_rows, b.raised, b.d_raised, t.keys, b.d_keys,
                         b.state_dot, b.dg);
   }
-  emit(h, first, rows, t, b, grads, put);
+  emit(head, first, rows, t, b);
   delta_transpose(t.n * kPair, kp_, t.rows, kp_, b.rows_t, 2 * chunk_);
   write_state(t, b.rows_t, b.d_out, b.carry, ahead);
 }
 
 // The runs of a chunk from the last to the first, each from the state before it.
-void DeltaPairPlan::backward_chunk(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
-                                   int64_t chunk, DeltaRows<const float> d_o,
-                                   const DeltaHeadGrads<float>& grads, DeltaPut put, Tiles& t,
-                                   BackTiles& b) const {
+void DeltaPairPlan::backward_chunk(const DeltaBackward& head, int64_t chunk, Tiles& t,
+                                   const BackTiles& b, DeltaAhead& ahead) const {
+  const DeltaHead<float>& h = head.in;
   const int64_t begin = chunk * chunk_, end = std::min(begin + chunk_, h.tokens);
-  DeltaAhead ahead;
-  const int64_t before = std::max<int64_t>(begin - chunk_, 0);
-  for (const DeltaRows<const float>& rows : {h.q, h.k, h.b, h.p, h.g})
-    ahead.add(rows, before, begin, key_dim_);
-  for (const DeltaRows<const float>& rows : {h.v, saved.written, d_o})
-    ahead.add(rows, before, begin, value_dim_);
-  if (chunk > 0) ahead.add({saved.states[chunk - 1], value_dim_}, 0, key_dim_, value_dim_);
-
   int64_t starts[kMaxBlocks * kBlock + 1] = {begin}, runs = 0;
   while (starts[runs] < end) {
     starts[runs + 1] = starts[runs] + prepare(h, starts[runs], end - starts[runs], t);
     ++runs;
   }
+  t.state = b.start;
   for (int64_t run = runs - 1; run >= 0; --run) {
-    pack_state(saved.states[chunk], t.state);
+    pack_state(head.states[chunk], t.state);
     for (int64_t r = 0; r <= run && runs > 1; ++r) {
       const int64_t rows = prepare(h, starts[r], end - starts[r], t);
       if (r == run) break;
-      take_values(h, starts[r], rows, saved.written, t);
+      take_values(h, starts[r], rows, head.written, t);
       write_state(t, t.keys_t, t.values, t.state, ahead);
     }
-    backward_run(h, starts[run], starts[run + 1] - starts[run], saved.written, d_o, grads, put, t,
-                 b, ahead);
+    backward_run(head, starts[run], starts[run + 1] - starts[run], t, b, ahead);
   }
 }
 
-void DeltaPairPlan::backward(const DeltaHead<float>& h, const DeltaSaved<const float>& saved,
-                             DeltaRows<const float> d_o, float* carry,
-                             const DeltaHeadGrads<float>& grads, bool add, float* scratch) const {
+void DeltaPairPlan::backward(std::span<const DeltaBackward> heads, float* scratch) const {
+  const int64_t count = std::ssize(heads), tokens = heads[0].in.tokens, size = kp_ * vp_;
+  BRAID_CHECK(count <= kMostHeads);
   DeltaCarver carver(scratch);
   Tiles t = carve_forward(carver);
   BackTiles b = carve_backward(carver);
-  pack_state(carry, b.carry);
-  const DeltaPut put = add                ? DeltaPut::kAdd
-                       : passes_caches(h) ? DeltaPut::kStream
-                                          : DeltaPut::kStore;
-  for (int64_t chunk = chunks(h.tokens) - 1; chunk >= 0; --chunk)
-    backward_chunk(h, saved, chunk, d_o, grads, put, t, b);
+  for (int64_t i = 0; i < count; ++i)
+    pack_state(heads[static_cast<size_t>(i)].carry, t.states + i * size);
+  for (int64_t chunk = chunks(tokens) - 1; chunk >= 0; --chunk) {
+    for (int64_t i = 0; i < count; ++i) {
+      b.carry = t.states + i * size;
+      // What comes next: the next head's rows, or the first one's of the chunk before.
+      DeltaAhead ahead;
+      const bool last = i + 1 == count;
+      const DeltaBackward& next = heads[last ? 0 : static_cast<size_t>(i + 1)];
+      const int64_t of = last ? chunk - 1 : chunk;
+      const int64_t from = std::max<int64_t>(of, 0) * chunk_;
+      const int64_t to = of < 0 ? from : std::min(from + chunk_, tokens);
+      const DeltaHead<float>& h = next.in;
+      for (const DeltaRows<const float>& rows : {h.g, h.p, h.q, h.k, h.b})
+        ahead.add(rows, from, to, key_dim_);
+      for (const DeltaRows<const float>& rows : {next.written, h.v, next.d_o})
+        ahead.add(rows, from, to, value_dim_);
+      if (of >= 0) ahead.add({next.states[of], value_dim_}, 0, key_dim_, value_dim_);
+      backward_chunk(heads[static_cast<size_t>(i)], chunk, t, b, ahead);
+    }
+  }
   delta_rows_done();
-  unpack_state(b.carry, carry);
+  for (int64_t i = 0; i < count; ++i)
+    unpack_state(t.states + i * size, heads[static_cast<size_t>(i)].carry);
 }
 
 }  // namespace braid

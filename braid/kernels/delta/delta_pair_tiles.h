@@ -29,11 +29,13 @@ struct DeltaPairPlan::Tiles {
   float* scores;        // [2C, 2C]; of p with b within a block negated
   float* values;        // [2C, vp] u, v
   float* y;             // [2C, vp]
-  float* state;         // [kp, vp]
+  float* state;         // [kp, vp], of the head at hand
+  float* states;        // kMostHeads x [kp, vp], carried from chunk to chunk
 };
 
 struct DeltaPairPlan::BackTiles {
-  float* carry;       // [kp, vp] gradient of the state after the run, then before it
+  float*
+      carry;  // [kp, vp], of the head at hand: gradient of the state after the run, then before it
   float* d_out;       // [2C, vp] gradients: of what p reads, as U would have it, and of o
   float* d_values;    // [2C, vp] of u and v
   float* scores_t;    // [2C, 2C]
@@ -50,6 +52,7 @@ struct DeltaPairPlan::BackTiles {
   float* d_keys;      // [2C, kp] of keys, through the state
   float* state_dot;   // [kp]
   float* dg;          // [C, kp]
+  float* start;       // [kp, vp] the state before a run
 };
 
 }  // namespace braid

@@ -161,7 +161,7 @@ void DeltaSharedPlan::write_rows(const float* keys_t, const float* values, float
   }
 }
 
-void DeltaSharedPlan::forward_head(const DeltaSharedHead& head, int64_t first, int64_t rows,
+void DeltaSharedPlan::forward_head(const DeltaForward& head, int64_t first, int64_t rows,
                                    const Tiles& t, Carried& carried, DeltaAhead& ahead) const {
   const DeltaHead<float>& h = head.in;
   const int64_t padded = t.n * kDeltaBlock;
@@ -201,7 +201,7 @@ void DeltaSharedPlan::settle(Carried& carried) const {
   carried.sum = 0;
 }
 
-void DeltaSharedPlan::forward(std::span<const DeltaSharedHead> heads, int64_t group,
+void DeltaSharedPlan::forward(std::span<const DeltaForward> heads, int64_t group,
                               float* scratch) const {
   const int64_t count = std::ssize(heads);
   BRAID_CHECK(count <= kMostHeads && count % group == 0);
@@ -219,7 +219,7 @@ void DeltaSharedPlan::forward(std::span<const DeltaSharedHead> heads, int64_t gr
     const int64_t rows = std::min(chunk_, tokens - first), next = first + rows;
     DeltaAhead ahead;
     for (int64_t i = 0; i < count; ++i) {
-      const DeltaSharedHead& head = heads[static_cast<size_t>(i)];
+      const DeltaForward& head = heads[static_cast<size_t>(i)];
       if (i % group == 0) {
         share(head.in, first, rows, t);
         ahead.add(head.in.q, next, std::min(next + chunk_, tokens), key_dim_);

@@ -19,25 +19,6 @@
 
 namespace braid {
 
-// One value head going forward.
-struct DeltaSharedHead {
-  DeltaHead<float> in;      // erase kNone, decay kNone or kScalar, one micro-step a token
-  float* state = nullptr;   // [K, V]: initial in, final out
-  DeltaRows<float> o;       // [tokens, V]
-  DeltaRows<float> states;  // [chunks] blocks [K, V]: the state before each chunk; null = not kept
-};
-
-// And back. Gradients are stored; those of q and k are sums over the heads that share them, put
-// where the last of these says.
-struct DeltaSharedBack {
-  DeltaHead<float> in;
-  DeltaRows<const float> states;  // as forward left them
-  DeltaRows<const float> d_o;     // [tokens, V]
-  float* carry = nullptr;  // [K, V]: gradient of the final state in, of the initial state out
-  DeltaHeadGrads<float> grads;
-  bool add_gates = false;  // of beta and g: other heads share them
-};
-
 class DeltaSharedPlan {
  public:
   static constexpr int64_t kMostHeads = 4;  // of a call
@@ -55,9 +36,11 @@ class DeltaSharedPlan {
   double forward_flops(int64_t tokens, int64_t heads) const;
   double backward_flops(int64_t tokens, int64_t heads) const;
 
-  // Every `group` heads, one after the other, share q and k. scratch: 64-byte aligned.
-  void forward(std::span<const DeltaSharedHead> heads, int64_t group, float* scratch) const;
-  void backward(std::span<const DeltaSharedBack> heads, int64_t group, float* scratch) const;
+  // Heads of erase kNone, decay kNone or kScalar, one micro-step a token; every `group` of them,
+  // one after the other, share q and k, whose gradients are sums over them, put where the last one
+  // says. scratch: 64-byte aligned.
+  void forward(std::span<const DeltaForward> heads, int64_t group, float* scratch) const;
+  void backward(std::span<const DeltaBackward> heads, int64_t group, float* scratch) const;
 
  private:
   struct Tiles;
@@ -80,17 +63,17 @@ class DeltaSharedPlan {
   void pack_state(const float* state, float* tile) const;
   void unpack_state(const float* tile, float factor, float* state) const;
   void settle(Carried& carried) const;
-  void forward_head(const DeltaSharedHead& head, int64_t first, int64_t rows, const Tiles& t,
+  void forward_head(const DeltaForward& head, int64_t first, int64_t rows, const Tiles& t,
                     Carried& carried, DeltaAhead& ahead) const;
-  void backward_head(const DeltaSharedBack& head, int64_t first, int64_t rows, const Tiles& t,
+  void backward_head(const DeltaBackward& head, int64_t first, int64_t rows, const Tiles& t,
                      const BackTiles& b, float* carry, DeltaAhead& ahead) const;
-  void value_gradients(const DeltaSharedBack& head, int64_t first, int64_t rows, const Tiles& t,
+  void value_gradients(const DeltaBackward& head, int64_t first, int64_t rows, const Tiles& t,
                        const BackTiles& b, const Decays& d) const;
-  void decay_gradients(const DeltaSharedBack& head, int64_t first, int64_t rows, const BackTiles& b,
+  void decay_gradients(const DeltaBackward& head, int64_t first, int64_t rows, const BackTiles& b,
                        double state_dot) const;
   void begin_keys(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
                   const BackTiles& b) const;
-  void finish_keys(const DeltaSharedBack& head, int64_t first, int64_t rows, const Tiles& t,
+  void finish_keys(const DeltaBackward& head, int64_t first, int64_t rows, const Tiles& t,
                    const BackTiles& b) const;
 
   int64_t key_dim_, value_dim_, kp_, vp_, chunk_;

@@ -56,7 +56,7 @@ double DeltaSharedPlan::backward_flops(int64_t tokens, int64_t heads) const {
 
 // dx holds what reaches the values through the state; adds what does through the scores, then
 // hands out the gradients of v, w and beta.
-void DeltaSharedPlan::value_gradients(const DeltaSharedBack& head, int64_t first, int64_t rows,
+void DeltaSharedPlan::value_gradients(const DeltaBackward& head, int64_t first, int64_t rows,
                                       const Tiles& t, const BackTiles& b, const Decays& d) const {
   const DeltaHead<float>& h = head.in;
   const DeltaHeadGrads<float>& grads = head.grads;
@@ -83,7 +83,7 @@ void DeltaSharedPlan::value_gradients(const DeltaSharedBack& head, int64_t first
     if (!grads.beta) continue;
     const float d_beta = h.w ? 0.0f : t.into[i] * dot;
     float* to = grads.beta[token];
-    to[0] = head.add_gates ? to[0] + d_beta : d_beta;
+    to[0] = head.add ? to[0] + d_beta : d_beta;
   }
 }
 
@@ -99,7 +99,7 @@ void DeltaSharedPlan::unread_rows(const SmallGemm* product, const float* state,
 
 // dg, from sums that leave out what cancels: the i = j terms, and the last key's way to the final
 // state. state_dot: the decayed initial state times the carried gradient.
-void DeltaSharedPlan::decay_gradients(const DeltaSharedBack& head, int64_t first, int64_t rows,
+void DeltaSharedPlan::decay_gradients(const DeltaBackward& head, int64_t first, int64_t rows,
                                       const BackTiles& b, double state_dot) const {
   double kept = state_dot, after = 0;
   for (int64_t i = 0; i < rows; ++i) kept += b.of_state[i];
@@ -108,11 +108,11 @@ void DeltaSharedPlan::decay_gradients(const DeltaSharedBack& head, int64_t first
     after += double{b.of_read[i]} + b.of_rows[i];
     float* to = head.grads.g[first + i];
     const float dg = static_cast<float>(kept + after);
-    to[0] = head.add_gates || head.grads.g.stride == 0 ? to[0] + dg : dg;
+    to[0] = head.add || head.grads.g.stride == 0 ? to[0] + dg : dg;
   }
 }
 
-void DeltaSharedPlan::backward_head(const DeltaSharedBack& head, int64_t first, int64_t rows,
+void DeltaSharedPlan::backward_head(const DeltaBackward& head, int64_t first, int64_t rows,
                                     const Tiles& t, const BackTiles& b, float* carry,
                                     DeltaAhead& ahead) const {
   const DeltaHead<float>& h = head.in;
@@ -183,7 +183,7 @@ void DeltaSharedPlan::begin_keys(const DeltaHead<float>& h, int64_t first, int64
 }
 
 // Gradients of q and k: what came through the states, and through the scores of all heads.
-void DeltaSharedPlan::finish_keys(const DeltaSharedBack& head, int64_t first, int64_t rows,
+void DeltaSharedPlan::finish_keys(const DeltaBackward& head, int64_t first, int64_t rows,
                                   const Tiles& t, const BackTiles& b) const {
   const bool stream = passes_caches(head.in);
   const int64_t padded = t.n * kDeltaBlock;
@@ -200,7 +200,7 @@ void DeltaSharedPlan::finish_keys(const DeltaSharedBack& head, int64_t first, in
   delta_give_rows(b.rows_t, kp_, rows, key_dim_, nullptr, head.grads.k, first, stream);
 }
 
-void DeltaSharedPlan::backward(std::span<const DeltaSharedBack> heads, int64_t group,
+void DeltaSharedPlan::backward(std::span<const DeltaBackward> heads, int64_t group,
                                float* scratch) const {
   const int64_t count = std::ssize(heads);
   BRAID_CHECK(count <= kMostHeads && count % group == 0);
@@ -215,7 +215,7 @@ void DeltaSharedPlan::backward(std::span<const DeltaSharedBack> heads, int64_t g
     const int64_t before = std::max<int64_t>(first - chunk_, 0);
     DeltaAhead ahead;
     for (int64_t i = 0; i < count; ++i) {
-      const DeltaSharedBack& head = heads[static_cast<size_t>(i)];
+      const DeltaBackward& head = heads[static_cast<size_t>(i)];
       if (i % group == 0) {
         begin_keys(head.in, first, rows, t, b);
         ahead.add(head.in.q, before, first, key_dim_);
