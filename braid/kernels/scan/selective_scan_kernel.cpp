@@ -40,6 +40,7 @@ HWY_INLINE V advance(V dt, V dx, const float* a2, int64_t ld_a, const Lane& lane
                      const float* c, V* h) {
   const D d;
   V y[2] = {hn::Zero(d), hn::Zero(d)};
+  HWY_UNROLL(16)
   for (int n = 0; n < kN; ++n) {
     const V e = exp2_fast(d, hn::Mul(dt, lane.load(a2 + n * ld_a)));
     h[n] = hn::MulAdd(e, h[n], hn::Mul(dx, hn::Set(d, b[n])));
@@ -63,6 +64,19 @@ struct Steps {
   }
 };
 
+// Rows of the next chunk lie a whole row of channels apart, where no prefetcher looks for them.
+// They are asked for row by row, one vector with every token, for only a few can be under way.
+HWY_INLINE void fetch_next(const ScanOperands& s, const Lane& lane, int64_t begin, int64_t t,
+                           float* y, int64_t ldy) {
+  const int64_t vectors = (s.channels + kLanes - 1) / kLanes;
+  const int64_t i = lane.at / kLanes * kScanChunk + t - begin;
+  const int64_t row = begin + kScanChunk + i / vectors, at = i % vectors * kLanes;
+  if (row >= s.tokens) return;
+  hwy::Prefetch(s.raw + row * s.ld_raw + at);
+  hwy::Prefetch(s.x + row * s.ldx + at);
+  hwy::Prefetch(y + row * ldy + at);
+}
+
 // States [first, first + kN) of one vector of channels over tokens [begin, end); y is stored by the
 // first group of states and added to by the others.
 template <int kN>
@@ -78,20 +92,11 @@ void scan_group(const ScanOperands& s, const Lane& lane, int64_t begin, int64_t 
                               hn::Load(d, steps.dx + (t - begin) * kLanes), a2, s.ld_a, lane,
                               s.b + t * s.ldb + first, s.c + t * s.ldc + first, state);
     float* row = y + t * ldy;
+    if (first == 0) fetch_next(s, lane, begin, t, y, ldy);
     const V before = first == 0 ? hn::Mul(skip, lane.load(s.x + t * s.ldx)) : lane.load(row);
     lane.store(hn::Add(sum, before), row);
   }
   for (int n = 0; n < kN; ++n) lane.store(state[n], h + (first + n) * ld_h);
-}
-
-// Rows of the next chunk lie a whole row of channels apart, where no prefetcher looks for them.
-void prefetch_chunk(const ScanOperands& s, const Lane& lane, int64_t begin, float* y, int64_t ldy) {
-  const int64_t end = std::min(begin + kScanChunk, s.tokens);
-  for (int64_t t = begin; t < end; ++t) {
-    hwy::Prefetch(s.raw + t * s.ld_raw + lane.at);
-    hwy::Prefetch(s.x + t * s.ldx + lane.at);
-    hwy::Prefetch(y + t * ldy + lane.at);
-  }
 }
 
 // Chunk by chunk through all channels of the block, so that the rows of a chunk are read while they
@@ -109,7 +114,6 @@ void forward(const ScanOperands& s, float* h, int64_t ld_h, float* y, int64_t ld
     for (int64_t at = 0; at < s.channels; at += kLanes) {
       const Lane lane = lane_at(at, s.channels);
       const Steps steps(s, lane, begin, end);
-      prefetch_chunk(s, lane, end, y, ldy);
       int64_t n = 0;
       for (; n + 16 <= s.states; n += 16)
         scan_group<16>(s, lane, begin, end, steps, n, h, ld_h, y, ldy);
@@ -164,12 +168,32 @@ void fill_tiles(const ScanOperands& s, int64_t begin, int64_t end, const float* 
   }
 }
 
+// The rows that the chunk before needs, as fetch_next: `step` counts vectors and tokens of a chunk.
+struct Before {
+  const ScanOperands& s;
+  const float* dy;
+  int64_t ld_dy;
+  const float* kept;  // of the chunk before; null = there is none
+  int64_t ld_kept;
+  int64_t begin;  // of the chunk at hand
+  HWY_INLINE void fetch(int64_t step) const {
+    if (kept == nullptr) return;
+    const int64_t vectors = (s.channels + kLanes - 1) / kLanes;
+    const int64_t i = step / vectors, row = begin - kScanChunk + i, at = step % vectors * kLanes;
+    hwy::Prefetch(s.raw + row * s.ld_raw + at);
+    hwy::Prefetch(s.x + row * s.ldx + at);
+    hwy::Prefetch(dy + row * ld_dy + at);
+    if (i < s.states) hwy::Prefetch(kept + i * ld_kept + at);
+  }
+};
+
 // States [first, first + kN) of one vector of channels over `tokens` tokens from `begin` on:
 // forward from the kept state, then back. carry: the gradient of the states.
 template <int kN>
 void backward_group(const ScanOperands& s, const Lane& lane, int64_t begin, int64_t tokens,
                     int64_t first, const float* kept, int64_t ld_kept, float* carry,
-                    int64_t ld_carry, const Tiles& k, const ScanGradients& to) {
+                    int64_t ld_carry, const Tiles& k, const ScanGradients& to,
+                    const Before& before) {
   const D d;
   const int64_t tile = lane.at * kScanChunk;
   V h[kN], a2[kN], g[kN], da[kN];
@@ -183,6 +207,7 @@ void backward_group(const ScanOperands& s, const Lane& lane, int64_t begin, int6
     const V dt = hn::Load(d, k.dt + tile + t * kLanes);
     const V dx = hn::Mul(dt, hn::Load(d, k.x + tile + t * kLanes));
     const float* b = s.b + (begin + t) * s.ldb + first;
+    if (first == 0) before.fetch(lane.at / kLanes * kScanChunk + t);
     for (int n = 0; n < kN; ++n) {
       const int64_t i = (t * kGroup + n) * kLanes;
       const V e = exp2_fast(d, hn::Mul(dt, a2[n]));
@@ -250,12 +275,12 @@ void finish_tokens(const ScanOperands& s, int64_t begin, int64_t end, const Tile
 template <int kN>
 void backward_states(const ScanOperands& s, int64_t begin, int64_t end, int64_t first,
                      const float* kept, int64_t ld_kept, float* carry, int64_t ld_carry,
-                     const Tiles& k, const ScanGradients& to) {
+                     const Tiles& k, const ScanGradients& to, const Before& before) {
   const D d;
   std::memset(k.db, 0, 2 * Tiles::kPart * sizeof(float));  // dc follows
   for (int64_t at = 0; at < s.channels; at += kLanes) {
     backward_group<kN>(s, lane_at(at, s.channels), begin, end - begin, first, kept, ld_kept, carry,
-                       ld_carry, k, to);
+                       ld_carry, k, to, before);
   }
   for (int64_t t = begin; t < end; ++t) {
     for (int n = 0; n < kN; ++n) {
@@ -274,12 +299,14 @@ void backward(const ScanOperands& s, const float* kept, int64_t ld_kept, const f
   for (int64_t chunk = chunks; chunk-- > 0;) {
     const int64_t begin = chunk * kScanChunk, end = std::min(begin + kScanChunk, s.tokens);
     const float* from = kept + chunk * s.states * ld_kept;
+    const Before before{s,       dy,   ld_dy, chunk == 0 ? nullptr : from - s.states * ld_kept,
+                        ld_kept, begin};
     fill_tiles(s, begin, end, dy, ld_dy, k);
     int64_t n = 0;
     for (; n + kGroup <= s.states; n += kGroup)
-      backward_states<kGroup>(s, begin, end, n, from, ld_kept, carry, ld_carry, k, to);
+      backward_states<kGroup>(s, begin, end, n, from, ld_kept, carry, ld_carry, k, to, before);
     for (; n < s.states; ++n)
-      backward_states<1>(s, begin, end, n, from, ld_kept, carry, ld_carry, k, to);
+      backward_states<1>(s, begin, end, n, from, ld_kept, carry, ld_carry, k, to, before);
     finish_tokens(s, begin, end, k, to);
   }
 }
