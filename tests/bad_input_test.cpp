@@ -131,7 +131,7 @@ TEST_CASE("command lines") {
       {"another vocabulary", train(text, out, {"--vocab", "300"}), 2, {"300", "256"}},
       {"no prompt", {"generate", "-m", run}, 2, {"prompt", "empty"}},
       {"temperature", {"generate", "-m", run, "-p", "x", "--temp", "-1"}, 2, {"--temp", "-1"}},
-      {"no run", {"generate", "-m", f / "none", "-p", "x"}, 3, {"none", "weights.safetensors"}},
+      {"no run", {"generate", "-m", f / "none", "-p", "x"}, 3, {"none", "no such"}},
       {"no state",
        {"generate", "-m", run, "-p", "x", "--load-state", f / "none"},
        3,

@@ -121,7 +121,7 @@ std::string plan_text(const Plan& plan, const PlanOptions& options) {
       format("memory      weights {}: {}; resident = weights, state, scratch and {} of process\n",
              options.types.empty() ? format("in {}", weight_type_name(options.weights))
                                    : "as the checkpoint has them",
-             bytes_text(plan.inference_weight_bytes), bytes_text(kProcessBytes));
+             bytes_text(plan.inference_weight_bytes), bytes_text(plan.contexts[0].memory.process));
   out +=
       "            context        state      scratch     resident     FLOP/token   ms/token at the "
       "limit\n";

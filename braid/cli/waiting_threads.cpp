@@ -1,8 +1,8 @@
 #include "braid/cli/waiting_threads.h"
 
-#include <limits.h>
-#include <stdlib.h>
 #include <unistd.h>
+
+#include <cstdlib>
 
 namespace braid {
 namespace {
@@ -14,8 +14,8 @@ constexpr const char* kSpins = "2000";
 
 void keep_spins_short(char** argv) {
   if (::getenv("OMP_WAIT_POLICY") != nullptr || ::getenv("GOMP_SPINCOUNT") != nullptr) return;
-  char path[PATH_MAX + 1] = {};  // the program's own, for /proc/self/exe would become its name
-  if (::readlink("/proc/self/exe", path, PATH_MAX) <= 0) return;
+  char path[4097] = {};  // the program's own, for /proc/self/exe would become its name
+  if (::readlink("/proc/self/exe", path, 4096) <= 0) return;
   ::setenv("GOMP_SPINCOUNT", kSpins, 1);
   ::execv(path, argv);
   // It could not be started again (its file is gone): it goes on as it is.

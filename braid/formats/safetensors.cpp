@@ -197,7 +197,9 @@ int64_t SafetensorsEntry::count() const {  // parse_entry checked that the produ
 SafetensorsFile SafetensorsFile::open(const std::string& path) {
   std::shared_ptr<const MappedFile> file = MappedFile::open(path);
   const std::span<const std::byte> bytes(file->data(), file->size());
-  return parse(std::move(file), bytes, path);
+  SafetensorsFile parsed = parse(std::move(file), bytes, path);
+  parsed.mapped_ = true;
+  return parsed;
 }
 
 SafetensorsFile SafetensorsFile::parse(std::shared_ptr<const void> owner,
@@ -266,6 +268,11 @@ const std::string& SafetensorsFile::metadata(const std::string& key) const {
 
 std::span<const std::byte> SafetensorsFile::bytes(const SafetensorsEntry& e) const {
   return data_.subspan(e.begin, e.end - e.begin);
+}
+
+void SafetensorsFile::release(std::string_view name) const {
+  const std::span<const std::byte> used = bytes(at(name));
+  if (mapped_) done_with(used.data(), used.size());
 }
 
 Tensor SafetensorsFile::tensor(std::string_view name) const {

@@ -59,6 +59,8 @@ class SafetensorsFile {
   // Values of a BOOL, I8..I64, U8..U32 tensor; U64 too where they fit.
   std::vector<int64_t> to_i64(std::string_view name) const;
   std::span<const std::byte> bytes(const SafetensorsEntry& entry) const;
+  // A tensor's bytes have been copied and need not stay resident; the system keeps them cached.
+  void release(std::string_view name) const;
   // Keeps the bytes of this file alive: for views made from bytes().
   const std::shared_ptr<const void>& owner() const { return owner_; }
 
@@ -67,6 +69,7 @@ class SafetensorsFile {
   [[noreturn]] void fail(const SafetensorsEntry& entry, const std::string& what) const;
   std::string path_;
   std::shared_ptr<const void> owner_;
+  bool mapped_ = false;
   std::span<const std::byte> data_;
   std::vector<SafetensorsEntry> entries_;
   std::map<std::string, size_t, std::less<>> by_name_;

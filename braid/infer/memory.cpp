@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "braid/infer/generate.h"
+#include "braid/ops/weight_product.h"
 
 namespace braid {
 namespace {
@@ -22,6 +23,13 @@ size_t set_types(const Context& ctx, Model& model, std::span<const WeightType> t
     ++type;
   }
   return bytes;
+}
+
+bool needs_library(const Model& model) {
+  return std::ranges::any_of(model.parameters(), [](const Parameter& p) {
+    return p.value.shape().rank() > 1 &&
+           product_needs_library(p.weight ? p.weight->type() : WeightType::kF32);
+  });
 }
 
 }  // namespace
@@ -66,6 +74,7 @@ MemoryNeed inference_memory(int threads, const ModelSettings& settings,
   need.scratch = ctx.arena->stats().reserved - before;
   need.scratch -= std::min(need.scratch, need.state);
   need.scratch += work.results;
+  if (!needs_library(model)) need.process = kTilesProcessBytes;
   return need;
 }
 

@@ -17,13 +17,16 @@ namespace braid {
 // What a process holds beside tensors: code, the libraries' kernels and packing buffers, thread
 // stacks. Measured: resident memory minus tensor bytes of runs from 40 MB to 2 GB (docs/log.md).
 constexpr size_t kProcessBytes = size_t{30} << 20;
+// The same where all products are of matrix tiles (simd/amx.h), which need no library's buffers.
+constexpr size_t kTilesProcessBytes = size_t{14} << 20;
 
 struct MemoryNeed {
   size_t weights = 0;  // mapped ones too
   size_t state = 0;    // after all tokens
   size_t scratch = 0;  // activations and scratch of products, as the arena keeps them
+  size_t process = kProcessBytes;
   size_t tensors() const { return weights + state + scratch; }
-  size_t resident() const { return tensors() + kProcessBytes; }
+  size_t resident() const { return tensors() + process; }
 };
 
 // One sequence: a prompt in chunks, then tokens one by one.

@@ -283,4 +283,6 @@ void weight_product(const Context& ctx, int64_t rows, const float* x, int64_t ld
   weight_product(ctx, x, ldx, {&job, 1});
 }
 
+bool product_needs_library(WeightType type) { return type == WeightType::kF32 || !amx(); }
+
 }  // namespace braid

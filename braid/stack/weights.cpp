@@ -142,6 +142,7 @@ void load_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet&
     }
     const Tensor value = file.to_f32(ctx, p.name);
     if (!ctx.dry()) std::memcpy(p.value.data(), value.data(), p.value.bytes());
+    file.release(p.name);
   }
 }
 
@@ -231,6 +232,7 @@ void fill_weights(const Context& ctx, const SafetensorsFile& file, ParameterSet&
   auto type = types.begin();
   for (Parameter& p : parameters) {
     fill_weight(ctx, file, p, *type, options.writable);
+    file.release(p.name);
     progress.filled(p, *type++);
   }
   ctx.arena->mark_weights();
