@@ -232,6 +232,22 @@ TEST_CASE("attention and its gradients agree with the definition in double") {
   }
 }
 
+TEST_CASE("flops are counted by visible pairs, those of a prefix included") {
+  for (const auto& [window, prefix] :
+       {std::pair<int64_t, int64_t>{0, 0}, {1, 0}, {5, 0}, {5, 1}, {5, 5}, {5, 9}, {40, 3}}) {
+    const AttentionConfig c = keeping({2, 1, 8, 0.3f, window, 0, 0, 4}, prefix);
+    for (const int64_t past : {0, 1, 4, 5, 6, 30}) {
+      for (const int64_t tokens : {1, 2, 25}) {
+        int64_t pairs = 0;
+        for (int64_t t = past; t < past + tokens; ++t) {
+          for (int64_t j = 0; j <= t; ++j) pairs += window == 0 || t - j < window || j < prefix;
+        }
+        CHECK(attention_flops(c, past, tokens) == 2.0 * (8 + 4) * 2 * static_cast<double>(pairs));
+      }
+    }
+  }
+}
+
 TEST_CASE("large scores neither overflow nor lose the distribution") {
   Context ctx;
   const AttentionConfig c{1, 1, 16, 30.0f, 0};
