@@ -1,10 +1,14 @@
 #include "braid/kernels/gemm/parts.h"
 
 // gcc 12 warns about operands that its own header leaves undefined on purpose.
+#ifndef __clang__
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#ifndef __clang__
 #pragma GCC diagnostic pop
+#endif
 
 #include "braid/kernels/simd/amx.h"
 
