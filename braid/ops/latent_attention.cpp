@@ -188,14 +188,15 @@ void expanded_form(const Context& ctx, const LatentConfig& c, const Tensor& q,
   const int64_t per_position = c.heads * (2 * c.nope + c.rope + 2 * c.dv);
   const int64_t piece =
       std::clamp<int64_t>(kPieceFloats / per_position / kStep * kStep, kStep, 2048);
-  const int64_t length = s.latents->length, queries = (s.tokens + kQueryTile - 1) / kQueryTile;
-  const int64_t ranges = queries * c.heads, d = config.head_dim;
+  const int64_t length = s.latents->length, d = config.head_dim;
+  const int64_t tiles = query_grouping(config).tiles, together = tiles * kQueryTile;
+  const int64_t groups = (s.tokens + together - 1) / together, ranges = groups * c.heads;
   const int64_t carry = attention_carry_floats(c.dv);
   ctx.count_product(attention_flops(config, s.position(), s.tokens));
-  const Tensor carried = Tensor::empty(ctx, {ranges, carry});
+  const Tensor carried = Tensor::empty(ctx, {ranges * tiles, carry});
   const Tensor memory =
       Tensor::empty(ctx, {kv_tiles(std::min(piece, length)), layout.page(c.heads) / 4});
-  ScratchSlots scratch(ctx, ranges, attention_scratch(config, KvType::kF32, 1));
+  ScratchSlots scratch(ctx, ranges, attention_scratch(config, KvType::kF32, tiles));
   for (int64_t begin = 0; begin < length; begin += piece) {
     const int64_t count = std::min(piece, length - begin);
     expand_piece(ctx, c, kv_b, *s.latents, begin, count, layout, memory.data<std::byte>());
@@ -204,18 +205,26 @@ void expanded_form(const Context& ctx, const LatentConfig& c, const Tensor& q,
       pages.push_back(memory.data<std::byte>() + t * layout.page(c.heads));
     const KvView view{pages.data(), begin / kKvTile, begin + count, layout};
     parallel_for(ctx, ranges, 1, [&](int64_t i, int64_t) {
-      const int64_t tile = queries - 1 - i / c.heads, h = i % c.heads, first = tile * kQueryTile;
-      const int64_t rows = std::min(kQueryTile, s.tokens - first);
-      float* state = carried.data() + (tile * c.heads + h) * carry;
-      const QueryBlock block{h, q.data() + ((s.row + first) * c.heads + h) * d, rows,
-                             s.position() + first, state};
-      if (begin == 0) attention_begin(config, block);
+      const int64_t group = groups - 1 - i / c.heads, h = i % c.heads;
+      QueryBlock blocks[kMostQueryBlocks];
+      size_t used = 0;
+      for (int64_t at = group * together; at < std::min(s.tokens, (group + 1) * together);
+           at += kQueryTile, ++used) {
+        float* state =
+            carried.data() + ((group * c.heads + h) * tiles + static_cast<int64_t>(used)) * carry;
+        blocks[used] = {h, q.data() + ((s.row + at) * c.heads + h) * d,
+                        std::min(kQueryTile, s.tokens - at), s.position() + at, state};
+        if (begin == 0) attention_begin(config, blocks[used]);
+      }
       const ScratchSlots::Lease lease(scratch);
-      attention_piece(config, {&block, 1}, c.heads * d, view, begin / kKvTile,
+      attention_piece(config, {blocks, used}, c.heads * d, view, begin / kKvTile,
                       kv_tiles(begin + count), lease.data());
       if (begin + count < length) return;
-      attention_finish(config, block, out.data() + ((s.row + first) * c.heads + h) * c.dv,
-                       c.heads * c.dv, nullptr);
+      for (const QueryBlock& b : std::span(blocks, used)) {
+        const int64_t row = s.row + b.position - s.position();
+        attention_finish(config, b, out.data() + (row * c.heads + h) * c.dv, c.heads * c.dv,
+                         nullptr);
+      }
     });
   }
 }
