@@ -98,17 +98,13 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
   return out;
 }
 
-void append_runs(const KeyRuns& runs, int64_t first_row, KeySelection& to) {
-  to.sets = runs.sets;
+void append_runs(const KeyRuns& more, KeyRuns& to) {
   if (to.starts.empty()) to.starts.push_back(0);
-  for (size_t list = 0; list + 1 < runs.starts.size(); ++list) {
-    for (int64_t r = runs.starts[list]; r < runs.starts[list + 1]; ++r) {
-      const KeyRuns::Run run = runs.runs[static_cast<size_t>(r)];
-      for (int64_t p = run.begin; p < run.end; ++p)
-        to.keys.push_back(static_cast<int32_t>(first_row + p));
-    }
-    to.starts.push_back(std::ssize(to.keys));
-  }
+  BRAID_CHECK(to.starts.size() == 1 || to.sets == more.sets);
+  to.sets = more.sets;
+  const int64_t before = std::ssize(to.runs);
+  to.runs.insert(to.runs.end(), more.runs.begin(), more.runs.end());
+  for (size_t i = 1; i < more.starts.size(); ++i) to.starts.push_back(before + more.starts[i]);
 }
 
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
-// Softmax attention over chosen keys (sparse attention: DSA, MoBA, NSA's selection), and the choice
-// of the largest scores.
+// Softmax attention over chosen keys, key by key (DSA), or over kept ones, tile by tile (MoBA, NSA;
+// for training chosen_attention.h), and the choice of the largest scores.
 
 #include <memory>
 #include <span>
@@ -36,8 +36,8 @@ struct KeyRuns {
   std::vector<int64_t> starts;  // [T * sets + 1] into runs
   std::vector<Run> runs;
 };
-// Appends what they hold, as rows from `first_row` on.
-void append_runs(const KeyRuns& runs, int64_t first_row, KeySelection& to);
+// Appends the lists of more tokens, of as many sets.
+void append_runs(const KeyRuns& more, KeyRuns& to);
 
 // q [T, H, d], k [T, Hkv, d], v [T, Hkv, dv] contiguous -> [T, H, dv]. seq_starts bound the
 // sequences; a list holds rows of its token's own sequence. Recorded on the tape; no gradient flows

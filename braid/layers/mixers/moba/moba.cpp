@@ -6,6 +6,7 @@
 #include "braid/base/format.h"
 #include "braid/layers/mixer.h"
 #include "braid/ops/block_choice.h"
+#include "braid/ops/chosen_attention.h"
 #include "braid/ops/indexer.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/rope.h"
@@ -117,16 +118,17 @@ class Moba final : public Layer {
     Context plain = ctx;
     plain.tape = nullptr;
     const Tensor means = block_means(plain, k, batch.seq_starts, {shape_.block, shape_.block});
-    auto selection = std::make_shared<KeySelection>();
+    KeyRuns runs;
     int64_t mean = 0;
     for (int64_t s = 0; s < batch.sequences(); ++s) {
       const int64_t first = batch.seq_starts[static_cast<size_t>(s)], n = batch.length(s);
       const int64_t whole = n / shape_.block;
       const KeyPages own(plain, means.narrow(0, mean, whole).reshape({whole, row()}));
-      append_runs(choose(plain, q.narrow(0, first, n), 0, own.view()), first, *selection);
+      append_runs(choose(plain, q.narrow(0, first, n), 0, own.view()), runs);
       mean += whole;
     }
-    return selected_attention(ctx, q, k, v, shape_.scale(), selection, batch.seq_starts);
+    return chosen_attention(ctx, attention_config(), q, k, v, runs, batch.seq_starts,
+                            batch.seq_starts);
   }
 
   // Adds keys [n, Hkv, d] to the unfinished block's sum, in the order of tokens, so that a mean has

@@ -9,6 +9,7 @@
 #include "braid/layers/mixers/nsa/nsa_ref.h"
 #include "braid/ops/attention.h"
 #include "braid/ops/block_choice.h"
+#include "braid/ops/chosen_attention.h"
 #include "braid/ops/linear.h"
 #include "braid/ops/rope.h"
 #include "braid/ops/view.h"
@@ -181,27 +182,29 @@ class Nsa final : public Layer {
     const auto [keys, values] = compressor_(ctx, h.plain, h.v, batch.seq_starts, batch.offsets);
     Context plain = ctx;
     plain.tape = nullptr;
-    auto blocks = std::make_shared<KeySelection>(), chosen = std::make_shared<KeySelection>();
-    blocks->starts.push_back(0);
-    for (int64_t s = 0, before = 0; s < batch.sequences(); ++s) {
+    KeyRuns blocks, chosen;
+    std::vector<int64_t> block_starts = {0};
+    blocks.starts.push_back(0);
+    for (int64_t s = 0; s < batch.sequences(); ++s) {
       const int64_t first = batch.seq_starts[static_cast<size_t>(s)], n = batch.length(s);
-      const int64_t whole = shape_.compressed.whole(n);
+      const int64_t before = block_starts.back(), whole = shape_.compressed.whole(n);
       for (int64_t t = 0; t < n; ++t) {
-        for (int64_t b = 0; b < shape_.compressed.whole(t + 1); ++b)
-          blocks->keys.push_back(static_cast<int32_t>(before + b));
-        blocks->starts.push_back(std::ssize(blocks->keys));
+        if (const int64_t seen = shape_.compressed.whole(t + 1); seen > 0)
+          blocks.runs.push_back({0, static_cast<int32_t>(seen)});
+        blocks.starts.push_back(std::ssize(blocks.runs));
       }
       GrowingKv own(plain, kv_shape());
       own.append(plain, keys.data() + before * row(), row(), values.data() + before * row(), row(),
                  whole);
-      append_runs(choose(plain, h.q.narrow(0, first, n), 0, own.view()), first, *chosen);
-      before += whole;
+      append_runs(choose(plain, h.q.narrow(0, first, n), 0, own.view()), chosen);
+      block_starts.push_back(before + whole);
     }
-    const Tensor o_cmp =
-        keys.size(0) == 0
-            ? Tensor::zeros(ctx, h.q.shape())
-            : selected_attention(ctx, h.q, keys, values, shape_.scale(), blocks, batch.seq_starts);
-    return {o_cmp, selected_attention(ctx, h.q, h.k, h.v, shape_.scale(), chosen, batch.seq_starts),
+    const AttentionConfig c = attention_config(0);
+    const Tensor o_cmp = keys.size(0) == 0 ? Tensor::zeros(ctx, h.q.shape())
+                                           : chosen_attention(ctx, c, h.q, keys, values, blocks,
+                                                              batch.seq_starts, block_starts);
+    return {o_cmp,
+            chosen_attention(ctx, c, h.q, h.k, h.v, chosen, batch.seq_starts, batch.seq_starts),
             attention(ctx, attention_config(shape_.window), h.q, h.k, h.v, batch.seq_starts)};
   }
 
