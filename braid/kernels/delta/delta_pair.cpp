@@ -83,8 +83,8 @@ double DeltaPairPlan::forward_flops(int64_t tokens) const {
 }
 
 // Rows and keys of the run that begins at `first` and has at most `rows` tokens. Returns how many.
-int64_t DeltaPairPlan::prepare(const DeltaHead<float>& h, int64_t first, int64_t rows,
-                               Tiles& t) const {
+int64_t DeltaPairPlan::prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
+                               DeltaAhead& ahead) const {
   pair_take_rows(h, first, rows, kp_, t.alpha, t.decay, t.rows);
   const int64_t mild = pair_mild_rows(rows, key_dim_, kp_, t.decay, kMildest);
   const bool alone = mild == 0;
@@ -103,17 +103,19 @@ int64_t DeltaPairPlan::prepare(const DeltaHead<float>& h, int64_t first, int64_t
   } else {
     for (int64_t d = 0; d < kp_; ++d) t.inverse[d] = 1.0f / t.whole[d];
   }
-  scores(t);
+  scores(t, ahead);
   return run;
 }
 
-void DeltaPairPlan::scores(Tiles& t) const {
+void DeltaPairPlan::scores(Tiles& t, DeltaAhead& ahead) const {
   const int64_t rows = t.n * kPair, c = 2 * chunk_;
   delta_transpose(rows, kp_, t.keys, kp_, t.keys_t, c);
   std::copy_n(t.keys_t, kp_ * c, t.raised_t);
   delta_scale_rows(kp_, rows, t.inverse, t.raised_t, c);
-  for (int64_t b = 0; b < t.n; ++b)
+  for (int64_t b = 0; b < t.n; ++b) {
     score_[b](t.scored + b * kPair * kp_, t.raised_t, t.scores + b * kPair * c);
+    ahead.next();
+  }
   pair_mask_scores(t.n, t.scores, c);
 }
 
@@ -159,6 +161,7 @@ void DeltaPairPlan::forward_run(const DeltaForward& head, int64_t first, int64_t
     float *y = t.y + b * kPair * vp_, *u = t.values + b * kPair * vp_;
     std::copy_n(y, kBlock * vp_, u);
     if (b > 0) mix_[b - 1](of_p, t.values, u);
+    ahead.next();
     mix_own_(of_p + b * kPair + kBlock, u + kBlock * vp_, u);
     delta_solve(1, vp_, of_p + b * kPair, c, u);
     if (head.written)
@@ -183,7 +186,7 @@ void DeltaPairPlan::forward(std::span<const DeltaForward> heads, float* scratch)
     for (int64_t i = 0; i < count; ++i) {
       const DeltaForward& head = heads[static_cast<size_t>(i)];
       t.state = t.states + i * size;
-      if (head.states) unpack_state(t.state, head.states[begin / chunk_]);
+      if (head.states) unpack_state(t.state, head.states[begin / chunk_], passes_caches(head.in));
       // What comes next: the next head's rows, or the first one's of the next chunk.
       DeltaAhead ahead;
       const bool last = i + 1 == count;
@@ -193,7 +196,7 @@ void DeltaPairPlan::forward(std::span<const DeltaForward> heads, float* scratch)
         ahead.add(rows, from, to, key_dim_);
       ahead.add(next.v, from, to, value_dim_);
       for (int64_t first = begin; first < end;) {
-        const int64_t rows = prepare(head.in, first, end - first, t);
+        const int64_t rows = prepare(head.in, first, end - first, t, ahead);
         forward_run(head, first, rows, t, ahead);
         first += rows;
       }
@@ -201,7 +204,7 @@ void DeltaPairPlan::forward(std::span<const DeltaForward> heads, float* scratch)
   }
   delta_rows_done();
   for (int64_t i = 0; i < count; ++i)
-    unpack_state(t.states + i * size, heads[static_cast<size_t>(i)].state);
+    unpack_state(t.states + i * size, heads[static_cast<size_t>(i)].state, false);
 }
 
 void DeltaPairPlan::pack_state(const float* state, float* tile) const {
@@ -212,9 +215,13 @@ void DeltaPairPlan::pack_state(const float* state, float* tile) const {
   std::fill_n(tile + key_dim_ * vp_, (kp_ - key_dim_) * vp_, 0.0f);
 }
 
-void DeltaPairPlan::unpack_state(const float* tile, float* state) const {
+void DeltaPairPlan::unpack_state(const float* tile, float* state, bool stream) const {
+  if (vp_ == value_dim_) {
+    delta_copy_scaled(key_dim_ * value_dim_, 1.0f, tile, state, stream);
+    return;
+  }
   for (int64_t d = 0; d < key_dim_; ++d)
-    std::copy_n(tile + d * vp_, value_dim_, state + d * value_dim_);
+    delta_copy_scaled(value_dim_, 1.0f, tile + d * vp_, state + d * value_dim_, false);
 }
 
 }  // namespace braid

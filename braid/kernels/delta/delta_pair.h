@@ -46,8 +46,9 @@ class DeltaPairPlan {
   struct BackTiles;
   Tiles carve_forward(DeltaCarver& c) const;
   BackTiles carve_backward(DeltaCarver& c) const;
-  int64_t prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
-  void scores(Tiles& t) const;
+  int64_t prepare(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t,
+                  DeltaAhead& ahead) const;
+  void scores(Tiles& t, DeltaAhead& ahead) const;
   void take_values(const DeltaHead<float>& h, int64_t first, int64_t rows,
                    DeltaRows<const float> written, const Tiles& t) const;
   void write_state(const Tiles& t, const float* keys_t, const float* values, float* state,
@@ -63,7 +64,7 @@ class DeltaPairPlan {
   void emit(const DeltaBackward& head, int64_t first, int64_t rows, const Tiles& t,
             const BackTiles& b) const;
   void pack_state(const float* state, float* tile) const;
-  void unpack_state(const float* tile, float* state) const;
+  void unpack_state(const float* tile, float* state, bool stream) const;
 
   int64_t key_dim_, value_dim_, kp_, vp_, chunk_;
   // Products, by the number of blocks in question (less one); a block is 16 tokens, 32 rows.

@@ -184,14 +184,14 @@ void DeltaPairPlan::backward_chunk(const DeltaBackward& head, int64_t chunk, Til
   const int64_t begin = chunk * chunk_, end = std::min(begin + chunk_, h.tokens);
   int64_t starts[kMaxBlocks * kBlock + 1] = {begin}, runs = 0;
   while (starts[runs] < end) {
-    starts[runs + 1] = starts[runs] + prepare(h, starts[runs], end - starts[runs], t);
+    starts[runs + 1] = starts[runs] + prepare(h, starts[runs], end - starts[runs], t, ahead);
     ++runs;
   }
   t.state = b.start;
   for (int64_t run = runs - 1; run >= 0; --run) {
     pack_state(head.states[chunk], t.state);
     for (int64_t r = 0; r <= run && runs > 1; ++r) {
-      const int64_t rows = prepare(h, starts[r], end - starts[r], t);
+      const int64_t rows = prepare(h, starts[r], end - starts[r], t, ahead);
       if (r == run) break;
       take_values(h, starts[r], rows, head.written, t);
       write_state(t, t.keys_t, t.values, t.state, ahead);
@@ -229,7 +229,7 @@ void DeltaPairPlan::backward(std::span<const DeltaBackward> heads, float* scratc
   }
   delta_rows_done();
   for (int64_t i = 0; i < count; ++i)
-    unpack_state(t.states + i * size, heads[static_cast<size_t>(i)].carry);
+    unpack_state(t.states + i * size, heads[static_cast<size_t>(i)].carry, false);
 }
 
 }  // namespace braid

@@ -227,7 +227,7 @@ void DeltaSharedPlan::forward(std::span<const DeltaForward> heads, int64_t group
       }
       if (head.states) {
         const float owed = static_cast<float>(std::exp(carried[i].sum));
-        unpack_state(carried[i].state, owed, head.states[first / chunk_]);
+        unpack_state(carried[i].state, owed, head.states[first / chunk_], passes_caches(head.in));
       }
       forward_head(head, first, rows, t, carried[i], ahead);
     }
@@ -235,7 +235,7 @@ void DeltaSharedPlan::forward(std::span<const DeltaForward> heads, int64_t group
   delta_rows_done();
   for (int64_t i = 0; i < count; ++i) {
     settle(carried[i]);
-    if (padded) unpack_state(carried[i].state, 1.0f, heads[static_cast<size_t>(i)].state);
+    if (padded) unpack_state(carried[i].state, 1.0f, heads[static_cast<size_t>(i)].state, false);
   }
 }
 
@@ -247,12 +247,14 @@ void DeltaSharedPlan::pack_state(const float* state, float* tile) const {
   std::fill_n(tile + key_dim_ * vp_, (kp_ - key_dim_) * vp_, 0.0f);
 }
 
-void DeltaSharedPlan::unpack_state(const float* tile, float factor, float* state) const {
-  for (int64_t d = 0; d < key_dim_; ++d) {
-    const float* from = tile + d * vp_;
-    float* to = state + d * value_dim_;
-    for (int64_t e = 0; e < value_dim_; ++e) to[e] = factor * from[e];
+void DeltaSharedPlan::unpack_state(const float* tile, float factor, float* state,
+                                   bool stream) const {
+  if (vp_ == value_dim_) {
+    delta_copy_scaled(key_dim_ * value_dim_, factor, tile, state, stream);
+    return;
   }
+  for (int64_t d = 0; d < key_dim_; ++d)
+    delta_copy_scaled(value_dim_, factor, tile + d * vp_, state + d * value_dim_, false);
 }
 
 }  // namespace braid

@@ -61,7 +61,7 @@ class DeltaSharedPlan {
   void pack_values(const DeltaHead<float>& h, int64_t first, int64_t rows, const float* factors,
                    const Tiles& t, float* to) const;
   void pack_state(const float* state, float* tile) const;
-  void unpack_state(const float* tile, float factor, float* state) const;
+  void unpack_state(const float* tile, float factor, float* state, bool stream) const;
   void settle(Carried& carried) const;
   void forward_head(const DeltaForward& head, int64_t first, int64_t rows, const Tiles& t,
                     Carried& carried, DeltaAhead& ahead) const;

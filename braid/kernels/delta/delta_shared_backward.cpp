@@ -232,7 +232,7 @@ void DeltaSharedPlan::backward(std::span<const DeltaBackward> heads, int64_t gro
   }
   delta_rows_done();
   for (int64_t i = 0; i < count; ++i)
-    unpack_state(t.states + i * size, 1.0f, heads[static_cast<size_t>(i)].carry);
+    unpack_state(t.states + i * size, 1.0f, heads[static_cast<size_t>(i)].carry, false);
 }
 
 }  // namespace braid

@@ -79,6 +79,15 @@ void row_decays(int64_t count, const double* sums, float* e, float* inverse) {
   }
 }
 
+void copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream) {
+  const V f = all(factor);
+  const bool past = stream && reinterpret_cast<uintptr_t>(to) % sizeof(V) == 0;
+  int64_t i = 0;
+  for (; past && i + kLanes <= count; i += kLanes) hn::Stream(hn::Mul(load(x + i), f), D(), to + i);
+  for (; i + kLanes <= count; i += kLanes) store(hn::Mul(load(x + i), f), to + i);
+  for (; i < count; ++i) to[i] = factor * x[i];
+}
+
 void scale_all(int64_t count, float factor, float* x) {
   const V f = all(factor);
   for (int64_t i = 0; i < count; i += kLanes) store(hn::Mul(load(x + i), f), x + i);
@@ -157,6 +166,7 @@ namespace braid {
 HWY_EXPORT(take_rows);
 HWY_EXPORT(give_rows);
 HWY_EXPORT(row_decays);
+HWY_EXPORT(copy_scaled);
 HWY_EXPORT(scale_all);
 HWY_EXPORT(zero_above);
 HWY_EXPORT(multiply_lower);
@@ -177,6 +187,10 @@ void delta_give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, co
 
 void delta_row_decays(int64_t count, const double* sums, float* e, float* inverse) {
   HWY_DYNAMIC_DISPATCH(row_decays)(count, sums, e, inverse);
+}
+
+void delta_copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream) {
+  HWY_DYNAMIC_DISPATCH(copy_scaled)(count, factor, x, to, stream);
 }
 
 void delta_scale_all(int64_t count, float factor, float* x) {

@@ -22,6 +22,9 @@ void delta_give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, co
 // e = exp(sums) and inverse = 1 / e, each rounded once; count a multiple of 16, sums >= -60.
 void delta_row_decays(int64_t count, const double* sums, float* e, float* inverse);
 
+// to = factor x, any count; stream: past the caches (delta_rows_done).
+void delta_copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream);
+
 // x <- factor x.
 void delta_scale_all(int64_t count, float factor, float* x);
 
