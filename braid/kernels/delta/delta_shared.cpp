@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t round_up(int64_t n) { return (n + kDeltaBlock - 1) / kDeltaBlock * kDeltaBlock; }
 
 constexpr double kStrongestDecay = -1e4;  // as in delta_chunk.cpp
-// Rows carry factors up to its inverse: 1e26, which leaves f32 twelve powers of ten.
-constexpr double kMildestStrong = -60;
+// Rows carry factors up to its inverse: 2e17, which leaves f32 twenty-one powers of ten.
+constexpr double kMildestStrong = -40;
 
 }  // namespace
 

@@ -4,7 +4,7 @@
 // and keys: state-space duality, 2405.21060; specs/state-space.md section 2.1. What depends on
 // queries and keys alone, scores above all, is made once a chunk for all heads of a call.
 //
-// With E_i the decay from the chunk's start to row i, inclusive, and while E stays above e^-60, the
+// With E_i the decay from the chunk's start to row i, inclusive, and while E stays above e^-40, the
 // decays go into rows: u_j = v_j / E_j, o_i = E_i (q_i S + sum_(j <= i) (q_i k_j) u_j), and the
 // state becomes E_end (S + sum_j k_j u_j), whose factor is left to the next chunk's E. Every
 // product is then one of shared scores or keys, and no exponent leaves the range of f32. Chunks

@@ -19,7 +19,7 @@ void delta_take_rows(DeltaRows<const float> from, DeltaRows<const float> w, int6
 void delta_give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, const float* factors,
                      DeltaRows<float> to, int64_t first, bool stream);
 
-// e = exp(sums) and inverse = 1 / e, each rounded once; count a multiple of 16, sums >= -60.
+// e = exp(sums) and inverse = 1 / e, each rounded once; count a multiple of 16, sums above -700.
 void delta_row_decays(int64_t count, const double* sums, float* e, float* inverse);
 
 // to = factor x, any count; stream: past the caches (delta_rows_done).

@@ -59,7 +59,7 @@ struct DeltaSharedPlan::Decays {
 };
 
 // A head's state between chunks: exp(sum) state, so that a mild chunk need not pass over it. sum is
-// above -60.
+// above -40.
 struct DeltaSharedPlan::Carried {
   float* state = nullptr;  // [kp, vp]
   double sum = 0;
