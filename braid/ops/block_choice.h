@@ -5,6 +5,7 @@
 
 #include "braid/kernels/attention/latent.h"
 #include "braid/kernels/attention/tiles.h"
+#include "braid/ops/chosen_attention.h"
 #include "braid/ops/selected_attention.h"
 
 namespace braid {

@@ -1,14 +1,29 @@
 #include "braid/ops/chosen_attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <memory>
+#include <numeric>
 
 #include "braid/core/parallel.h"
 #include "braid/kernels/attention/chosen.h"
 #include "braid/kernels/attention/kv_convert.h"
+#include "braid/ops/attention.h"
 #include "braid/ops/scratch_slots.h"
+#include "braid/ops/step.h"
 
 namespace braid {
+
+void append_runs(const KeyRuns& more, KeyRuns& to) {
+  if (to.starts.empty()) to.starts.push_back(0);
+  BRAID_CHECK(to.starts.size() == 1 || to.sets == more.sets);
+  to.sets = more.sets;
+  const int64_t before = std::ssize(to.runs);
+  to.runs.insert(to.runs.end(), more.runs.begin(), more.runs.end());
+  for (size_t i = 1; i < more.starts.size(); ++i) to.starts.push_back(before + more.starts[i]);
+}
+
 namespace {
 
 constexpr int64_t kTile = kKvTile;
@@ -127,6 +142,83 @@ Packed pack(const Context& ctx, const AttentionConfig& c, const Tensor& k, const
   return packed;
 }
 
+// Views of the tiles that hold chosen positions, one for every token and set.
+class ChosenTiles {
+ public:
+  ChosenTiles(const KvView& kv, int64_t kv_heads, const KeyRuns& runs)
+      : layout_{kv.layout.type, kv.layout.d, kv.layout.dv, 1, 0} {
+    BRAID_CHECK(kv.layout.tiles_per_page == 1 && kv.layout.decay_heads == 0 && kv.first_page == 0);
+    const int64_t per_head = runs.sets / kv_heads;
+    for (size_t list = 0; list + 1 < runs.starts.size(); ++list) {
+      first_.push_back(pages_.size());
+      const int64_t kv_head = static_cast<int64_t>(list) % runs.sets / per_head;
+      int64_t tile = -1;  // the last one added
+      for (int64_t r = runs.starts[list]; r < runs.starts[list + 1]; ++r)
+        tile = add(kv, kv_head, runs.runs[static_cast<size_t>(r)], tile);
+      BRAID_CHECK(pages_.size() > first_.back());
+    }
+    first_.push_back(pages_.size());
+  }
+  std::vector<KvView> views() const {
+    std::vector<KvView> views;
+    for (size_t i = 0; i + 1 < first_.size(); ++i) {
+      const int64_t tiles = static_cast<int64_t>(first_[i + 1] - first_[i]);
+      const int64_t last = std::bit_width(seen_[first_[i + 1] - 1]);
+      views.push_back({.pages = pages_.data() + first_[i],
+                       .length = (tiles - 1) * kKvTile + last,
+                       .layout = layout_,
+                       .seen = seen_.data() + first_[i]});
+    }
+    return views;
+  }
+
+ private:
+  int64_t add(const KvView& kv, int64_t kv_head, KeyRuns::Run run, int64_t tile) {
+    for (int64_t at = run.begin; at < run.end;) {
+      if (at / kKvTile != tile) {
+        tile = at / kKvTile;
+        pages_.push_back(kv.pages[tile] + kv_head * layout_.head());
+        seen_.push_back(0);
+      }
+      const int64_t end = std::min<int64_t>(run.end, (tile + 1) * kKvTile);
+      seen_.back() |= ~uint64_t{0} >> (kKvTile - (end - at)) << at % kKvTile;
+      at = end;
+    }
+    return tile;
+  }
+
+  KvLayout layout_;
+  std::vector<const std::byte*> pages_;
+  std::vector<uint64_t> seen_;
+  std::vector<size_t> first_;  // of each view, and the end
+};
+
+// Queries of all tiles of `lists`; lse [H, T] may be undefined.
+void forward_tiles(const Context& ctx, const AttentionConfig& c, const Tensor& q,
+                   const TileLists& lists, int64_t sets, std::span<const KvView> kv,
+                   const Tensor& out, const Tensor& lse) {
+  const int64_t tokens = q.size(0), d = c.head_dim, dv = c.values(),
+                items = lists.count() * c.heads;
+  const KvType type = kv.empty() ? KvType::kF32 : kv[0].layout.type;
+  ScratchSlots scratch(ctx, items, chosen_forward_scratch(c, type));
+  parallel_for(ctx, items, 1, [&](int64_t item, int64_t) {
+    const int64_t i = lists.count() - 1 - item / c.heads, h = item % c.heads;
+    const TileLists::Tile& t = lists[i];
+    const ScratchSlots::Lease lease(scratch);
+    chosen_forward_tile(c, h / c.group(), q.data() + (t.row * c.heads + h) * d, c.heads * d, t.rows,
+                        kv[static_cast<size_t>(t.sequence)], lists.keys(i, h * sets / c.heads),
+                        out.data() + (t.row * c.heads + h) * dv, c.heads * dv,
+                        lse.defined() ? lse.data() + h * tokens + t.row : nullptr, lease.data());
+  });
+}
+
+// 2 (d + dv) for every pair of a query head and a key.
+double forward_flops(const AttentionConfig& c, const KeyRuns& runs) {
+  double pairs = 0;
+  for (const KeyRuns::Run& run : runs.runs) pairs += run.end - run.begin;
+  return 2 * pairs * static_cast<double>(c.heads / runs.sets * (c.head_dim + c.values()));
+}
+
 struct Gradients {
   Tensor q, k, v;
 };
@@ -181,26 +273,14 @@ Tensor chosen_attention(const Context& ctx, const AttentionConfig& c, const Tens
               v.shape() == (Shape{k.size(0), c.kv_heads, dv}));
   BRAID_CHECK(std::ssize(runs.starts) == tokens * sets + 1 && q_starts.size() == k_starts.size());
   BRAID_CHECK(c.window == 0 && c.chunk == 0 && c.softcap == 0 && c.sinks == nullptr);
-  double pairs = 0;
-  for (const KeyRuns::Run& run : runs.runs) pairs += run.end - run.begin;
-  pairs *= static_cast<double>(c.heads / sets);
-  ctx.count_product(2 * pairs * static_cast<double>(d + dv));
+  const double flops = forward_flops(c, runs);
+  ctx.count_product(flops);
   const auto lists = std::make_shared<const TileLists>(runs, q_starts);
   Tensor out = Tensor::empty(ctx, {tokens, c.heads, dv});
   const Tensor lse = Tensor::empty(ctx, {c.heads, tokens});
   {
     const Packed kv = pack(ctx, c, k, v, k_starts);
-    ScratchSlots scratch(ctx, lists->count() * c.heads, chosen_forward_scratch(c));
-    parallel_for(ctx, lists->count() * c.heads, 1, [&](int64_t item, int64_t) {
-      const int64_t i = lists->count() - 1 - item / c.heads, h = item % c.heads;
-      const TileLists::Tile& t = (*lists)[i];
-      const ScratchSlots::Lease lease(scratch);
-      chosen_forward_tile(c, h / c.group(), q.data() + (t.row * c.heads + h) * d, c.heads * d,
-                          t.rows, kv.views[static_cast<size_t>(t.sequence)],
-                          lists->keys(i, h * sets / c.heads),
-                          out.data() + (t.row * c.heads + h) * dv, c.heads * dv,
-                          lse.data() + h * tokens + t.row, lease.data());
-    });
+    forward_tiles(ctx, c, q, *lists, sets, kv.views, out, lse);
   }
   Tape* tape = recording(ctx, {&q, &k, &v});
   if (tape == nullptr) return out;
@@ -208,13 +288,39 @@ Tensor chosen_attention(const Context& ctx, const AttentionConfig& c, const Tens
   std::vector<int64_t> rows(q_starts.begin(), q_starts.end()),
       keys(k_starts.begin(), k_starts.end());
   tape->record(out, [=](Tape& t, const Tensor& d_out) {
-    t.context().count_product(2 * pairs * static_cast<double>(3 * d + 2 * dv));
+    t.context().count_product(flops * static_cast<double>(3 * d + 2 * dv) /
+                              static_cast<double>(d + dv));
     Gradients g = backward(t.context(), c, q, k, v, kept, lse, d_out, *lists, sets, rows, keys);
     t.add(q, std::move(g.q));
     t.add(k, std::move(g.k));
     t.add(v, std::move(g.v));
   });
   return out;
+}
+
+Tensor chosen_attention_kept(const Context& ctx, const AttentionConfig& config, const Tensor& q,
+                             const KvView& kv, const KeyRuns& runs) {
+  const int64_t n = q.size(0), sets = runs.sets;
+  BRAID_CHECK(q.contiguous() && sets % config.kv_heads == 0 && config.heads % sets == 0);
+  BRAID_CHECK(std::ssize(runs.starts) == n * sets + 1 && config.window == 0);
+  const bool blind =
+      std::adjacent_find(runs.starts.begin(), runs.starts.end()) != runs.starts.end();
+  if (n > kStepTokens || blind) {
+    ctx.count_product(forward_flops(config, runs));
+    Tensor out = Tensor::empty(ctx, {n, config.heads, config.values()});
+    const std::vector<int64_t> starts = {0, n};
+    forward_tiles(ctx, config, q, TileLists(runs, starts), sets, {&kv, 1}, out, {});
+    return out;
+  }
+  const ChosenTiles tiles(kv, config.kv_heads, runs);
+  AttentionConfig c = config;  // of the heads that share a list
+  c.heads = config.heads / sets;
+  c.kv_heads = 1;
+  std::vector<int64_t> each(static_cast<size_t>(n * sets) + 1);  // a sequence of its own
+  std::iota(each.begin(), each.end(), 0);
+  const Tensor o =
+      attention_cached(ctx, c, q.reshape({n * sets, c.heads, c.head_dim}), each, tiles.views());
+  return o.reshape({n, config.heads, config.values()});
 }
 
 }  // namespace braid

@@ -8,7 +8,6 @@
 
 #include "braid/core/parallel.h"
 #include "braid/kernels/attention/selected.h"
-#include "braid/ops/attention.h"
 
 namespace braid {
 namespace {
@@ -96,98 +95,6 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
     t.add(v, std::move(dv));
   });
   return out;
-}
-
-void append_runs(const KeyRuns& more, KeyRuns& to) {
-  if (to.starts.empty()) to.starts.push_back(0);
-  BRAID_CHECK(to.starts.size() == 1 || to.sets == more.sets);
-  to.sets = more.sets;
-  const int64_t before = std::ssize(to.runs);
-  to.runs.insert(to.runs.end(), more.runs.begin(), more.runs.end());
-  for (size_t i = 1; i < more.starts.size(); ++i) to.starts.push_back(before + more.starts[i]);
-}
-
-namespace {
-
-// Views of the tiles that hold chosen positions, one for every token and set.
-class ChosenTiles {
- public:
-  ChosenTiles(const KvView& kv, int64_t kv_heads, const KeyRuns& runs)
-      : layout_{kv.layout.type, kv.layout.d, kv.layout.dv, 1, 0} {
-    BRAID_CHECK(kv.layout.tiles_per_page == 1 && kv.layout.decay_heads == 0 && kv.first_page == 0);
-    const int64_t per_head = runs.sets / kv_heads;
-    for (size_t list = 0; list + 1 < runs.starts.size(); ++list) {
-      first_.push_back(pages_.size());
-      const int64_t kv_head = static_cast<int64_t>(list) % runs.sets / per_head;
-      int64_t tile = -1;  // the last one added
-      for (int64_t r = runs.starts[list]; r < runs.starts[list + 1]; ++r)
-        tile = add(kv, kv_head, runs.runs[static_cast<size_t>(r)], tile);
-      BRAID_CHECK(pages_.size() > first_.back());
-    }
-    first_.push_back(pages_.size());
-  }
-  std::vector<KvView> views() const {
-    std::vector<KvView> views;
-    for (size_t i = 0; i + 1 < first_.size(); ++i) {
-      const int64_t tiles = static_cast<int64_t>(first_[i + 1] - first_[i]);
-      const int64_t last = std::bit_width(seen_[first_[i + 1] - 1]);
-      views.push_back({.pages = pages_.data() + first_[i],
-                       .length = (tiles - 1) * kKvTile + last,
-                       .layout = layout_,
-                       .seen = seen_.data() + first_[i]});
-    }
-    return views;
-  }
-
- private:
-  int64_t add(const KvView& kv, int64_t kv_head, KeyRuns::Run run, int64_t tile) {
-    for (int64_t at = run.begin; at < run.end;) {
-      if (at / kKvTile != tile) {
-        tile = at / kKvTile;
-        pages_.push_back(kv.pages[tile] + kv_head * layout_.head());
-        seen_.push_back(0);
-      }
-      const int64_t end = std::min<int64_t>(run.end, (tile + 1) * kKvTile);
-      seen_.back() |= ~uint64_t{0} >> (kKvTile - (end - at)) << at % kKvTile;
-      at = end;
-    }
-    return tile;
-  }
-
-  KvLayout layout_;
-  std::vector<const std::byte*> pages_;
-  std::vector<uint64_t> seen_;
-  std::vector<size_t> first_;  // of each view, and the end
-};
-
-// 0, 1, ..., n: every token a sequence of its own.
-std::vector<int64_t> each_alone(int64_t n) {
-  std::vector<int64_t> starts(static_cast<size_t>(n) + 1);
-  std::iota(starts.begin(), starts.end(), 0);
-  return starts;
-}
-
-}  // namespace
-
-Tensor selected_attention_kept(const Context& ctx, const AttentionConfig& config, const Tensor& q,
-                               const KvView& kv, const KeyRuns& runs) {
-  const int64_t n = q.size(0), sets = runs.sets;
-  BRAID_CHECK(q.contiguous() && sets % config.kv_heads == 0 && config.heads % sets == 0);
-  BRAID_CHECK(std::ssize(runs.starts) == n * sets + 1 && config.window == 0);
-  const ChosenTiles tiles(kv, config.kv_heads, runs);
-  AttentionConfig c = config;  // of the heads that share a list
-  c.heads = config.heads / sets;
-  c.kv_heads = 1;
-  const Tensor o = attention_cached(ctx, c, q.reshape({n * sets, c.heads, c.head_dim}),
-                                    each_alone(n * sets), tiles.views());
-  return o.reshape({n, config.heads, config.values()});
-}
-
-Tensor attention_of_each(const Context& ctx, const AttentionConfig& config, const Tensor& q,
-                         const KvView& kv, std::span<const int64_t> lengths) {
-  std::vector<KvView> views(lengths.size(), kv);
-  for (size_t i = 0; i < lengths.size(); ++i) views[i].length = lengths[i];
-  return attention_cached(ctx, config, q, each_alone(std::ssize(lengths)), views);
 }
 
 namespace {

@@ -1,12 +1,11 @@
 #pragma once
-// Softmax attention over chosen keys, key by key (DSA), or over kept ones, tile by tile (MoBA, NSA;
-// for training chosen_attention.h), and the choice of the largest scores.
+// Softmax attention over chosen keys, one by one (DSA; over runs of them chosen_attention.h), and
+// the choice of the largest scores.
 
 #include <memory>
 #include <span>
 #include <vector>
 
-#include "braid/kernels/attention/tiles.h"
 #include "braid/ops/tape.h"
 
 namespace braid {
@@ -27,35 +26,12 @@ struct KeySelection {
   }
 };
 
-// The same as runs of positions [begin, end), rising and apart.
-struct KeyRuns {
-  struct Run {
-    int32_t begin, end;
-  };
-  int64_t sets = 1;
-  std::vector<int64_t> starts;  // [T * sets + 1] into runs
-  std::vector<Run> runs;
-};
-// Appends the lists of more tokens, of as many sets.
-void append_runs(const KeyRuns& more, KeyRuns& to);
-
 // q [T, H, d], k [T, Hkv, d], v [T, Hkv, dv] contiguous -> [T, H, dv]. seq_starts bound the
 // sequences; a list holds rows of its token's own sequence. Recorded on the tape; no gradient flows
 // into the choice.
 Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, const Tensor& v,
                           double scale, std::shared_ptr<const KeySelection> selection,
                           std::span<const int64_t> seq_starts);
-
-// The same over kept keys and values of any type, in pages of one tile each (state/kv_state.h): q
-// [n, H, d] contiguous, of one sequence -> [n, H, dv]. Every token and set has a run; sets is a
-// multiple of the kv heads. Each takes the decode kernel over the tiles that hold its keys. Not
-// differentiable.
-Tensor selected_attention_kept(const Context& ctx, const AttentionConfig& config, const Tensor& q,
-                               const KvView& kv, const KeyRuns& runs);
-
-// Each token of q [n, H, d] over the first lengths[i] >= 1 positions of the same keys and values.
-Tensor attention_of_each(const Context& ctx, const AttentionConfig& config, const Tensor& q,
-                         const KvView& kv, std::span<const int64_t> lengths);
 
 // Indices of the `count` largest of scores, rising; of equal ones the first. All when there are no
 // more.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "braid/kernels/attention/kv_convert.h"
 #include "braid/kernels/attention/pack.h"
 #include "braid/kernels/attention/softmax.h"
 #include "braid/kernels/gemm/small.h"
@@ -77,8 +78,9 @@ void pack_queries(const AttentionConfig& config, const ChosenHead& h, int64_t fi
 
 }  // namespace
 
-int64_t chosen_forward_scratch(const AttentionConfig& config) {
-  return kTile * (config.head_dim + config.values() + 2) + kTilesPerStep * kScores;
+int64_t chosen_forward_scratch(const AttentionConfig& config, KvType type) {
+  return kTile * (config.head_dim + config.values() + 2) + kTilesPerStep * kScores +
+         (type == KvType::kF32 ? 0 : kTile * std::max(config.head_dim, config.values()));
 }
 
 void chosen_forward_tile(const AttentionConfig& config, int64_t kv_head, const float* q,
@@ -90,6 +92,8 @@ void chosen_forward_tile(const AttentionConfig& config, int64_t kv_head, const f
   float* max = acc + kTile * dv;
   float* sum = max + kTile;
   float* scores = sum + kTile;
+  float* unpacked = scores + kTilesPerStep * kScores;
+  const bool plain = kv.layout.type == KvType::kF32;
   // Whole groups of 8 rows keep the number of just-in-time kernels small; the rows added are zero.
   const int64_t padded = (rows + 7) / 8 * 8;
   const SmallGemm score(padded, kTile, d, d, kTile, kTile, false);
@@ -102,17 +106,20 @@ void chosen_forward_tile(const AttentionConfig& config, int64_t kv_head, const f
     const int64_t some = std::min(kTilesPerStep, keys.count - from);
     for (int64_t i = 0; i < some; ++i) {
       float* s = scores + i * kScores;
-      score(queries, reinterpret_cast<const float*>(kv.keys(keys.tiles[from + i], kv_head)), s);
+      const std::byte* stored = kv.keys(keys.tiles[from + i], kv_head);
+      if (!plain) unpack_keys(kv.layout, stored, unpacked);
+      score(queries, plain ? reinterpret_cast<const float*>(stored) : unpacked, s);
       hide(keys.seen + (from + i) * kTile, rows, s);
     }
     online_softmax(scores, some, rows, max, sum, acc, dv);
     for (int64_t i = 0; i < some; ++i) {
-      gather(scores + i * kScores,
-             reinterpret_cast<const float*>(kv.values(keys.tiles[from + i], kv_head)), acc);
+      const std::byte* stored = kv.values(keys.tiles[from + i], kv_head);
+      if (!plain) unpack_values(kv.layout, stored, unpacked);
+      gather(scores + i * kScores, plain ? reinterpret_cast<const float*>(stored) : unpacked, acc);
     }
   }
   finish_softmax(acc, max, sum, rows, dv, out, ld_out, lse);
-  for (int64_t r = 0; r < rows; ++r) {
+  for (int64_t r = 0; r < rows && lse != nullptr; ++r) {
     if (sum[r] == 0) lse[r] = kInfinity;
   }
 }

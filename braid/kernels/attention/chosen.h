@@ -1,6 +1,6 @@
 #pragma once
 // Softmax attention of tiles of 64 queries over the tiles of 64 keys that any of them attends to,
-// each query to its own keys of them (MoBA, NSA). f32.
+// each query to its own keys of them (MoBA, NSA). Arithmetic in f32.
 
 #include <cstdint>
 
@@ -16,11 +16,12 @@ struct ChosenKeys {
   int64_t count = 0;
 };
 
-// Floats of scratch for chosen_forward_tile.
-int64_t chosen_forward_scratch(const AttentionConfig& config);
+// Floats of scratch for chosen_forward_tile over keys and values of `type`.
+int64_t chosen_forward_scratch(const AttentionConfig& config, KvType type);
 
 // `rows` <= 64 queries of one head, row stride ld_q; out row stride ld_out; lse[rows] = log2 of the
-// softmax denominators. A query without keys gets zeros and an infinite denominator.
+// softmax denominators (null: not wanted). A query without keys gets zeros and an infinite
+// denominator.
 void chosen_forward_tile(const AttentionConfig& config, int64_t kv_head, const float* q,
                          int64_t ld_q, int64_t rows, const KvView& kv, const ChosenKeys& keys,
                          float* out, int64_t ld_out, float* lse, float* scratch);

@@ -165,8 +165,8 @@ class Moba final : public Layer {
       for (int64_t at = 0; at < n; at += kQueries) {
         const int64_t count = std::min(kQueries, n - at);
         const Tensor some = q.narrow(0, first + at, count);
-        const Tensor o = selected_attention_kept(ctx, attention_config(), some, kv.view(),
-                                                 choose(ctx, some, position + at, means.view()));
+        const Tensor o = chosen_attention_kept(ctx, attention_config(), some, kv.view(),
+                                               choose(ctx, some, position + at, means.view()));
         if (!ctx.dry()) std::copy_n(o.data(), o.count(), out.data() + (first + at) * o.stride(0));
       }
     }

@@ -163,11 +163,24 @@ class Nsa final : public Layer {
  private:
   int64_t row() const { return shape_.kv_heads * shape_.head_dim; }
   KvShape kv_shape() const { return {.heads = shape_.kv_heads, .head_dim = shape_.head_dim}; }
-  KvPaging compressed_paging() const { return {.blocks = shape_.compressed}; }
+  KvPaging compressed_paging() const { return {.tiles = 1, .blocks = shape_.compressed}; }
 
   AttentionConfig attention_config(int64_t window) const {
     return {shape_.heads, shape_.kv_heads, shape_.head_dim, static_cast<float>(shape_.scale()),
             window};
+  }
+
+  // The compressed blocks that n tokens at positions from `first` on see whole.
+  KeyRuns seen_blocks(int64_t first, int64_t n, int64_t sets) const {
+    KeyRuns seen;
+    seen.sets = sets;
+    seen.starts.push_back(0);
+    for (int64_t i = 0; i < n * sets; ++i) {
+      const int64_t whole = shape_.compressed.whole(first + i / sets + 1);
+      if (whole > 0) seen.runs.push_back({0, static_cast<int32_t>(whole)});
+      seen.starts.push_back(std::ssize(seen.runs));
+    }
+    return seen;
   }
 
   // What queries [n, H, d] at positions from `first` on attend to by choice.
@@ -184,15 +197,10 @@ class Nsa final : public Layer {
     plain.tape = nullptr;
     KeyRuns blocks, chosen;
     std::vector<int64_t> block_starts = {0};
-    blocks.starts.push_back(0);
     for (int64_t s = 0; s < batch.sequences(); ++s) {
       const int64_t first = batch.seq_starts[static_cast<size_t>(s)], n = batch.length(s);
       const int64_t before = block_starts.back(), whole = shape_.compressed.whole(n);
-      for (int64_t t = 0; t < n; ++t) {
-        if (const int64_t seen = shape_.compressed.whole(t + 1); seen > 0)
-          blocks.runs.push_back({0, static_cast<int32_t>(seen)});
-        blocks.starts.push_back(std::ssize(blocks.runs));
-      }
+      append_runs(seen_blocks(0, n, 1), blocks);
       GrowingKv own(plain, kv_shape());
       own.append(plain, keys.data() + before * row(), row(), values.data() + before * row(), row(),
                  whole);
@@ -260,25 +268,6 @@ class Nsa final : public Layer {
     }
   }
 
-  // Queries [n, H, d] at positions from `first` on, over the compressed blocks that each sees
-  // whole.
-  void over_compressed(const Context& ctx, const Tensor& q, int64_t first, const KvView& compressed,
-                       float* out) const {
-    const int64_t n = q.size(0), each = q.size(1) * q.size(2);
-    std::vector<int64_t> lengths;
-    int64_t blind = 0;  // tokens before the first block is whole
-    for (int64_t t = 0; t < n; ++t) {
-      lengths.push_back(shape_.compressed.whole(first + t + 1));
-      blind += lengths.back() == 0 ? 1 : 0;
-    }
-    if (!ctx.dry()) std::fill_n(out, blind * each, 0.0f);
-    if (blind == n) return;
-    const Tensor o =
-        attention_of_each(ctx, attention_config(0), q.narrow(0, blind, n - blind), compressed,
-                          std::span(lengths).subspan(static_cast<size_t>(blind)));
-    if (!ctx.dry()) std::copy_n(o.data(), o.count(), out + blind * each);
-  }
-
   std::array<Tensor, 3> over_states(const Context& ctx, const Heads& h, const Batch& batch,
                                     States states) const {
     std::vector<KvView> views;
@@ -301,10 +290,13 @@ class Nsa final : public Layer {
       for (int64_t at = 0; at < n; at += kQueries) {
         const int64_t first = batch.seq_starts[s] + at, position = batch.offsets[s] + at;
         const Tensor some = h.q.narrow(0, first, std::min(kQueries, n - at));
-        over_compressed(ctx, some, position, compressed, out[0].data() + first * each);
-        const Tensor o = selected_attention_kept(ctx, attention_config(0), some, views[s],
-                                                 choose(ctx, some, position, compressed));
-        if (!ctx.dry()) std::copy_n(o.data(), o.count(), out[1].data() + first * each);
+        const Tensor o[] = {
+            chosen_attention_kept(ctx, attention_config(0), some, compressed,
+                                  seen_blocks(position, some.size(0), shape_.kv_heads)),
+            chosen_attention_kept(ctx, attention_config(0), some, views[s],
+                                  choose(ctx, some, position, compressed))};
+        for (size_t b = 0; b < 2 && !ctx.dry(); ++b)
+          std::copy_n(o[b].data(), o[b].count(), out[b].data() + first * each);
       }
     }
     return out;
