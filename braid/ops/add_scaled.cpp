@@ -1,6 +1,7 @@
 #include "braid/ops/add_scaled.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "braid/core/parallel.h"
 #include "braid/ops/column_sums.h"
@@ -82,6 +83,22 @@ Tensor add_scaled(const Context& ctx, const Tensor& y, const Tensor& x, Paramete
     });
   }
   return out;
+}
+
+Tensor add_scaled(const Context& ctx, Tensor&& y, const Tensor& x, Parameter& by) {
+  if (ctx.tape != nullptr) return add_scaled(ctx, static_cast<const Tensor&>(y), x, by);
+  BRAID_CHECK(y.contiguous() && y.shape() == x.shape());
+  const Rows n = rows_of(x);
+  const Tensor factors = per_channel(ctx, by.value, n.cols);
+  parallel_for(ctx, n.rows, grain_of(n), [&](int64_t begin, int64_t end) {
+    const float* __restrict__ f = factors.data();
+    for (int64_t i = begin; i < end; ++i) {
+      const float* __restrict__ from = x.data() + i * n.stride;
+      float* __restrict__ to = y.data() + i * n.cols;
+      for (int64_t c = 0; c < n.cols; ++c) to[c] += f[c] * from[c];
+    }
+  });
+  return std::move(y);
 }
 
 Tensor scale_channels(const Context& ctx, const Tensor& x, Parameter& by) {

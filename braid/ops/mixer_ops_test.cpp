@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "braid/ops/add_scaled.h"
 #include "braid/ops/conv.h"
 #include "braid/ops/decay_gate.h"
 #include "braid/ops/elementwise.h"
@@ -77,6 +78,29 @@ Complex sigmoid(Complex x) { return 1.0 / (1.0 + std::exp(-x)); }
 Complex softplus(Complex x) { return std::log(1.0 + std::exp(x)); }
 
 }  // namespace
+
+TEST_CASE("a sum in the place of its first operand is the sum, and only without a tape") {
+  Context ctx;
+  const Tensor y = testing::random_tensor(ctx, {5, 3, 7}, "y");
+  Tensor x = testing::random_tensor(ctx, {5, 3, 7}, "x");
+  Parameter by{"by", ParamRole::kVector, testing::random_tensor(ctx, {3}, "by"), {}, {}};
+  const auto copy = [&] { return Tensor::from(ctx, y.shape(), {y.data(), size_t{105}}); };
+  const Tensor want = add_scaled(ctx, y, x, by);
+  Tensor given = copy();
+  const float* place = given.data();
+  const Tensor in_place = add_scaled(ctx, std::move(given), x, by);
+  CHECK(in_place.data() == place);
+  CHECK(std::memcmp(in_place.data(), want.data(), want.bytes()) == 0);
+  Tape tape;
+  Context train = ctx;
+  train.tape = &tape;
+  tape.watch(x);
+  given = copy();
+  place = given.data();
+  const Tensor recorded = add_scaled(train, std::move(given), x, by);
+  CHECK(recorded.data() != place);
+  CHECK(std::memcmp(recorded.data(), want.data(), want.bytes()) == 0);
+}
 
 TEST_CASE("short convolution: ragged sequences, all tap counts, odd channel counts") {
   Context ctx;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
@@ -177,7 +178,7 @@ class Mamba2 final : public RecurrentMixer {
     r.beta = steps.dt;
     Tensor y = recurrence(ctx, mamba2_recurrence(), r, batch.seq_starts, kept.matrices());
     kept.advance(batch);
-    y = reshape(ctx, add_scaled(ctx, y, r.v, *skip_), {x.size(0), inner});
+    y = reshape(ctx, add_scaled(ctx, std::move(y), r.v, *skip_), {x.size(0), inner});
     if (!config_.as.empty() && batch.links != nullptr)
       batch.links->put(config_.as, {.tensors = {y}, .states = {}, .keys = {}});
     y = biased(ctx, linear(ctx, gate_and_norm(ctx, in[0], y), *out_proj_), out_bias_);
