@@ -43,8 +43,8 @@ TEST_CASE("a vocabulary is learned, written, read back and used; the same twice"
   const Outcome untrusted = braid(
       {"tokenize", "--tokenizer", folder / "one/tokenizer.json", "--untrusted", "--json", text});
   REQUIRE_MESSAGE(untrusted.code == 0, untrusted.all());
-  const Json ids = Json::parse(untrusted.out);
-  for (const Json& id : ids.at("ids").elements()) CHECK(id.as_int() != 0);
+  const Json read = Json::parse(untrusted.out);
+  for (const Json& id : read.at("ids").elements()) CHECK(id.as_int() != 0);
 }
 
 TEST_CASE("a folder without a tokenizer is read as bytes") {
