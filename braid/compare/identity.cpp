@@ -96,7 +96,9 @@ std::optional<Json> comparison_command(const std::string& folder) {
   const std::string path = join_path(folder, kFile);
   if (!path_exists(path)) return std::nullopt;
   try {
-    return Json::parse(read_file(path, size_t{1} << 20)).at(kCommand);
+    const Json saved = Json::parse(read_file(path, size_t{1} << 20));
+    const Json* command = saved.find(kCommand);  // earlier versions kept none
+    return command == nullptr ? std::nullopt : std::optional<Json>(*command);
   } catch (Error& e) {
     throw e.add_context(path);
   }

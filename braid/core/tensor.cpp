@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "braid/base/error.h"
 #include "braid/base/format.h"
 
 namespace braid {
@@ -17,7 +18,10 @@ Shape::Shape(std::span<const int64_t> sizes) : rank_(static_cast<int>(sizes.size
 
 int64_t Shape::count() const {
   int64_t n = 1;
-  for (int i = 0; i < rank_; ++i) n *= sizes_[i];
+  for (int i = 0; i < rank_; ++i) {
+    if (__builtin_mul_overflow(n, sizes_[i], &n))
+      throw Error(ErrorKind::kUsage, format("a tensor of {} is larger than any memory", str()));
+  }
   return n;
 }
 

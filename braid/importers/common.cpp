@@ -434,7 +434,8 @@ void read_step_limit(ConfigReader& config, const char* key, Mamba2Settings& m) {
 
 double read_multiplier(ConfigReader& config, const char* key) {
   const double value = config.real(key, 1);
-  if (!(value > 0)) config.fail(format("{} is {}, not positive", key, value));
+  if (!(value >= 1e-30 && value <= 1e30))
+    config.fail(format("{} is {}, not between 1e-30 and 1e30", key, value));
   return value;
 }
 

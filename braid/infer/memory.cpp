@@ -25,10 +25,13 @@ size_t set_types(const Context& ctx, Model& model, std::span<const WeightType> t
   return bytes;
 }
 
+// Of attention the model's own size of a head decides: other sizes take small products of a
+// library (kernels/attention/forward.h).
 bool needs_library(const Model& model) {
+  if (model.settings().head_dim % 32 != 0) return true;
   return std::ranges::any_of(model.parameters(), [](const Parameter& p) {
     return p.value.shape().rank() > 1 &&
-           product_needs_library(p.weight ? p.weight->type() : WeightType::kF32);
+           product_needs_library(p.weight ? p.weight->type() : WeightType::kF32, p.value.size(-1));
   });
 }
 

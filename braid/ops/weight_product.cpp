@@ -283,6 +283,9 @@ void weight_product(const Context& ctx, int64_t rows, const float* x, int64_t ld
   weight_product(ctx, x, ldx, {&job, 1});
 }
 
-bool product_needs_library(WeightType type) { return type == WeightType::kF32 || !amx(); }
+bool product_needs_library(WeightType type, int64_t cols) {
+  const bool tiles = is_quantised(type) || (type == WeightType::kBF16 && cols % kPartDepth == 0);
+  return !tiles || !amx();
+}
 
 }  // namespace braid

@@ -28,7 +28,8 @@ void weight_product(const Context& ctx, const float* x, int64_t ldx,
 void weight_product(const Context& ctx, int64_t rows, const float* x, int64_t ldx,
                     const WeightView& weight, float* y, int64_t ldy);
 
-// Whether products with weights of that type are a library's on this machine, with its buffers.
-bool product_needs_library(WeightType type);
+// Whether many rows times weights of that type, with `cols` columns, are a library's on this
+// machine, with its buffers.
+bool product_needs_library(WeightType type, int64_t cols);
 
 }  // namespace braid

@@ -8,6 +8,7 @@
 #include "braid/base/rng.h"
 #include "braid/ops/tape.h"
 #include "braid/stack/reference.h"
+#include "braid/state/group_state.h"
 
 namespace braid {
 namespace {
@@ -285,6 +286,27 @@ TEST_CASE("a deferred model has shapes and no memory, and runs once its paramete
   const std::vector<int32_t> ids = some_ids(9);
   const Batch batch = Batch::uniform(1, 9);
   CHECK(largest_difference(model.hidden(ctx, ids, batch), filled.hidden(ctx, ids, batch)) == 0);
+}
+
+TEST_CASE("a sequence whose parts are of different lengths, as a file can hold it, is refused") {
+  Context ctx;
+  for (const char* stack : {"nsa{compress_block=4,compress_stride=2,block=8,top_n=3,window=5}",
+                            "moba{block=4,top_k=2}"}) {
+    CAPTURE(stack);
+    Model model(ctx, tiny(stack));
+    SequenceState seq = model.new_sequence(ctx);
+    SequenceState* const one[] = {&seq};
+    const auto read = [&](int64_t at, int64_t n) {
+      Batch b;
+      b.seq_starts = {0, n};
+      b.offsets = {at};
+      const std::vector<int32_t> ids = some_ids(at + n);
+      model.hidden(ctx, std::span(ids).subspan(static_cast<size_t>(at)), b, one);
+    };
+    read(0, 20);
+    dynamic_cast<GroupState&>(*seq.layers[0]).member(1).reset();
+    CHECK_THROWS_WITH_AS(read(20, 3), doctest::Contains("20 tokens make"), Error);
+  }
 }
 
 }  // namespace braid

@@ -11,6 +11,7 @@
 #include "braid/state/state_copy.h"
 
 namespace braid {
+
 KvState::KvState(const Context& ctx, const KvShape& shape, const KvPaging& paging, KvType type)
     : shape_(shape),
       layout_(shape.layout(type, paging.tiles)),

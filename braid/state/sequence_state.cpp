@@ -71,6 +71,15 @@ void SequenceState::load(StateReader& in) {
   for (size_t i = 0; i < layers.size(); ++i) {
     if (layers[i]) layers[i]->load(in, layer_prefix(i));
   }
+  const LayerState* first = nullptr;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (!layers[i]) continue;
+    if (first == nullptr) first = layers[i].get();
+    if (layers[i]->length() == first->length()) continue;
+    throw Error(ErrorKind::kBadInput, format("the state of sub-layer {} is of {} tokens, that of "
+                                             "the first of {}",
+                                             i, layers[i]->length(), first->length()));
+  }
 }
 
 }  // namespace braid

@@ -23,8 +23,7 @@ std::vector<double> read_multipliers(ConfigReader& c, const char* key, size_t co
   std::vector<double> out;
   if (list->is_array()) {
     for (const Json& v : list->elements())
-      if (v.is_number() && std::isfinite(v.as_real()) && v.as_real() > 0)
-        out.push_back(v.as_real());
+      if (v.is_number() && v.as_real() >= 1e-30 && v.as_real() <= 1e30) out.push_back(v.as_real());
   }
   if (out.size() != count || list->size() != count)
     c.fail(format("{} is {}, not {} positive numbers", key, printable(list->dump()), count));

@@ -123,6 +123,10 @@ Sizes read_sizes(ConfigReader& c, FamilyModel& m) {
   c.require_boolean("mamba_inner_layernorms", true);
   s.window = c.integer("sliding_window", 0);
   s.full = c.integers("global_attn_idx");
+  for (const int64_t layer : s.full) {
+    if (layer >= m.layers)
+      c.fail(format("global_attn_idx holds {}, but there are {} layers", layer, m.layers));
+  }
   s.producer = read_groups(c, m.layers);
   name_links(s);
   return s;

@@ -55,7 +55,7 @@ void take_rows(const DeltaHead<float>& h, int64_t first, int64_t rows, int64_t k
         continue;
       }
       const int64_t some = h.key_dim - d;
-      const V x = hn::Max(load_some(g + d, some), least);
+      const V x = hn::Max(least, load_some(g + d, some));
       const V factor = exp2_fast(D(), hn::Mul(x, log2e)), product = hn::Mul(past, factor);
       store(factor, a + d);
       store(product, now + d);

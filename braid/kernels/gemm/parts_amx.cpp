@@ -36,8 +36,12 @@ BRAID_AMX_CODE inline Parts<kParts> parts_of(__m512 x) {
   const __m512 upper = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(0xFFFF0000u)));
   const auto cut = [&](__m512 v) BRAID_AMX_CODE { return _mm512_and_ps(v, upper); };
   const auto rounded = [&](__m512 v) BRAID_AMX_CODE {
-    const __m512i half = _mm512_set1_epi32(0x8000);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), half));
+    // Nothing is added to infinities and NaN, whose bits would become those of a number, nor where
+    // the sum would be infinite.
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i size = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF));
+    const __mmask16 small = _mm512_cmplt_epi32_mask(size, _mm512_set1_epi32(0x7F7F8000));
+    return _mm512_castsi512_ps(_mm512_mask_add_epi32(bits, small, bits, _mm512_set1_epi32(0x8000)));
   };
   Parts<kParts> p;
   if constexpr (kParts == 1) {

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -110,28 +111,36 @@ TEST_CASE("bf16 weights given by their rows are the right operand of their trans
   }
 }
 
+// One number times one: the number, up to the smallest of its parts.
+float through(PartCounts parts, float x) {
+  std::vector<float> one(32 * 16, 0.0f), row(32, 0.0f), c(256);
+  one[0] = 1.0f;
+  row[0] = x;
+  std::vector<float> right(static_cast<size_t>(parts_floats(3, 16, 32)));
+  std::vector<float> left(static_cast<size_t>(parts_floats(3, 1, 32)));
+  split_right(parts, one.data(), 16, 32, 16, right.data());
+  split_left(parts, row.data(), 32, 1, 32, 1.0f, left.data());
+  multiply_parts(parts, 16, 16, 32, left.data(), right.data(), false, c.data(), 16);
+  return c[0];
+}
+
 TEST_CASE("numbers of every size are the sum of their parts") {
   if (!amx()) return;
-  // One number times one: the product is the number, up to the smallest of parts.
-  std::vector<float> one(32 * 16, 0.0f);
-  one[0] = 1.0f;
-  std::vector<float> right(static_cast<size_t>(parts_floats(3, 16, 32)));
-  split_right({}, one.data(), 16, 32, 16, right.data());
   for (const float x : {1.0f, -3.14159274f, 16777215.0f, 1e-30f, 3.4e38f, -1.1e-20f}) {
-    std::vector<float> row(32, 0.0f), c(256);
-    row[0] = x;
-    std::vector<float> left(static_cast<size_t>(parts_floats(3, 1, 32)));
-    split_left({}, row.data(), 32, 1, 32, 1.0f, left.data());
-    multiply_parts({}, 16, 16, 32, left.data(), right.data(), false, c.data(), 16);
-    CHECK(c[0] == x);
+    CHECK(through({}, x) == x);
+    for (const PartCounts parts : {PartCounts{2, 2}, PartCounts{2, 1}})
+      CHECK(std::abs(through(parts, x) - x) <= std::abs(x) * 0x1p-16f);
   }
-  for (const float x : {NAN, INFINITY, -INFINITY}) {
-    std::vector<float> row(32, 0.0f), c(256);
-    row[0] = x;
-    std::vector<float> left(static_cast<size_t>(parts_floats(3, 1, 32)));
-    split_left({}, row.data(), 32, 1, 32, 1.0f, left.data());
-    multiply_parts({}, 16, 16, 32, left.data(), right.data(), false, c.data(), 16);
-    CHECK(!std::isfinite(c[0]));
+}
+
+TEST_CASE("what is no number stays none in every split") {
+  if (!amx()) return;
+  for (const uint32_t bits :
+       {0x7F800000u, 0xFF800000u, 0x7FC00000u, 0x7FFF8001u, 0x7FFFFFFFu, 0xFFFFFFFFu}) {
+    for (const PartCounts parts : {PartCounts{3, 3}, PartCounts{2, 2}, PartCounts{2, 1}}) {
+      CAPTURE(bits);
+      CHECK_FALSE(std::isfinite(through(parts, std::bit_cast<float>(bits))));
+    }
   }
 }
 

@@ -163,6 +163,11 @@ class Moba final : public Layer {
       const int64_t first = batch.seq_starts[s], n = batch.length(static_cast<int64_t>(s)),
                     position = batch.offsets[s];
       BRAID_CHECK(kv.length() == position);
+      if (means.length() != position / shape_.block) {  // a file's members can disagree
+        throw Error(ErrorKind::kBadInput,
+                    format("a state of moba has {} means; its {} tokens make {} blocks",
+                           means.length(), position, position / shape_.block));
+      }
       kv.append(ctx, k.data() + first * row(), row(), v.data() + first * row(), row(), n);
       add_keys(ctx, k.data() + first * row(), n, dynamic_cast<MatrixState&>(group.member(2)),
                means);

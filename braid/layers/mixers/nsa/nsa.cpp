@@ -271,13 +271,25 @@ class Nsa final : public Layer {
     }
   }
 
+  // A file's members can disagree.
+  void check_lengths(const Kept& kept, int64_t tokens) const {
+    const int64_t blocks = shape_.compressed.whole(tokens);
+    if (kept.compressed().length() == blocks && kept.tail().length() == tokens) return;
+    throw Error(ErrorKind::kBadInput,
+                format("a state of nsa has {} compressed blocks and a tail of {} tokens; its {} "
+                       "tokens make {} blocks",
+                       kept.compressed().length(), kept.tail().length(), tokens, blocks));
+  }
+
   std::array<Tensor, 3> over_states(const Context& ctx, const Heads& h, const Batch& batch,
                                     States states) const {
     std::vector<KvView> views;
     for (size_t s = 0; s < states.size(); ++s) {
-      GrowingKv& kv = Kept(*states[s]).kv();
+      const Kept kept(*states[s]);
+      GrowingKv& kv = kept.kv();
       const int64_t at = batch.seq_starts[s] * row();
       BRAID_CHECK(kv.length() == batch.offsets[s]);
+      check_lengths(kept, batch.offsets[s]);
       kv.append(ctx, h.k.data() + at, row(), h.v.data() + at, row(),
                 batch.length(static_cast<int64_t>(s)));
       views.push_back(kv.view());
