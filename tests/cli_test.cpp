@@ -52,6 +52,45 @@ std::string generated(const Args& more) {
 
 }  // namespace
 
+TEST_CASE("train --init-from begins with another run's weights, in another stack too") {
+  const std::string begun = trained().folder / "begun", other = trained().folder / "other";
+  const auto bpb = [](const std::string& run) {
+    const Outcome o = braid({"eval", "-m", run, "--data", trained().folder / "text.txt", "--json"});
+    REQUIRE_MESSAGE(o.code == 0, o.all());
+    return Json::parse(o.out).at("bpb").as_real();
+  };
+  const Args rest = {"--data",      trained().folder / "text.txt",
+                     "--steps",     "1",
+                     "--batch",     "2",
+                     "--seq-len",   "64",
+                     "--lr",        "1e-30",
+                     "--init-from", trained().run,
+                     "--out"};
+  const Outcome same = braid(Args{"train"} + rest + Args{begun});
+  REQUIRE_MESSAGE(same.code == 0, same.all());
+  CHECK(same.err.find(" parameters from ") != std::string::npos);
+  CHECK(bpb(begun) == bpb(trained().run));
+  const Outcome more = braid(
+      Args{"train", "--stack", "kda, swiglu, gqa, swiglu, gla", "--width", "32", "--heads", "2"} +
+      rest + Args{other});
+  REQUIRE_MESSAGE(more.code == 0, more.all());
+  CHECK(more.err.find("the first new one is layers.4.") != std::string::npos);
+  const Outcome none = braid(Args{"train", "--stack", "gla", "--width", "48"} + rest +
+                             Args{trained().folder / "none-fits"});
+  CHECK(none.code == 2);
+  CHECK(none.err.find("none of its parameters") != std::string::npos);
+}
+
+TEST_CASE("a run goes on from another folder than it was begun in") {
+  const std::string run = trained().folder / "elsewhere";
+  const std::string go = format("cd {} && exec {} train ", trained().folder.path(), binary());
+  REQUIRE(std::system((go + "--stack gqa --width 32 --heads 2 --data text.txt --steps 2 --batch 2 "
+                            "--seq-len 64 --out elsewhere 2>/dev/null")
+                          .c_str()) == 0);
+  const Outcome o = braid({"train", "--out", run, "--steps", "3"});
+  CHECK_MESSAGE(o.code == 0, o.all());
+}
+
 TEST_CASE("every command has help with an example, on stdout") {
   for (const char* command :
        {"train", "eval", "generate", "plan", "bench", "verify", "report", "compare"}) {

@@ -425,6 +425,13 @@ std::string join_path(std::string_view folder, std::string_view name) {
   return format("{}{}{}", folder, folder.back() == '/' ? "" : "/", name);
 }
 
+std::string absolute_path(const std::string& path) {
+  if (path.empty() || path.front() == '/') return path;
+  char folder[4096];
+  if (::getcwd(folder, sizeof folder) == nullptr) fail("find the folder of", path);
+  return join_path(folder, path);
+}
+
 std::string parent_path(std::string_view path) {
   while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
   const size_t slash = path.rfind('/');

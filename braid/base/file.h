@@ -138,6 +138,8 @@ void remove_folder(const std::string& path);  // with all it holds; fine when it
 void make_link(const std::string& target,
                const std::string& path);  // atomically replaces a symbolic link
 std::string join_path(std::string_view folder, std::string_view name);
+std::string absolute_path(
+    const std::string& path);                    // by this process's folder; nothing is resolved
 std::string parent_path(std::string_view path);  // "." for a bare name
 std::string file_name(std::string_view path);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "braid/base/error.h"
+#include "braid/base/file.h"
 #include "braid/base/format.h"
 
 namespace braid {
@@ -10,10 +11,19 @@ namespace {
 
 constexpr const char* kBudget = "Budget";
 
-Json values_json(const CLI::results_t& values) {
-  if (values.size() == 1) return values[0];
+// Paths are remembered as they are from every folder.
+std::string remembered(const CLI::Option& o, const std::string& value) {
+  constexpr std::string_view kPaths[] = {"--data", "--tokenizer", "--init-from"};
+  const std::string name = o.get_name();
+  const bool path = std::find(std::begin(kPaths), std::end(kPaths), name) != std::end(kPaths);
+  return path ? absolute_path(value) : value;
+}
+
+Json values_json(const CLI::Option& o) {
+  const CLI::results_t& values = o.results();
+  if (values.size() == 1) return remembered(o, values[0]);
   Json all = Json::array();
-  for (const std::string& v : values) all.push(v);
+  for (const std::string& v : values) all.push(remembered(o, v));
   return all;
 }
 
@@ -40,7 +50,7 @@ RememberedFlags::RememberedFlags(CLI::App& app, std::string_view other_group,
 Json RememberedFlags::given() const {
   Json flags = Json::object();
   for (const CLI::Option* o : options_) {
-    if (o->count() > 0) flags.set(o->get_name(), values_json(o->results()));
+    if (o->count() > 0) flags.set(o->get_name(), values_json(*o));
   }
   return flags;
 }
@@ -54,8 +64,9 @@ std::vector<std::string> RememberedFlags::restore(const Json& saved) {
     const Json* value = saved.find(o->get_name());
     const bool budget = o->get_group() == kBudget;
     if (o->count() > 0) {
-      const std::string now = o->results().back();
-      const std::string before = value != nullptr ? values_of(*value).back() : o->get_default_str();
+      const std::string now = remembered(*o, o->results().back());
+      const std::string before =
+          value != nullptr ? remembered(*o, values_of(*value).back()) : o->get_default_str();
       if (!budget && !before.empty() && now != before)
         changes.push_back(
             format("from here on {} is {} instead of {}", o->get_name(), now, before));

@@ -79,6 +79,7 @@ class Battery {
     gradients_are_those_of_reference();
     packed_gradients_are_sums();
     dry_runs_count_the_same();
+    dry_states_count_the_same();
     options_are_canonical();
     gates_stay_f32();
     return std::move(failures_);
@@ -366,6 +367,31 @@ class Battery {
     }
     expect(peak[0] == peak[1], format("a step takes {} bytes, {} dry", peak[0], peak[1]));
     expect(flops[0] == flops[1], format("a step counts {} FLOPs, {} dry", flops[0], flops[1]));
+  }
+
+  // As `plan` does it for inference: a prompt, then a token.
+  void dry_states_count_the_same() {
+    size_t peak[2];
+    double flops[2];
+    for (int dry = 0; dry < 2; ++dry) {
+      Counters counters;
+      Context ctx;
+      ctx.arena = Arena::create(dry ? Arena::Mode::kDry : Arena::Mode::kReal);
+      ctx.counters = &counters;
+      Subject subject(ctx, mixer_, b_);
+      const std::unique_ptr<LayerState> state = subject.layer->make_state(ctx, b_.state);
+      LayerState* const states[] = {state.get()};
+      for (const int64_t tokens : {100, 1}) {
+        Batch batch = ragged({tokens});
+        batch.offsets = {tokens == 1 ? 100 : 0};
+        const Tensor x = Tensor::zeros(ctx, {tokens, b_.width});
+        subject.layer->forward(ctx, x, batch, states);
+      }
+      peak[dry] = ctx.arena->stats().peak;
+      flops[dry] = counters.product_flops;
+    }
+    expect(peak[0] == peak[1], format("inference takes {} bytes, {} dry", peak[0], peak[1]));
+    expect(flops[0] == flops[1], format("inference counts {} FLOPs, {} dry", flops[0], flops[1]));
   }
 
   void gates_stay_f32() {

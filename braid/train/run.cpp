@@ -201,6 +201,8 @@ void TrainingRun::step() {
   at_.tokens_per_second = static_cast<double>(r.targets) / took;
   at_.gflops = counters_.product_flops / took * 1e-9;
   log_->step(at_, took, r.targets);
+  if (at_.step == 1 && r.grad_norm == 0 && watcher_.on_message)
+    watcher_.on_message("the gradient of all that is trained is 0: nothing will be learnt");
   if (!r.applied && watcher_.on_message) {
     watcher_.on_message(format("step {} left out: loss {:.4g}, gradient norm {:.4g}", at_.step,
                                r.loss, r.grad_norm));
@@ -276,6 +278,7 @@ RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWa
   if (const std::string lossy = run.data().lossy(); !lossy.empty()) message(lossy);
   RunSummary summary;
   summary.resumed = run.begin();
+  if (!summary.resumed && watcher.on_fresh) watcher.on_fresh(run.model());
   if (summary.resumed) {
     message(format("resumed from step {} of {} ({:.0f} s trained)", run.at().step, config.out,
                    run.at().seconds));

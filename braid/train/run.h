@@ -63,6 +63,7 @@ struct RunWatcher {
   std::function<void(const RunProgress&)> on_step;
   std::function<void(const RunProgress&, const Evaluation&)> on_evaluation;
   std::function<void(Model&, const RunProgress&)> on_sample;  // time to show what the model writes
+  std::function<void(Model&)> on_fresh;  // before the first step of a run that is not resumed
   std::function<void(const std::string&)> on_message;  // "resumed from step 40", a skipped step
   std::function<bool()> should_stop;
 };

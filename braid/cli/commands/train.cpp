@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <utility>
 
 #include "braid/base/error.h"
@@ -27,6 +28,7 @@ struct Flags {
   RunConfig run;
   std::string time;
   OptimFlags optim;
+  std::string init;
   std::string sample_prompt = "The ";
   std::string tokenizer;
   std::string train_only, freeze;  // patterns with commas between them
@@ -74,6 +76,13 @@ Json step_json(const RunProgress& p, double peak_gflops) {
                        {"grad_norm", p.grad_norm}});
 }
 
+// tokenizer.json of a model's folder or of its newest checkpoint; empty where there is none.
+std::string tokenizer_of(const std::string& folder) {
+  for (const std::string& f : {folder, join_path(folder, "latest")})
+    if (path_exists(join_path(f, "tokenizer.json"))) return f;
+  return "";
+}
+
 // An existing run needs no flags but its folder; what makes it another run must agree where it is
 // given (train/run.cpp).
 void fill_from_run(CLI::App& app, Flags& f) {
@@ -90,6 +99,14 @@ void fill_from_run(CLI::App& app, Flags& f) {
     }
   }
   f.run.command = flags.given();
+  if (!f.model.any()) f.model.model = f.init;
+  if (!f.model.any() && path_exists(f.run.out)) {
+    throw Error(ErrorKind::kUsage,
+                format("{} holds no checkpoint to go on from, and no model is given: use --stack "
+                       "\"EXPRESSION\" or --model model.toml",
+                       f.run.out));
+  }
+  if (tokenizer.empty() && !f.init.empty()) tokenizer = tokenizer_of(f.init);
   f.run.model = f.model.settings();
   if (tokenizer.empty()) return;
   f.run.tokenizer = load_data_tokenizer(tokenizer);
@@ -138,6 +155,30 @@ void check_memory(const Flags& f) {
                           "lower --batch or --seq-len, or use --recompute");
 }
 
+// Parameters of the same name and shape are those of `from`.
+void take_weights(const Context& ctx, const std::string& from, Model& model, ProgressLine& line) {
+  const LoadedModel loaded = load_any_model(ctx, from, {.writable = true});
+  int64_t taken = 0, all = 0;
+  std::string first_new;
+  for (Parameter& p : model.parameters()) {
+    const auto same = std::ranges::find_if(loaded.model->parameters(),
+                                           [&](const Parameter& q) { return q.name == p.name; });
+    const bool fits =
+        same != loaded.model->parameters().end() && same->value.shape() == p.value.shape();
+    if (fits) std::memcpy(p.value.data(), same->value.data(), p.value.bytes());
+    if (!fits && first_new.empty()) first_new = p.name;
+    taken += fits;
+    ++all;
+  }
+  if (taken == 0) {
+    throw Error(
+        ErrorKind::kUsage,
+        format("--init-from {}: none of its parameters has name and shape of this model's", from));
+  }
+  line.message(format("{} of {} parameters from {}{}", taken, all, from,
+                      taken < all ? "; the first new one is " + first_new : ""));
+}
+
 int run(CLI::App& app, Flags& f) {
   fill_from_run(app, f);
   check_flags(f);
@@ -158,6 +199,7 @@ int run(CLI::App& app, Flags& f) {
     line.show(progress_line(f.run, p, peak));
     if (f.common.json) print(step_json(p, peak));
   };
+  if (!f.init.empty()) w.on_fresh = [&](Model& model) { take_weights(ctx, f.init, model, line); };
   w.on_evaluation = [&](const RunProgress& p, const Evaluation& e) {
     if (e.targets == 0)
       return line.message("no validation: the held-out slice of this data is empty");
@@ -203,6 +245,10 @@ void add_flags(CLI::App& app, Flags& f) {
   app.add_flag("--data-binary", f.run.data_binary, "Accept files that are not text");
   app.add_option("--out", f.run.out, "The run's folder; resumes when it holds a run")->required();
   f.model.add(app);
+  app.add_option(
+      "--init-from", f.init,
+      "Begin with the weights of a run, a Hugging Face folder or a GGUF file: parameters "
+      "of the same name and shape; its model too unless --stack or -m says another");
   app.add_option("--steps", f.run.budget.steps, "Stop after this many optimizer steps")
       ->check(count)
       ->group("Budget");

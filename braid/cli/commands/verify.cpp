@@ -37,7 +37,7 @@ void print_table(const std::vector<VerifyCheck>& checks) {
 // A checkpoint with its own weights, anything else with fresh ones.
 std::unique_ptr<Model> model_to_verify(const Context& ctx, const ModelFlags& flags) {
   if (has_weights(flags.model)) {
-    return load_run_model(ctx, flags.model);
+    return load_run_model(ctx, flags.model, {.writable = true});  // checked in f32
   }
   auto model = std::make_unique<Model>(ctx, flags.settings());
   perturb_small_parameters(*model, model->settings().seed);

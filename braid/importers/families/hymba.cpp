@@ -63,6 +63,8 @@ double read_theta(ConfigReader& c, int64_t head_dim, int64_t max_positions) {
   const int64_t original =
       c.integer("orig_max_position_embeddings", max_positions, int64_t{1} << 40);
   if (c.text("rope_type", "default") == "default") return theta;
+  if (!c.has("orig_max_position_embeddings"))
+    c.fail("rope_type is \"ntk\" and orig_max_position_embeddings is missing");
   constexpr double kFactor = 2;  // the class's own
   const double grown =
       kFactor * static_cast<double>(max_positions) / static_cast<double>(original) - (kFactor - 1);

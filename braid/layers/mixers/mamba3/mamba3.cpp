@@ -124,7 +124,7 @@ class Mamba3 final : public Layer {
     inputs.dt = steps.dt;
     inputs.trap = small[2];
     inputs.angles = small[3];
-    std::vector<std::vector<double>> angles = load_angles(states);
+    std::vector<std::vector<double>> angles = load_angles(ctx, states);
     std::vector<double*> angle_rows;
     for (std::vector<double>& a : angles) angle_rows.push_back(a.data());
     const Mamba3Operands op =
@@ -182,12 +182,12 @@ class Mamba3 final : public Layer {
   }
   static float* row_of(LayerState& state) { return carried_of(state).window().data(); }
 
-  std::vector<std::vector<double>> load_angles(States states) const {
+  std::vector<std::vector<double>> load_angles(const Context& ctx, States states) const {
     std::vector<std::vector<double>> all;
     for (LayerState* state : states) {
       const float* row = row_of(*state) + carried_.keys() + carried_.values();
       std::vector<double> angles(static_cast<size_t>(carried_.angles()));
-      for (int64_t i = 0; i < carried_.angles(); ++i) {
+      for (int64_t i = 0; i < carried_.angles() && !ctx.dry(); ++i) {
         angles[static_cast<size_t>(i)] = double{row[i]} + row[carried_.angles() + i];
       }
       all.push_back(std::move(angles));
