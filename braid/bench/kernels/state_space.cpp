@@ -68,7 +68,8 @@ Subject make(const Context& ctx, const Form& f, int64_t tokens) {
 void bench_form(Bench& bench, const Form& f) {
   const std::string forward = format("ssm/{}/forward", f.name);
   const std::string backward = format("ssm/{}/backward", f.name);
-  if (!bench.wants(forward) && !bench.wants(backward)) return;
+  const std::string ratio = backward + "/beside_forward";
+  if (!bench.wants(forward) && !bench.wants(backward) && !bench.wants(ratio)) return;
   const Context& ctx = bench.context();
   const Subject s = make(ctx, f, kTokens);
   const int64_t starts[] = {0, kTokens};
@@ -81,16 +82,28 @@ void bench_form(Bench& bench, const Form& f) {
                  .work = f.forward_flops() * tokens,
                  .limit = Limit::kPeak,
                  .run = run_forward});
-  if (!bench.wants(backward)) return;
+  if (!bench.wants(backward) && !bench.wants(ratio)) return;
   RecurrenceSaved saved;
   recurrence_forward(ctx, s.config, s.in, starts, {}, &saved);
   const Tensor d_out = normal_tensor(ctx, {kTokens, f.heads, f.value_dim}, 1, "d_out");
-  bench.measure(
-      {.name = backward,
-       .shape = shape,
-       .work = f.backward_flops() * tokens,
-       .limit = Limit::kPeak,
-       .run = [&] { recurrence_backward(ctx, s.config, s.in, starts, saved, d_out, Tensor()); }});
+  const auto run_backward = [&] {
+    recurrence_backward(ctx, s.config, s.in, starts, saved, d_out, Tensor());
+  };
+  bench.measure({.name = backward,
+                 .shape = shape,
+                 .work = f.backward_flops() * tokens,
+                 .limit = Limit::kPeak,
+                 .run = run_backward});
+  bench.measure({.name = ratio,
+                 .shape = shape,
+                 .work = f.forward_flops() * tokens,
+                 .limit = Limit::kPeak,
+                 .run = run_backward,
+                 .rival_name = "training forward",
+                 .rival = [&] {
+                   RecurrenceSaved again;
+                   recurrence_forward(ctx, s.config, s.in, starts, {}, &again);
+                 }});
 }
 
 }  // namespace
