@@ -1,5 +1,5 @@
 // Blocks and values that ggml, gguf-py and the gpt-oss loader wrote and read
-// (tests/golden/checkpoints/README.md, "_formats").
+// (tests/golden/checkpoints/README.md, "_formats"; tests/golden/ggml_blocks).
 
 #include <doctest/doctest.h>
 
@@ -29,12 +29,9 @@ bool same_bits(const float* a, const float* b, int64_t n) {
   return std::memcmp(a, b, static_cast<size_t>(n) * sizeof(float)) == 0;
 }
 
-TEST_CASE("blocks decode bit for bit as ggml decodes them") {
+void check_blocks(const SafetensorsFile& file,
+                  std::span<const std::pair<const char*, GgmlType>> types) {
   const Context ctx;
-  const SafetensorsFile file = blocks_file();
-  const std::pair<const char*, GgmlType> types[] = {
-      {"q8_0", GgmlType::kQ8_0}, {"q4_0", GgmlType::kQ4_0}, {"q4_K", GgmlType::kQ4_K},
-      {"q5_K", GgmlType::kQ5_K}, {"q6_K", GgmlType::kQ6_K}, {"mxfp4_gguf", GgmlType::kMxfp4}};
   for (const auto& [name, type] : types) {
     CAPTURE(name);
     const Tensor in = file.tensor(std::string(name) + ".blocks");
@@ -45,6 +42,20 @@ TEST_CASE("blocks decode bit for bit as ggml decodes them") {
                got.data());
     CHECK(same_bits(got.data(), want.data(), want.count()));
   }
+}
+
+TEST_CASE("blocks decode bit for bit as ggml decodes them") {
+  constexpr std::pair<const char*, GgmlType> kTypes[] = {
+      {"q8_0", GgmlType::kQ8_0}, {"q4_0", GgmlType::kQ4_0}, {"q4_K", GgmlType::kQ4_K},
+      {"q5_K", GgmlType::kQ5_K}, {"q6_K", GgmlType::kQ6_K}, {"mxfp4_gguf", GgmlType::kMxfp4}};
+  check_blocks(blocks_file(), kTypes);
+  constexpr std::pair<const char*, GgmlType> kMore[] = {
+      {"q4_1", GgmlType::kQ4_1},    {"q5_0", GgmlType::kQ5_0}, {"q5_1", GgmlType::kQ5_1},
+      {"q2_K", GgmlType::kQ2_K},    {"q3_K", GgmlType::kQ3_K}, {"iq4_nl", GgmlType::kIQ4_NL},
+      {"iq4_xs", GgmlType::kIQ4_XS}};
+  const std::vector<std::string> files = testing::golden_files("ggml_blocks");
+  REQUIRE(files.size() == 1);
+  check_blocks(SafetensorsFile::open(files[0]), kMore);
 }
 
 TEST_CASE("gpt-oss blocks decode bit for bit") {

@@ -26,8 +26,8 @@ constexpr GgmlTypeInfo kTypes[] = {
     info(7, "Q5_1", 32, 24, true),
     info(8, "Q8_0", 32, 34, true),
     info(9, "Q8_1", 32, 36),
-    info(10, "Q2_K", 256, 84),
-    info(11, "Q3_K", 256, 110),
+    info(10, "Q2_K", 256, 84, true),
+    info(11, "Q3_K", 256, 110, true),
     info(12, "Q4_K", 256, 144, true),
     info(13, "Q5_K", 256, 176, true),
     info(14, "Q6_K", 256, 210, true),
@@ -36,10 +36,10 @@ constexpr GgmlTypeInfo kTypes[] = {
     info(17, "IQ2_XS", 256, 74),
     info(18, "IQ3_XXS", 256, 98),
     info(19, "IQ1_S", 256, 50),
-    info(20, "IQ4_NL", 32, 18),
+    info(20, "IQ4_NL", 32, 18, true),
     info(21, "IQ3_S", 256, 110),
     info(22, "IQ2_S", 256, 82),
-    info(23, "IQ4_XS", 256, 136),
+    info(23, "IQ4_XS", 256, 136, true),
     info(24, "I8", 1, 1),
     info(25, "I16", 1, 2),
     info(26, "I32", 1, 4),
@@ -55,6 +55,10 @@ constexpr GgmlTypeInfo kTypes[] = {
 
 constexpr float kFp4[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
                             -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+
+// The sixteen values of IQ4_NL and IQ4_XS, which stand closer together near zero.
+constexpr int8_t kUneven[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                1,    13,   25,  38,  53,  69,  89,  113};
 
 uint16_t load16(const uint8_t* p) {
   uint16_t v;
@@ -160,6 +164,64 @@ void block_mxfp4(const uint8_t* b, float* out) {
   for (int i = 0; i < 16; ++i) {
     out[i] = table[b[1 + i] & 15];
     out[i + 16] = table[b[1 + i] >> 4];
+  }
+}
+
+// 32 values of four bits, low nibbles first.
+void uneven_nibbles(const uint8_t* in, float d, float* out) {
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * static_cast<float>(kUneven[in[i] & 15]);
+    out[i + 16] = d * static_cast<float>(kUneven[in[i] >> 4]);
+  }
+}
+
+void block_iq4_nl(const uint8_t* b, float* out) { uneven_nibbles(b + 2, half_at(b), out); }
+
+// Sub-blocks of 32, each with a scale of 6 bits: four in one place, two in another.
+void block_iq4_xs(const uint8_t* b, float* out) {
+  const float d = half_at(b);
+  const int high = load16(b + 2);
+  for (int j = 0; j < 8; ++j) {
+    const int scale = ((b[4 + j / 2] >> (4 * (j % 2))) & 15) | ((high >> (2 * j)) & 3) << 4;
+    uneven_nibbles(b + 8 + 16 * j, d * static_cast<float>(scale - 32), out + 32 * j);
+  }
+}
+
+// Of Q2_K and Q3_K, sub-block j of 16 values: two bits each, of 32 bytes that four pairs of
+// sub-blocks share.
+struct TwoBits {
+  const uint8_t* bytes;
+  int shift;
+  int at(int l) const { return (bytes[l] >> shift) & 3; }
+};
+TwoBits two_bits(const uint8_t* codes, int j) {
+  return {codes + 32 * (j / 8) + 16 * (j % 2), j % 8 / 2 * 2};
+}
+
+void block_q2_k(const uint8_t* b, float* out) {
+  const float d = half_at(b + 80), dmin = half_at(b + 82);
+  for (int j = 0; j < 16; ++j) {
+    const float scale = d * static_cast<float>(b[j] & 15),
+                min = dmin * static_cast<float>(b[j] >> 4);
+    const TwoBits codes = two_bits(b + 16, j);
+    for (int l = 0; l < 16; ++l) out[16 * j + l] = scale * static_cast<float>(codes.at(l)) - min;
+  }
+}
+
+// The third bit of a value is bit j / 2 of a mask of 32 bytes; where it is not set, 4 less.
+void block_q3_k(const uint8_t* b, float* out) {
+  const float d = half_at(b + 108);
+  const uint8_t* scales = b + 96;
+  for (int j = 0; j < 16; ++j) {
+    const int low = j < 8 ? scales[j] & 15 : scales[j - 8] >> 4;
+    const int high = (scales[8 + j % 4] >> (j / 4 * 2)) & 3;
+    const float scale = d * static_cast<float>((low | high << 4) - 32);
+    const TwoBits codes = two_bits(b + 32, j);
+    const uint8_t* mask = b + 16 * (j % 2);
+    for (int l = 0; l < 16; ++l) {
+      const int less = (mask[l] >> (j / 2)) & 1 ? 0 : 4;
+      out[16 * j + l] = scale * static_cast<float>(codes.at(l) - less);
+    }
   }
 }
 
@@ -372,12 +434,20 @@ void decode_row(GgmlType type, const std::byte* row, int64_t n, float* out) noex
       return blocks<block_q5_0>(in, n, 32, 22, out);
     case GgmlType::kQ5_1:
       return blocks<block_q5_1>(in, n, 32, 24, out);
+    case GgmlType::kQ2_K:
+      return blocks<block_q2_k>(in, n, 256, 84, out);
+    case GgmlType::kQ3_K:
+      return blocks<block_q3_k>(in, n, 256, 110, out);
     case GgmlType::kQ4_K:
       return blocks<block_q4_k>(in, n, 256, 144, out);
     case GgmlType::kQ5_K:
       return blocks<block_q5_k>(in, n, 256, 176, out);
     case GgmlType::kQ6_K:
       return blocks<block_q6_k>(in, n, 256, 210, out);
+    case GgmlType::kIQ4_NL:
+      return blocks<block_iq4_nl>(in, n, 32, 18, out);
+    case GgmlType::kIQ4_XS:
+      return blocks<block_iq4_xs>(in, n, 256, 136, out);
     case GgmlType::kMxfp4:
       return blocks<block_mxfp4>(in, n, 32, 17, out);
     default:

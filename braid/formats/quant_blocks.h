@@ -19,9 +19,13 @@ enum class GgmlType : uint32_t {
   kQ5_0 = 6,
   kQ5_1 = 7,
   kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
   kQ4_K = 12,
   kQ5_K = 13,
   kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
   kI8 = 24,
   kI16 = 25,
   kI32 = 26,
@@ -45,8 +49,8 @@ const GgmlTypeInfo& ggml_type_info(GgmlType type);
 // Bytes of a row of n values, a multiple of the block.
 int64_t ggml_row_bytes(GgmlType type, int64_t n);
 
-// n values of one of the types that decode (F32 F16 BF16 F64 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K
-// Q6_K MXFP4). `row` needs no alignment.
+// n values of one of the types that decode (F32 F16 BF16 F64 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K
+// Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4). `row` needs no alignment.
 void decode_row(GgmlType type, const std::byte* row, int64_t n, float* out) noexcept;
 
 // The reverse for F32, F16, BF16, Q8_0 and Q4_0, as ggml's reference quantisers round. NaN and

@@ -131,8 +131,9 @@ class Rounded {
     for (const std::string_view s : stored) {
       if (type == WeightType::kBF16 && s.starts_with("F8")) {
         ++fp8_;
-      } else if (is_quantised(type) ? s != own_blocks(type)
-                                    : type == WeightType::kBF16 && s.starts_with("Q")) {
+      } else if (is_quantised(type)
+                     ? s != own_blocks(type)
+                     : type == WeightType::kBF16 && (s.starts_with("Q") || s.starts_with("IQ"))) {
         ++blocks_[{std::string(s), type}];
       }
     }

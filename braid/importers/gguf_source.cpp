@@ -114,7 +114,9 @@ class GgufSource final : public TensorSource {
       fail(link.gguf,
            format("is {}; the keys say {}", shape_text(t->shape), shape_text(link.shape)));
     if (!ggml_type_info(t->type).decodes)
-      fail(link.gguf, format("is {}, which braid does not decode", ggml_type_info(t->type).name));
+      fail(link.gguf, format("is {}, which braid does not decode; a file of this model in Q8_0 or "
+                             "a K type (Q2_K to Q6_K) is read",
+                             ggml_type_info(t->type).name));
     used_.insert(link.gguf);
     return t;
   }

@@ -213,5 +213,27 @@ TEST_CASE("a file that lacks what its keys promise is an error") {
   CHECK(has(error(w), "\"output_norm.weight\" is [32]; the keys say [64]"));
 }
 
+TEST_CASE("a tensor of a type that is not decoded is named with it") {
+  const ScratchFolder scratch("gguf_type");
+  const Json c = config(R"("model_type":"qwen3")");
+  const GgufModel model = gguf_model_of_config(c, "c");
+  GgufWriter w;
+  put_metadata(w, model);
+  w.add("token_embd.weight", static_cast<GgmlType>(17), {256, 256}, [](ByteSink sink) {
+    const std::vector<std::byte> zeros(256 * 74);
+    sink(zeros.data(), zeros.size());
+  });
+  w.set("qwen3.embedding_length", GgufValue::u32(256));
+  w.write(scratch / "b.gguf");
+  std::string what;
+  try {
+    open_gguf_checkpoint(scratch / "b.gguf");
+  } catch (const Error& e) {
+    what = e.what();
+  }
+  CHECK(what.find("b.gguf: tensor \"token_embd.weight\" is IQ2_XS, which braid does not decode") !=
+        what.npos);
+}
+
 }  // namespace
 }  // namespace braid
