@@ -411,6 +411,33 @@ LayerSpec mamba2_layer(const Mamba2Settings& m, int64_t width) {
   return o.layer("mamba2");
 }
 
+Mamba2Settings read_mamba2_sizes(ConfigReader& c, const Mamba2Keys& keys, Mamba2Settings m) {
+  m.heads = c.integer(keys.heads, m.heads);
+  if (m.heads < 1) c.fail(format("{} is 0", keys.heads));
+  if (m.head_dim > 0) m.head_dim = c.integer(keys.head_dim, m.head_dim);
+  m.groups = c.integer(keys.groups, m.groups);
+  m.state = c.integer(keys.state, m.state);
+  m.conv = c.integer(keys.conv, m.conv);
+  m.conv_bias = c.boolean(keys.conv_bias, m.conv_bias);
+  m.bias = c.boolean(keys.bias, m.bias);
+  return m;
+}
+
+Mamba2Settings read_bamba_mamba2(ConfigReader& c, int64_t inner, const char* inner_key) {
+  const Mamba2Keys& keys = kBambaKeys;
+  Mamba2Settings m = read_mamba2_sizes(c, keys, {.heads = 128, .head_dim = 0, .state = 256});
+  const Json* head = c.find(keys.head_dim);
+  const bool automatic = head == nullptr || (head->is_string() && head->as_string() == "auto");
+  m.head_dim = automatic ? inner / m.heads : c.integer(keys.head_dim, std::nullopt);
+  if (m.head_dim < 1 || m.heads * m.head_dim != inner)
+    c.fail(format("{} = {} of {} = {} do not make the {} channels of {}", keys.heads, m.heads,
+                  keys.head_dim, m.head_dim, inner, inner_key));
+  check_mamba2(c, m);
+  read_step_limit(c, "time_step_limit", m);
+  c.ignore({"mamba_chunk_size", "time_step_min", "time_step_max"});
+  return m;
+}
+
 void check_mamba2(const ConfigReader& config, const Mamba2Settings& m) {
   if (m.heads < 1 || m.head_dim < 1 || m.state < 1 || m.groups < 1 || m.heads % m.groups != 0 ||
       m.conv < 1)
@@ -522,6 +549,14 @@ std::vector<TensorRow> mamba2_rows(const Mamba2Settings& m, const std::string& s
   return rows;
 }
 std::vector<TensorRow> swiglu_rows() { return {{"channel.swiglu.*", "mlp.*", copied(), ""}}; }
+
+void set_llama_form(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
+                    const LayerSpec& channel) {
+  set_stack(model, mixer, [&](int64_t) { return channel; });
+  append(model.table, base_table());
+  append(model.table, gqa_rows());
+  append(model.table, swiglu_rows());
+}
 
 std::vector<TensorRow> moe_rows(const std::string& scope, const std::string& gate,
                                 const std::string& up, const std::string& down,

@@ -8,6 +8,7 @@
 #include "braid/base/function_ref.h"
 #include "braid/importers/config_reader.h"
 #include "braid/importers/family.h"
+#include "braid/importers/mamba2_keys.h"
 #include "braid/importers/tensor_table.h"
 
 namespace braid {
@@ -132,10 +133,16 @@ struct Mamba2Settings {
   double norm_eps = 0;            // 0: the model's
   double dt_min = 0, dt_max = 0;  // dt_max 0: no limit
   bool channel_skip = false;
-  std::string in_scales;  // "": none
+  std::string in_scales = "";  // none
   double out_scale = 1;
 };
 LayerSpec mamba2_layer(const Mamba2Settings& mamba, int64_t width);
+// Sizes under the names of `keys`, those of `defaults` where they are absent; a head_dim of 0 there
+// is left to the caller.
+Mamba2Settings read_mamba2_sizes(ConfigReader& config, const Mamba2Keys& keys,
+                                 Mamba2Settings defaults);
+// The same under Bamba's names, of `inner` channels, which `inner_key` gave.
+Mamba2Settings read_bamba_mamba2(ConfigReader& config, int64_t inner, const char* inner_key);
 // Throws where groups, heads and states do not fit together.
 void check_mamba2(const ConfigReader& config, const Mamba2Settings& mamba);
 // The range that step sizes are kept in: [from, to] under `key`, where `to` may be infinite.
@@ -168,6 +175,10 @@ std::vector<TensorRow> gqa_rows();
 std::vector<TensorRow> mamba2_rows(const Mamba2Settings& mamba, const std::string& scope,
                                    const std::string& own = "mixer.mamba2.");
 std::vector<TensorRow> swiglu_rows();
+// Stack and table of a model in Llama's form: a mixer of every layer, one kind of channel, and the
+// usual names.
+void set_llama_form(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
+                    const LayerSpec& channel);
 // The experts of a layer: "mlp.", "gate_proj", "up_proj", "down_proj", "shared_experts" (or "").
 std::vector<TensorRow> moe_rows(const std::string& scope = "mlp.",
                                 const std::string& gate = "gate_proj",

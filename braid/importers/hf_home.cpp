@@ -44,17 +44,19 @@ int64_t dense_width(const ShownModel& m) {
   return l == nullptr ? default_ffn(m.settings.width) : l->integer("ffn", 0);
 }
 
-void put_mamba2(const ShownModel& m, Json& c) {
+void put_mamba2(const ShownLayer& l, const Mamba2Keys& keys, Json& c) {
+  c.set(keys.heads, l.integer("heads", 0));
+  c.set(keys.head_dim, l.integer("head_dim", 64));
+  c.set(keys.groups, l.integer("groups", 1));
+  c.set(keys.state, l.integer("state", 128));
+  c.set(keys.conv, l.integer("conv", 4));
+  c.set(keys.conv_bias, l.truth("conv_bias", true));
+  c.set(keys.bias, l.truth("bias", false));
+}
+
+int64_t mamba2_expand(const ShownModel& m) {
   const ShownLayer& l = *m.first("mamba2");
-  const int64_t heads = l.integer("heads", 0), dim = l.integer("head_dim", 64);
-  c.set("mamba_d_head", dim);
-  c.set("mamba_n_heads", heads);
-  c.set("mamba_expand", heads * dim / m.settings.width);
-  c.set("mamba_n_groups", l.integer("groups", 1));
-  c.set("mamba_d_state", l.integer("state", 128));
-  c.set("mamba_d_conv", l.integer("conv", 4));
-  c.set("mamba_conv_bias", l.truth("conv_bias", true));
-  c.set("mamba_proj_bias", l.truth("bias", false));
+  return l.integer("heads", 0) * l.integer("head_dim", 64) / m.settings.width;
 }
 
 void put_step_limit(const ShownLayer& l, Json& c) {
@@ -240,7 +242,8 @@ Json granite_config(const ShownModel& m) {
   if (!m.has("mamba2")) homeless("granitemoehybrid has mamba2 layers, this model none");
   Json c = Json::object();
   put_common(m, "granitemoehybrid", "GraniteMoeHybridForCausalLM", c);
-  put_mamba2(m, c);
+  put_mamba2(*m.first("mamba2"), kBambaKeys, c);
+  c.set("mamba_expand", mamba2_expand(m));
   const ShownLayer none{"", {}, ""};
   const ShownLayer& g = m.has("gqa") ? *m.first("gqa") : none;
   const int64_t heads = g.integer("heads", m.settings.heads);
@@ -300,15 +303,8 @@ Json mamba2_config(const ShownModel& m) {
   Json c = backbone_config(m, "mamba2", "Mamba2ForCausalLM");
   c.set("hidden_act", "silu");
   const ShownLayer& l = *m.first("mamba2");
-  const int64_t heads = l.integer("heads", 0), dim = l.integer("head_dim", 64);
-  c.set("num_heads", heads);
-  c.set("head_dim", dim);
-  c.set("expand", heads * dim / m.settings.width);
-  c.set("state_size", l.integer("state", 128));
-  c.set("n_groups", l.integer("groups", 1));
-  c.set("conv_kernel", l.integer("conv", 4));
-  c.set("use_conv_bias", l.truth("conv_bias", true));
-  c.set("use_bias", l.truth("bias", false));
+  put_mamba2(l, kMamba2Keys, c);
+  c.set("expand", mamba2_expand(m));
   put_step_limit(l, c);
   return c;
 }
@@ -342,13 +338,7 @@ Json nemotron_h_config(const ShownModel& m) {
                                        ? m.settings.max_position_embeddings
                                        : int64_t{8192});
   const ShownLayer& l = *m.first("mamba2");
-  c.set("mamba_num_heads", l.integer("heads", 0));
-  c.set("mamba_head_dim", l.integer("head_dim", 64));
-  c.set("n_groups", l.integer("groups", 1));
-  c.set("ssm_state_size", l.integer("state", 128));
-  c.set("conv_kernel", l.integer("conv", 4));
-  c.set("use_conv_bias", l.truth("conv_bias", true));
-  c.set("use_bias", l.truth("bias", false));
+  put_mamba2(l, kNemotronKeys, c);
   c.set("mamba_hidden_act", "silu");
   put_step_limit(l, c);
   const ShownLayer none{"", {}, ""};

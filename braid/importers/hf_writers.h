@@ -4,13 +4,15 @@
 
 #include "braid/base/json.h"
 #include "braid/importers/hf_shown.h"
+#include "braid/importers/mamba2_keys.h"
 
 namespace braid {
 
 void put_common(const ShownModel& m, const char* type, const char* architecture, Json& c);
 void put_gqa(const ShownModel& m, Json& c);
 int64_t dense_width(const ShownModel& m);  // of its swiglu layers
-void put_mamba2(const ShownModel& m, Json& c);
+void put_mamba2(const ShownLayer& l, const Mamba2Keys& keys, Json& c);
+int64_t mamba2_expand(const ShownModel& m);
 // Limits of the steps, where there are some.
 void put_step_limit(const ShownLayer& l, Json& c);
 

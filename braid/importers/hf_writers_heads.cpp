@@ -46,7 +46,8 @@ Json falcon_h1_config(const ShownModel& m) {
   Json c = Json::object();
   put_common(m, "falcon_h1", "FalconH1ForCausalLM", c);
   put_gqa(m, c);
-  put_mamba2(m, c);
+  put_mamba2(*m.first("mamba2"), kBambaKeys, c);
+  c.set("mamba_expand", mamba2_expand(m));
   const ShownLayer none{"swiglu", {}, ""};
   const ShownLayer &g = *m.first("gqa"), &l = *m.first("mamba2"),
                    &f = m.has("swiglu") ? *m.first("swiglu") : none;

@@ -11,28 +11,10 @@ namespace braid {
 namespace {
 
 Mamba2Settings read_mamba2(ConfigReader& c, int64_t width) {
-  Mamba2Settings m;
   const int64_t inner = c.integer("mamba_expand", 2, 1 << 10) * width;
-  m.heads = c.integer("mamba_n_heads", 128);
-  const Json* head = c.find("mamba_d_head");
-  const bool automatic = head == nullptr || (head->is_string() && head->as_string() == "auto");
-  if (m.heads < 1) c.fail("mamba_n_heads is 0");
-  m.head_dim = automatic ? inner / m.heads : c.integer("mamba_d_head", std::nullopt);
-  if (m.head_dim < 1 || m.heads * m.head_dim != inner)
-    c.fail(
-        format("mamba_n_heads = {} of mamba_d_head = {} do not make the {} channels of "
-               "mamba_expand",
-               m.heads, m.head_dim, inner));
-  m.groups = c.integer("mamba_n_groups", 1);
-  m.state = c.integer("mamba_d_state", 256);
-  m.conv = c.integer("mamba_d_conv", 4);
-  check_mamba2(c, m);
-  m.conv_bias = c.boolean("mamba_conv_bias", true);
-  m.bias = c.boolean("mamba_proj_bias", false);
+  Mamba2Settings m = read_bamba_mamba2(c, inner, "mamba_expand");
   m.norm_groups = 1;  // the class's gated norm is over all channels, whatever the groups
-  read_step_limit(c, "time_step_limit", m);
-  c.ignore({"mamba_chunk_size", "time_step_min", "time_step_max", "z_loss_coefficient",
-            "num_logits_to_keep", "init_method"});
+  c.ignore({"z_loss_coefficient", "num_logits_to_keep", "init_method"});
   return m;
 }
 

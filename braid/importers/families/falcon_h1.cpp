@@ -60,33 +60,16 @@ std::string in_scales(ConfigReader& c, bool bias) {
 }
 
 Mamba2Settings read_mamba2(ConfigReader& c, int64_t width) {
-  Mamba2Settings m;
   const int64_t expanded = c.integer("mamba_expand", 2, 1 << 10) * width;
   const int64_t inner = c.explicit_null("mamba_d_ssm") ? expanded : c.integer("mamba_d_ssm", 1024);
-  m.heads = c.integer("mamba_n_heads", 128);
-  if (m.heads < 1) c.fail("mamba_n_heads is 0");
-  const Json* head = c.find("mamba_d_head");
-  const bool automatic = head == nullptr || (head->is_string() && head->as_string() == "auto");
-  m.head_dim = automatic ? inner / m.heads : c.integer("mamba_d_head", std::nullopt);
-  if (m.head_dim < 1 || m.heads * m.head_dim != inner)
-    c.fail(
-        format("mamba_n_heads = {} of mamba_d_head = {} do not make the {} channels of "
-               "mamba_d_ssm",
-               m.heads, m.head_dim, inner));
-  m.groups = c.integer("mamba_n_groups", 1);
-  m.state = c.integer("mamba_d_state", 256);
-  m.conv = c.integer("mamba_d_conv", 4);
-  check_mamba2(c, m);
-  m.conv_bias = c.boolean("mamba_conv_bias", true);
-  m.bias = c.boolean("mamba_proj_bias", false);
+  Mamba2Settings m = read_bamba_mamba2(c, inner, "mamba_d_ssm");
   if (c.boolean("projectors_bias", false) != m.bias)
     c.fail("projectors_bias and mamba_proj_bias differ; out_proj and in_proj share one option");
   const bool before = c.boolean("mamba_norm_before_gate", true);
   m.norm = !c.boolean("mamba_rms_norm", false) ? "none" : before ? "before" : "gated";
   m.in_scales = in_scales(c, m.bias);
   m.out_scale = read_multiplier(c, "ssm_out_multiplier");
-  read_step_limit(c, "time_step_limit", m);
-  c.ignore({"mamba_chunk_size", "time_step_min", "time_step_max", "time_step_floor"});
+  c.ignore({"time_step_floor"});
   return m;
 }
 
@@ -120,9 +103,12 @@ FamilyModel read(ConfigReader& c) {
   layers.items = {heads, channel};
   m.settings.stack = canonical({{layers}});
   m.table = {{"norm.weight", "{P}final_layernorm.weight", copied(), ""},
-             {"mixer.0.gqa.*", "self_attn.*", copied(), ""},
              {"channel.swiglu.*", "feed_forward.*", copied(), ""}};
-  append(m.table, mamba2_rows(mamba, "mamba.", "mixer.1.mamba2."));
+  // A sum has no order: what braid trained may have the two the other way round.
+  for (const char* branch : {"mixer.0.", "mixer.1."}) {
+    m.table.push_back({format("{}gqa.*", branch), "self_attn.*", copied(), ""});
+    append(m.table, mamba2_rows(mamba, "mamba.", format("{}mamba2.", branch)));
+  }
   append(m.table, base_table("input_layernorm", "pre_ff_layernorm"));
   return m;
 }

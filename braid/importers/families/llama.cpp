@@ -15,11 +15,8 @@ FamilyModel read(ConfigReader& c) {
   gqa.bias = c.boolean("attention_bias", false) ? "qkvo" : "none";
   const LayerSpec channel =
       swiglu_layer(c.integer("intermediate_size", 11008), "silu", c.boolean("mlp_bias", false));
-  set_stack(
-      m, [&](int64_t) { return gqa_layer(gqa, m.settings); }, [&](int64_t) { return channel; });
-  m.table = base_table();
-  append(m.table, gqa_rows());
-  append(m.table, swiglu_rows());
+  set_llama_form(
+      m, [&](int64_t) { return gqa_layer(gqa, m.settings); }, channel);
   return m;
 }
 

@@ -27,14 +27,7 @@ FamilyModel read_hf(ConfigReader& c) {
   s.norm_eps = c.real("layer_norm_epsilon", 1e-5);
   m.tie_given = c.has("tie_word_embeddings");
   s.tie_embeddings = c.boolean("tie_word_embeddings", false);
-  Mamba2Settings mamba;
-  mamba.heads = c.integer("num_heads", 128);
-  mamba.head_dim = c.integer("head_dim", 64);
-  mamba.state = c.integer("state_size", 128);
-  mamba.groups = c.integer("n_groups", 8);
-  mamba.conv = c.integer("conv_kernel", 4);
-  mamba.conv_bias = c.boolean("use_conv_bias", true);
-  mamba.bias = c.boolean("use_bias", false);
+  Mamba2Settings mamba = read_mamba2_sizes(c, kMamba2Keys, {.heads = 128, .groups = 8});
   const double expand = c.real("expand", 2);
   const int64_t inner = mamba.heads * mamba.head_dim;
   if (std::floor(expand * static_cast<double>(s.width)) != static_cast<double>(inner) ||

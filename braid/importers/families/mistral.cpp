@@ -21,10 +21,7 @@ FamilyModel read(ConfigReader& c) {
     if (!types.empty() && types[static_cast<size_t>(i)] == "full_attention") own.window = 0;
     return gqa_layer(own, m.settings);
   };
-  set_stack(m, mixer, [&](int64_t) { return channel; });
-  m.table = base_table();
-  append(m.table, gqa_rows());
-  append(m.table, swiglu_rows());
+  set_llama_form(m, mixer, channel);
   return m;
 }
 

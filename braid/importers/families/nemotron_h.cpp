@@ -39,15 +39,11 @@ std::string read_pattern(ConfigReader& c) {
 }
 
 Mamba2Settings read_mamba2(ConfigReader& c) {
-  Mamba2Settings m;
-  m.heads = c.integer("mamba_num_heads", 128);
-  m.head_dim = c.integer("mamba_head_dim", 64);
-  m.groups = c.integer({"n_groups", "mamba_n_groups"}, 8);
-  m.state = c.integer("ssm_state_size", 128);
-  m.conv = c.integer({"conv_kernel", "mamba_d_conv"}, 4);
+  const Mamba2Settings defaults{.heads = 128,
+                                .groups = c.integer({kNemotronKeys.groups, "mamba_n_groups"}, 8),
+                                .conv = c.integer({kNemotronKeys.conv, "mamba_d_conv"}, 4)};
+  Mamba2Settings m = read_mamba2_sizes(c, kNemotronKeys, defaults);
   check_mamba2(c, m);
-  m.conv_bias = c.boolean("use_conv_bias", true);
-  m.bias = c.boolean("use_bias", false);
   read_step_limit(c, "time_step_limit", m);
   c.require_text("mamba_hidden_act", {"silu"});
   // expand is not read where heads and their size are given; mamba_proj_bias never is.

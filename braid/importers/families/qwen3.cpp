@@ -20,10 +20,7 @@ FamilyModel read(ConfigReader& c) {
     gqa.window = windows[static_cast<size_t>(i)];
     return gqa_layer(gqa, m.settings);
   };
-  set_stack(m, mixer, [&](int64_t) { return channel; });
-  m.table = base_table();
-  append(m.table, gqa_rows());
-  append(m.table, swiglu_rows());
+  set_llama_form(m, mixer, channel);
   return m;
 }
 

@@ -36,10 +36,7 @@ FamilyModel read(ConfigReader& c) {
     gqa.window = slides && sliding ? window : 0;
     return gqa_layer(gqa, m.settings);
   };
-  set_stack(m, mixer, [&](int64_t) { return channel; });
-  m.table = base_table();
-  append(m.table, gqa_rows());
-  append(m.table, swiglu_rows());
+  set_llama_form(m, mixer, channel);
   return m;
 }
 
