@@ -600,6 +600,9 @@ TEST_CASE("state-space models that braid trained give the same logits from their
   check("rwkv7", "3 x (rwkv7{head_dim=64}, cmix)", true);
   check("granitemoehybrid", "mamba2{head_dim=16}, swiglu, gqa{rope=false,heads=4}, swiglu");
   check("falcon_h1", "2 x (gqa{heads=4,kv_heads=2} + mamba2{head_dim=16}, swiglu)");
+  check("falcon_h1",
+        "mamba2{head_dim=16} + gqa{heads=4,kv_heads=2}, swiglu, "
+        "gqa{heads=4,kv_heads=2} + mamba2{head_dim=16}, swiglu");
   check(
       "falcon_h1",
       "2 x (gqa{heads=4,scale=0.125,out_scale=0.9} + mamba2{head_dim=16,groups=2,bias=true,"
@@ -638,6 +641,7 @@ TEST_CASE("what braid trains has a published home, or the layer that has none is
   CHECK(says(home_error("rwkv7, cmix, gqa, swiglu"), "rwkv7"));
   CHECK(says(home_error("2 x (mamba{norms=true}, swiglu), gqa{rope=false}"), "5 sub-layers"));
   CHECK(home_error("gqa + mamba2, swiglu") == "falcon_h1");
+  CHECK(home_error("mamba2 + gqa, swiglu") == "falcon_h1");
   CHECK(says(home_error("gqa | mamba2, swiglu"), "layer 0 is gqa{"));
   CHECK(says(home_error("gqa{window=8} + mamba2, swiglu"), "window=8"));
   CHECK(says(home_error("gqa + mamba2{norm_groups=1,groups=2}, swiglu"), "norm_groups=1"));

@@ -1,5 +1,6 @@
 #include "braid/importers/hf_shown.h"
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 
@@ -94,6 +95,24 @@ void spell_out(const ModelSettings& s, const SizeOf& size_of, ShownLayer& l) {
   if (!l.options.empty()) l.text += "}";
 }
 
+// Name and text of branches side by side; a sum is the same in any order.
+void join_texts(Join join, ShownLayer& l) {
+  if (join == Join::kSum) {
+    std::stable_sort(l.branches.begin(), l.branches.end(),
+                     [](const ShownLayer& a, const ShownLayer& b) { return a.name < b.name; });
+  }
+  const char sign = join_sign(join);
+  l.name.clear();
+  for (const ShownLayer& branch : l.branches) {
+    if (!l.name.empty()) {
+      l.name += sign;
+      l.text += format(" {} ", sign);
+    }
+    l.name += branch.name;
+    l.text += branch.text;
+  }
+}
+
 }  // namespace
 
 ShownModel show_model(const ModelSettings& settings) {
@@ -125,14 +144,12 @@ ShownModel show_model(const ModelSettings& settings) {
     }
     const FlatStack::Leaf& leaf = model.flat().leaves[static_cast<size_t>(model.flat().layers[i])];
     ShownLayer l;
-    l.name = s.name;
     for (size_t b = 0; b < leaf.layers.size(); ++b) {
       const std::string& name = leaf.layers[b].name;
       l.branches.push_back(
           shown(name, *side_by_side->branches()[b], format("{}{}.{}.", s.scope, b, name)));
-      if (b > 0) l.text += format(" {} ", join_sign(leaf.join));
-      l.text += l.branches.back().text;
     }
+    join_texts(leaf.join, l);
     out.layers.push_back(std::move(l));
   }
   return out;
