@@ -254,8 +254,10 @@ std::function<int()> setup_convert(CLI::App& app) {
   app.add_option("--family", f->family,
                  "Published family of a model that braid trained (default: the nearest)");
   app.add_option("--shard-size", f->shard_size, "Largest file with --to hf")->capture_default_str();
-  app.add_option("--random", f->random,
-                 "Random weights with this seed for a folder that holds config.json alone");
+  app.add_option(
+      "--random", f->random,
+      "Random weights with this seed for a folder that holds config.json alone, as wide as "
+      "its initializer_range says");
   app.add_option("--dtype", f->dtype, "Of --random's tensors: bf16, f16 or f32")
       ->capture_default_str();
   f->common.add(app);
