@@ -63,6 +63,28 @@ void bench_training(Bench& bench, const Size& s, bool forgets) {
                  .run = backward});
 }
 
+// What rounded weights made, whose attention takes 16 bits where that is fast, beside f32.
+void bench_rounded(Bench& bench, const Size& s) {
+  const char* name = "gqa/prefill-rounded";
+  if (!bench.wants(name)) return;
+  const Context& ctx = bench.context();
+  const AttentionConfig exact = config_of(s);
+  AttentionConfig rounded = exact;
+  rounded.rounded = true;
+  const Tensor q = normal_tensor(ctx, {s.tokens, s.heads, s.head_dim}, 1, "q");
+  const Tensor k = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "k");
+  const Tensor v = normal_tensor(ctx, {s.tokens, s.kv_heads, s.head_dim}, 1, "v");
+  const int64_t starts[] = {0, s.tokens};
+  const auto run = [&] { attention(ctx, rounded, q, k, v, starts); };
+  bench.measure({.name = name,
+                 .shape = shape_of(s),
+                 .work = bench.product_flops(run),
+                 .limit = Limit::kPeak,
+                 .run = run,
+                 .rival_name = "f32",
+                 .rival = [&] { attention(ctx, exact, q, k, v, starts); }});
+}
+
 // A cache of s.tokens random positions.
 GrowingKv filled(const Context& ctx, const Size& s, KvType type) {
   const int64_t row = s.kv_heads * s.head_dim;
@@ -136,6 +158,8 @@ void bench_gqa(Bench& bench) {
     bench_training(bench, {4096, 16, 4, 128}, forgets);
     bench_training(bench, {4096, 8, 8, 64}, forgets);
   }
+  bench_rounded(bench, {2048, 16, 8, 128});
+  bench_rounded(bench, {2048, 16, 2, 256});
   for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kQ8}) {
     bench_decode(bench, {16384, 32, 8, 128}, type);
     bench_decode(bench, {65536, 16, 2, 256}, type);

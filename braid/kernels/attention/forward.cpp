@@ -6,6 +6,7 @@
 
 #include "braid/base/error.h"
 #include "braid/kernels/attention/decays.h"
+#include "braid/kernels/attention/forward_int16.h"
 #include "braid/kernels/attention/forward_parts.h"
 #include "braid/kernels/attention/kv_convert.h"
 #include "braid/kernels/attention/pack.h"
@@ -18,6 +19,14 @@ namespace {
 
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr int64_t kScores = kQueryTile * kKvTile;
+
+// What the products are made of: matrix tiles, pairs of 16-bit integers, or vectors of f32.
+enum class Arithmetic { kParts, kInt16, kVectors };
+
+Arithmetic arithmetic_of(const AttentionConfig& config) {
+  if (attention_by_parts(config)) return Arithmetic::kParts;
+  return attention_in_int16(config) ? Arithmetic::kInt16 : Arithmetic::kVectors;
+}
 
 // Sets scores outside the causal window to -inf. scores[rows, 64]; row r is position + r, column c
 // is key + c.
@@ -108,14 +117,20 @@ void finish_scores(const AttentionConfig& config, const KvView& kv, const QueryB
 }
 
 QueryGrouping query_grouping(const AttentionConfig& config) {
-  if (!attention_by_parts(config)) return {1, 1};
+  if (arithmetic_of(config) == Arithmetic::kVectors) return {1, 1};
   const int64_t heads = std::min(config.group(), kMostQueryBlocks);
   return {heads, kMostQueryBlocks / heads};
 }
 
 int64_t attention_scratch(const AttentionConfig& config, KvType type, int64_t blocks) {
-  return attention_by_parts(config) ? attention_parts_scratch(config, blocks)
-                                    : block_scratch(config, type);
+  switch (arithmetic_of(config)) {
+    case Arithmetic::kParts:
+      return attention_parts_scratch(config, blocks);
+    case Arithmetic::kInt16:
+      return attention_int16_scratch(config, type, blocks);
+    default:
+      return block_scratch(config, type);
+  }
 }
 
 void attention_begin(const AttentionConfig& config, const QueryBlock& block) {
@@ -135,12 +150,18 @@ void attention_piece(const AttentionConfig& config, std::span<const QueryBlock> 
     BRAID_DCHECK(std::min(b.position + b.rows, end_tile * kKvTile) <= kv.length);
     BRAID_DCHECK(b.head / config.group() == blocks[0].head / config.group());
   }
-  if (attention_by_parts(config)) {
-    return attention_piece_by_parts(config, blocks[0].head / config.group(), blocks, ld_q, kv,
-                                    first_tile, end_tile, scratch);
+  const int64_t kv_head = blocks[0].head / config.group();
+  switch (arithmetic_of(config)) {
+    case Arithmetic::kParts:
+      return attention_piece_by_parts(config, kv_head, blocks, ld_q, kv, first_tile, end_tile,
+                                      scratch);
+    case Arithmetic::kInt16:
+      return attention_piece_in_int16(config, kv_head, blocks, ld_q, kv, first_tile, end_tile,
+                                      scratch);
+    default:
+      for (const QueryBlock& b : blocks)
+        block_piece(config, b, ld_q, kv, first_tile, end_tile, scratch);
   }
-  for (const QueryBlock& b : blocks)
-    block_piece(config, b, ld_q, kv, first_tile, end_tile, scratch);
 }
 
 void attention_finish(const AttentionConfig& config, const QueryBlock& block, float* out,

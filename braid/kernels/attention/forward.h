@@ -1,7 +1,8 @@
 #pragma once
 // Softmax attention of tiles of queries over everything before them, without a T x T buffer: online
 // softmax over blocks of keys (2205.14135). f32; with matrix tiles in parts that add up to it
-// (gemm/parts.h).
+// (gemm/parts.h), and for what rounded weights made in 16-bit integers where those are fast
+// (int16.h).
 
 #include <cstdint>
 #include <span>

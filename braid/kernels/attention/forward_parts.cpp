@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "braid/kernels/attention/kv_convert.h"
+#include "braid/kernels/attention/reach.h"
+#include "braid/kernels/attention/rounds.h"
 #include "braid/kernels/attention/scores.h"
 #include "braid/kernels/attention/softmax.h"
 #include "braid/kernels/gemm/parts.h"
@@ -19,7 +21,7 @@ int64_t padded(int64_t rows) { return (rows + kPartRows - 1) / kPartRows * kPart
 
 // Left of a product stand queries and probabilities, right of it keys and values.
 PartCounts parts_for(const AttentionConfig& config, KvType type) {
-  const int parts = config.rounded ? 2 : 3;
+  const int parts = attention_rounds(config) ? 2 : 3;
   return {parts, type == KvType::kBF16 ? 1 : parts};
 }
 
@@ -42,19 +44,6 @@ struct Room {
     return room.unpacked - room.queries + kKvTile * std::max(c.head_dim, c.values());
   }
 };
-
-// The tiles of keys that a block reads within a piece.
-struct Reach {
-  int64_t begin, end;
-  bool has(int64_t tile) const { return begin <= tile && tile < end; }
-};
-
-Reach reach_of(const AttentionConfig& config, const QueryBlock& block, int64_t first_tile,
-               int64_t end_tile) {
-  const int64_t last = block.position + block.rows - 1;
-  return {std::max(first_tile, config.first_key(block.position) / kKvTile),
-          std::min(end_tile, last / kKvTile + 1)};
-}
 
 class Piece {
  public:
@@ -83,11 +72,11 @@ class Piece {
   void soften(int64_t step, int64_t end, std::span<const Reach> reach) const {
     const int64_t dv = config_.values();
     for (size_t b = 0; b < blocks_.size(); ++b) {
-      const int64_t from = std::max(step, reach[b].begin), to = std::min(end, reach[b].end);
-      if (from >= to) continue;
+      const Reach tiles = reach[b].within(step, end);
+      if (tiles.begin >= tiles.end) continue;
       float* max = blocks_[b].carry + kQueryTile * dv;
-      online_softmax(scores(b) + (from - step) * kScores, to - from, blocks_[b].rows, max,
-                     max + kQueryTile, blocks_[b].carry, dv);
+      online_softmax(scores(b) + (tiles.begin - step) * kScores, tiles.end - tiles.begin,
+                     blocks_[b].rows, max, max + kQueryTile, blocks_[b].carry, dv);
     }
   }
   void gather(int64_t tile, int64_t step, std::span<const Reach> reach) const {
@@ -144,11 +133,8 @@ void attention_piece_by_parts(const AttentionConfig& config, int64_t kv_head,
   const Room room(config, std::ssize(blocks), scratch);
   const Piece piece(config, kv_head, blocks, kv, room);
   Reach reach[kMostQueryBlocks];
-  int64_t begin = end_tile, end = first_tile;
+  const auto [begin, end] = reaches_of(config, blocks, first_tile, end_tile, reach);
   for (size_t b = 0; b < blocks.size(); ++b) {
-    reach[b] = reach_of(config, blocks[b], first_tile, end_tile);
-    begin = std::min(begin, reach[b].begin);
-    end = std::max(end, reach[b].end);
     split_left(parts_for(config, kv.layout.type), blocks[b].q, ld_q, blocks[b].rows,
                config.head_dim, config.scale * kLog2E, piece.queries(b));
   }

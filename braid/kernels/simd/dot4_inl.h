@@ -1,7 +1,7 @@
-// Sums of four products of bytes, as the machine has them. Included by a kernel file once per
-// Highway target, inside HWY_BEFORE_NAMESPACE.
+// Sums of four products of bytes, or of two of 16-bit numbers, as the machine has them. Included by
+// a kernel file once per Highway target, inside HWY_BEFORE_NAMESPACE.
 //
-// Highway 1.0.3 has no operation for it, and its target AVX3_DL stands for machines with VNNI but
+// Highway 1.0.3 has no operation for them, and its target AVX3_DL stands for machines with VNNI but
 // does not switch the compiler to it; hence the intrinsics here and a pragma in the kernel file,
 // which adds to Highway's own.
 
@@ -64,6 +64,17 @@ HWY_INLINE VI dot4(VI sum, VU8 w, VI x) {
   return VI{_mm256_add_epi32(sum.raw, _mm256_add_epi32(_mm256_madd_epi16(w_even.raw, x_even.raw),
                                                        _mm256_madd_epi16(w_odd.raw, x_odd.raw)))};
 #endif
+#endif
+}
+
+// sum + a0 b0 + a1 b1 in every 32-bit lane; a and b signed numbers of 16 bits. Exact where it fits.
+HWY_INLINE VI dot2(VI sum, VI a, VI b) {
+#if BRAID_VNNI
+  return VI{_mm512_dpwssd_epi32(sum.raw, a.raw, b.raw)};
+#elif HWY_MAX_BYTES >= 64
+  return VI{_mm512_add_epi32(sum.raw, _mm512_madd_epi16(a.raw, b.raw))};
+#else
+  return VI{_mm256_add_epi32(sum.raw, _mm256_madd_epi16(a.raw, b.raw))};
 #endif
 }
 
