@@ -163,9 +163,7 @@ DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, 
 }
 
 // Whether value heads that share queries and keys are taken together.
-bool shares(const RecurrenceConfig& c) {
-  return c.erase == Erase::kNone && c.decay != Decay::kVector && c.micro_steps == 1;
-}
+bool shares(const RecurrenceConfig& c) { return c.decay != Decay::kVector; }
 
 constexpr int64_t kMostTogether = std::max(DeltaSharedPlan::kMostHeads, DeltaPairPlan::kMostHeads);
 
@@ -176,7 +174,7 @@ struct Plan {
   std::optional<DeltaSharedPlan> shared;
   Plan(const RecurrenceConfig& c, int64_t key_dim, int64_t value_dim) {
     if (shares(c)) {
-      shared.emplace(key_dim, value_dim, c.chunk);
+      shared.emplace(key_dim, value_dim, kernel_erase(c.erase), c.chunk);
     } else if (c.erase == Erase::kPair) {
       pair.emplace(key_dim, value_dim, c.chunk);
     } else {
@@ -208,6 +206,13 @@ struct Part {
   int64_t first, count, group;
 };
 
+// Value heads that one task takes, at most `most`: few enough that small models have work for
+// several threads. Of sizes alone, so that gradients summed over parts keep their bits.
+int64_t heads_together(int64_t value_heads, int64_t most) {
+  constexpr int64_t kTasks = 4;
+  return std::clamp<int64_t>(value_heads / kTasks, 1, most);
+}
+
 // At most `most` value heads each: a part of a group, or whole groups.
 std::vector<Part> parts_of(int64_t heads, int64_t value_heads, int64_t most) {
   const int64_t group = value_heads / heads;
@@ -226,11 +231,12 @@ std::vector<Part> parts_of(int64_t heads, int64_t value_heads, int64_t most) {
   return parts;
 }
 
-double shared_flops(const DeltaSharedPlan& plan, int64_t tokens, int64_t heads, int64_t value_heads,
+double shared_flops(const DeltaSharedPlan& plan, int64_t steps, int64_t heads, int64_t value_heads,
                     double (DeltaSharedPlan::*flops)(int64_t, int64_t) const) {
   double sum = 0;
-  for (const Part& p : parts_of(heads, value_heads, DeltaSharedPlan::kMostHeads))
-    sum += static_cast<double>(p.count / p.group) * (plan.*flops)(tokens, p.group);
+  const int64_t most = heads_together(value_heads, DeltaSharedPlan::kMostHeads);
+  for (const Part& p : parts_of(heads, value_heads, most))
+    sum += static_cast<double>(p.count / p.group) * (plan.*flops)(steps, p.group);
   return sum;
 }
 
@@ -265,17 +271,17 @@ double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, 
   const Plan plan(config, key_dim, value_dim);
   if (plan.each) return heads * plan.each->forward_flops(steps);
   if (plan.pair) return heads * plan.pair->forward_flops(steps);
-  return shared_flops(*plan.shared, tokens, key_heads, value_heads,
-                      &DeltaSharedPlan::forward_flops);
+  return shared_flops(*plan.shared, steps, key_heads, value_heads, &DeltaSharedPlan::forward_flops);
 }
 
 double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens, int64_t key_heads,
                                  int64_t value_heads, int64_t key_dim, int64_t value_dim) {
   const Plan plan(config, key_dim, value_dim);
   const double heads = static_cast<double>(value_heads);
-  if (plan.each) return heads * plan.each->backward_flops(tokens * config.micro_steps);
-  if (plan.pair) return heads * plan.pair->backward_flops(tokens);
-  return shared_flops(*plan.shared, tokens, key_heads, value_heads,
+  const int64_t steps = tokens * config.micro_steps;
+  if (plan.each) return heads * plan.each->backward_flops(steps);
+  if (plan.pair) return heads * plan.pair->backward_flops(steps);
+  return shared_flops(*plan.shared, steps, key_heads, value_heads,
                       &DeltaSharedPlan::backward_flops);
 }
 
@@ -308,7 +314,7 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   }
   const int64_t needed =
       std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
-  const int64_t most = plan ? plan->most_heads() : 1;
+  const int64_t most = heads_together(s.value_heads, plan ? plan->most_heads() : 1);
   const std::vector<Part> parts = parts_of(s.heads, s.value_heads, most);
   const auto run = [&](int64_t task, float* memory) {
     const int64_t count = std::ssize(parts), seq = task / count, begin = seq_starts[seq];
@@ -386,7 +392,7 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
                      const DeltaSharedPlan& plan, std::span<const int64_t> chunks,
                      const RecurrenceSaved& saved, const Tensor& d_out, const Tensor& g_parts,
                      RecurrenceGrads& grads) {
-  const int64_t hv = s.value_heads, most = DeltaSharedPlan::kMostHeads;
+  const int64_t hv = s.value_heads, most = heads_together(hv, DeltaSharedPlan::kMostHeads);
   const std::vector<Part> parts = parts_of(s.heads, hv, most);
   const int64_t per_group = (s.group() + most - 1) / most;
   const auto grouped = [&](const Tensor& t) {
@@ -395,27 +401,32 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
   const bool add_gates = grouped(in.g) || grouped(in.beta);
   grads.v = Tensor::empty(ctx, in.v.shape());
   if (in.w.defined()) grads.w = Tensor::empty(ctx, in.w.shape());
-  const Tensor dq = Tensor::empty(ctx, {per_group, s.tokens, s.heads, s.key_dim});
-  const Tensor dk = Tensor::empty(ctx, {per_group, s.tokens, s.heads, s.key_dim});
+  const auto parts_like = [&](const Tensor& t) {
+    if (!t.defined()) return Tensor();
+    return Tensor::empty(ctx, {per_group, t.size(0), s.heads, s.key_dim});
+  };
+  const Tensor dq = parts_like(in.q), dk = parts_like(in.k), dp = parts_like(in.p);
   const auto run = [&](int64_t seq, int64_t index, float* memory) {
     const Part& part = parts[static_cast<size_t>(index)];
-    const int64_t begin = seq_starts[seq];
+    const int64_t begin = seq_starts[seq], step = begin * s.micro_steps;
     std::array<DeltaBackward, kMostTogether> heads;
     for (int64_t i = 0; i < part.count; ++i) {
       const int64_t j = part.first + i;
       DeltaBackward& head = heads[static_cast<size_t>(i)];
       head.in = head_of(config, in, s, begin, seq_starts[seq + 1], j);
       head.states = rows<const float>(saved.states, chunks[static_cast<size_t>(seq)], j, hv);
+      head.written = rows<const float>(saved.written, step, j, hv);
       head.d_o = rows<const float>(d_out, begin, j, hv);
       head.carry = grads.initial_states.data() + (seq * hv + j) * s.state();
       const int64_t slot = j % s.group() / most;
       head.grads.q = rows<float>(dq.select(0, slot), begin, j, hv);
-      head.grads.k = rows<float>(dk.select(0, slot), begin, j, hv);
-      head.grads.v = rows<float>(grads.v, begin, j, hv);
+      head.grads.k = rows<float>(dk.select(0, slot), step, j, hv);
+      if (dp.defined()) head.grads.p = rows<float>(dp.select(0, slot), step, j, hv);
+      head.grads.v = rows<float>(grads.v, step, j, hv);
       head.grads.g = g_parts.defined() ? rows<float>(g_parts.select(0, seq), 0, j, hv)
                                        : rows<float>(grads.g, begin, j, hv);
-      head.grads.beta = rows<float>(grads.beta, begin, j, hv);
-      head.grads.w = rows<float>(grads.w, begin, j, hv);
+      head.grads.beta = rows<float>(grads.beta, step, j, hv);
+      head.grads.w = rows<float>(grads.w, step, j, hv);
       head.add = add_gates;
     }
     plan.backward({heads.data(), static_cast<size_t>(part.count)}, part.group, memory);
@@ -430,6 +441,7 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
   });
   grads.q = sum_parts(ctx, dq);
   grads.k = sum_parts(ctx, dk);
+  if (dp.defined()) grads.p = sum_parts(ctx, dp);
 }
 
 // The backward pass of the other forms. The value heads of a key head add into the same gradients
@@ -465,8 +477,8 @@ void backward_each(const Context& ctx, const RecurrenceConfig& config, const Rec
     b.add = s.group() > 1;
     return b;
   };
-  const int64_t together = s.group() > 1 ? 1 : plan.most_heads();  // of a call
-  const int64_t each = s.group() > 1 ? s.group() : together;       // of a task
+  const int64_t together = s.group() > 1 ? 1 : heads_together(hv, plan.most_heads());  // of a call
+  const int64_t each = s.group() > 1 ? s.group() : together;                           // of a task
   const int64_t tasks = (hv + each - 1) / each;
   ScratchSlots scratch(ctx, s.sequences * tasks, plan.backward_scratch());
   parallel_for(ctx, s.sequences * tasks, 1, [&](int64_t task, int64_t) {

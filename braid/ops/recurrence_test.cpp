@@ -258,7 +258,7 @@ TEST_CASE("recurrence: every form agrees with the definition, ragged and grouped
     check_all(make(form, {0, 37}, grouped));
     // More heads of a group than one task takes, and groups that a task takes together.
     check_all(make(form, {0, 5, 40}, Sizes{2, 12, 16, 16}));
-    check_all(make(form, {0, 40}, Sizes{5, 5, 16, 16}));
+    check_all(make(form, {0, 40}, Sizes{8, 16, 16, 16}));
   }
 }
 

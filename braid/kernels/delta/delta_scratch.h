@@ -41,7 +41,7 @@ class DeltaAhead {
   }
 
  private:
-  static constexpr int kMost = 16;
+  static constexpr int kMost = 32;
   struct Range {
     DeltaRows<const float> rows;
     int64_t next, end, count;

@@ -20,12 +20,15 @@ constexpr double kMildestStrong = -40;
 
 }  // namespace
 
-DeltaSharedPlan::DeltaSharedPlan(int64_t key_dim, int64_t value_dim, int64_t chunk)
+DeltaSharedPlan::DeltaSharedPlan(int64_t key_dim, int64_t value_dim, DeltaErase erase,
+                                 int64_t chunk)
     : key_dim_(key_dim),
       value_dim_(value_dim),
       kp_(round_up(key_dim)),
       vp_(round_up(value_dim)),
-      chunk_(chunk == 0 ? 32 : chunk) {
+      chunk_(chunk == 0 ? 32 : chunk),
+      erase_(erase) {
+  BRAID_CHECK(!erases() || erase == DeltaErase::kBeta || erase == DeltaErase::kKey);
   BRAID_CHECK(chunk_ % kDeltaBlock == 0 && chunk_ >= kDeltaBlock &&
               chunk_ <= kMaxBlocks * kDeltaBlock);
   const int64_t c = chunk_;
@@ -49,6 +52,7 @@ DeltaSharedPlan::Tiles DeltaSharedPlan::carve_forward(DeltaCarver& c) const {
   t.k = c.floats(rows * kp_);
   t.kt = c.floats(rows * kp_);
   t.scores = c.floats(rows * rows);
+  t.erase_keys = reads_before() ? c.floats(rows * kp_) : t.k;
   t.sums = reinterpret_cast<double*>(c.floats(2 * rows));
   t.from_start = c.floats(rows);
   t.into = c.floats(rows);
@@ -58,6 +62,13 @@ DeltaSharedPlan::Tiles DeltaSharedPlan::carve_forward(DeltaCarver& c) const {
   t.decayed = c.floats(rows * rows);
   t.u = c.floats(rows * vp_);
   t.y = c.floats(rows * vp_);
+  if (erases()) {
+    t.erase_scores = c.floats(rows * rows);
+    t.erase = c.floats(rows * rows);
+    t.undone = c.floats(rows);
+    t.gate = c.floats(rows);
+    t.from_erase = c.floats(rows);
+  }
   t.states = c.floats(kMostHeads * kp_ * vp_);
   return t;
 }
@@ -68,39 +79,86 @@ int64_t DeltaSharedPlan::forward_scratch() const {
   return c.used();
 }
 
-double DeltaSharedPlan::forward_flops(int64_t tokens, int64_t heads) const {
+double DeltaSharedPlan::forward_flops(int64_t steps, int64_t heads) const {
   const double k = static_cast<double>(key_dim_), v = static_cast<double>(value_dim_);
-  double flops = 0;
-  for (int64_t first = 0; first < tokens; first += chunk_) {
-    const double rows = static_cast<double>(std::min(chunk_, tokens - first));
-    const int64_t n = round_up(std::min(chunk_, tokens - first)) / kDeltaBlock;
-    const double lower = static_cast<double>(n * (n + 1) / 2 * kDeltaBlock * kDeltaBlock);
-    flops += 2 * k * lower + static_cast<double>(heads) * (4 * k * v * rows + 2 * v * lower);
+  double shared = 0, each = 0;
+  for (int64_t first = 0; first < steps; first += chunk_) {
+    const double rows = static_cast<double>(std::min(chunk_, steps - first));
+    const double n = static_cast<double>(round_up(std::min(chunk_, steps - first)) / kDeltaBlock);
+    const double square = double{kDeltaBlock} * kDeltaBlock, lower = n * (n + 1) / 2 * square;
+    shared += 2 * k * lower * (erases() ? 2 : 1);
+    each += 4 * k * v * rows + 2 * v * lower;
+    // What the rows of x read, and the triangular system.
+    if (erases()) each += 2 * k * v * rows + 2 * v * (lower - n * square / 2);
   }
-  return flops;
+  return shared + static_cast<double>(heads) * each;
 }
 
-// What the heads share: rows of q and k, and scores.
+// Rows of `from`, one a token, at the micro-steps that end them; zero elsewhere.
+void DeltaSharedPlan::take_tokens(const DeltaHead<float>& h, DeltaRows<const float> from,
+                                  int64_t first, int64_t rows, int64_t count, int64_t ld,
+                                  const float* factors, const Tiles& t, float* to) const {
+  const int64_t padded = t.n * kDeltaBlock, n = h.micro_steps;
+  if (n == 1) {
+    delta_take_rows(from, {}, first, rows, padded, count, ld, factors, to);
+    return;
+  }
+  std::fill_n(to, padded * ld, 0.0f);
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t end = first + i + 1;
+    if (end % n != 0) continue;
+    delta_take_rows(from, {}, end / n - 1, 1, 1, count, ld, factors + i, to + i * ld);
+  }
+}
+
+void DeltaSharedPlan::give_tokens(const DeltaHead<float>& h, const float* from, int64_t first,
+                                  int64_t rows, int64_t count, int64_t ld, const float* factors,
+                                  DeltaRows<float> to) const {
+  const int64_t n = h.micro_steps;
+  const bool stream = passes_caches(h);
+  if (n == 1) {
+    delta_give_rows(from, ld, rows, count, factors, to, first, stream);
+    return;
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t end = first + i + 1;
+    if (end % n != 0) continue;
+    delta_give_rows(from + i * ld, ld, 1, count, factors == nullptr ? nullptr : factors + i, to,
+                    end / n - 1, stream);
+  }
+}
+
+// to = keys k^T, blocks on and below the diagonal.
+void DeltaSharedPlan::scores(const float* keys, const Tiles& t, float* to) const {
+  for (int64_t b = 0; b < t.n; ++b) {
+    const int64_t row = b * kDeltaBlock;
+    score_[b](keys + row * kp_, t.kt, to + row * chunk_);
+  }
+}
+
+// What the heads share: rows of q, k and p, and scores.
 void DeltaSharedPlan::share(const DeltaHead<float>& h, int64_t first, int64_t rows,
                             Tiles& t) const {
   t.n = round_up(rows) / kDeltaBlock;
   const int64_t padded = t.n * kDeltaBlock;
   std::fill_n(t.factors, rows, h.scale);
-  delta_take_rows(h.q, {}, first, rows, padded, key_dim_, kp_, t.factors, t.q);
+  take_tokens(h, h.q, first, rows, key_dim_, kp_, t.factors, t, t.q);
   std::fill_n(t.factors, rows, 1.0f);
   delta_take_rows(h.k, {}, first, rows, padded, key_dim_, kp_, t.factors, t.k);
   delta_transpose(padded, kp_, t.k, kp_, t.kt, chunk_);
-  for (int64_t b = 0; b < t.n; ++b) {
-    const int64_t row = b * kDeltaBlock;
-    score_[b](t.q + row * kp_, t.kt, t.scores + row * chunk_);
-  }
+  scores(t.q, t, t.scores);
   delta_zero_above(t.n, t.scores, chunk_);
+  if (!erases()) return;
+  if (reads_before())
+    delta_take_rows(h.p, {}, first, rows, padded, key_dim_, kp_, t.factors, t.erase_keys);
+  scores(t.erase_keys, t, t.erase_scores);
 }
 
 DeltaSharedPlan::Decays DeltaSharedPlan::decays(const DeltaHead<float>& h, int64_t first,
                                                 int64_t rows, double before, const Tiles& t) const {
   Decays d;
-  const int64_t padded = t.n * kDeltaBlock;
+  d.before = before;
+  const int64_t padded = t.n * kDeltaBlock, steps = h.micro_steps;
   d.any = h.decay != DeltaDecay::kNone;
   if (!d.any) {
     std::fill_n(t.from_start, padded, 1.0f);
@@ -109,7 +167,8 @@ DeltaSharedPlan::Decays DeltaSharedPlan::decays(const DeltaHead<float>& h, int64
   }
   double sum = before;
   for (int64_t i = 0; i < rows; ++i) {
-    sum += std::max<double>(h.g[first + i][0], kStrongestDecay);
+    const int64_t step = first + i, token = steps == 1 ? step : step / steps;
+    if (token * steps == step) sum += std::max<double>(h.g[token][0], kStrongestDecay);
     t.sums[i] = sum;
   }
   std::fill(t.sums + rows, t.sums + padded, sum);
@@ -132,6 +191,23 @@ DeltaSharedPlan::Decays DeltaSharedPlan::decays(const DeltaHead<float>& h, int64
   std::fill_n(t.into, padded, 1.0f);
   d.whole = t.from_start[padded - 1];
   return d;
+}
+
+// The rows of x under the decays d: their gates, their decay from the chunk's start, and the
+// system.
+void DeltaSharedPlan::gates(const DeltaHead<float>& h, int64_t first, int64_t rows, const Decays& d,
+                            const Tiles& t) const {
+  const int64_t padded = t.n * kDeltaBlock;
+  float past = static_cast<float>(std::exp(d.before));
+  for (int64_t i = 0; i < padded; ++i) {
+    const bool undo = d.any && reads_before() && !d.strong;
+    t.undone[i] = undo ? past * t.into[i] : 1.0f;
+    t.gate[i] = i < rows ? t.undone[i] * h.beta[first + i][0] : 0.0f;
+    t.from_erase[i] = reads_before() ? past : t.from_start[i];
+    past = t.from_start[i];
+  }
+  delta_gate_scores(t.n, t.gate, t.erase_scores, d.strong ? t.l : nullptr, reads_before(), chunk_,
+                    t.erase);
 }
 
 // Gated values times factors.
@@ -161,14 +237,27 @@ void DeltaSharedPlan::write_rows(const float* keys_t, const float* values, float
   }
 }
 
+// u from gated values: what is written, by the triangular system. Uses y.
+void DeltaSharedPlan::erase(const DeltaForward& head, int64_t first, int64_t rows, const Decays& d,
+                            const float* state, const Tiles& t, DeltaAhead& ahead) const {
+  const int64_t padded = t.n * kDeltaBlock;
+  gates(head.in, first, rows, d, t);
+  read_rows(t.erase_keys, state, t.y, t, ahead);
+  if (d.strong) delta_scale_rows(padded, vp_, t.from_erase, t.y, vp_);
+  delta_subtract_scaled(padded, vp_, t.gate, t.y, t.u);
+  delta_solve(t.n, vp_, t.erase, chunk_, t.u);
+  if (!head.written) return;
+  delta_give_rows(t.u, vp_, rows, value_dim_, d.strong ? nullptr : t.from_start, head.written,
+                  first, passes_caches(head.in));
+}
+
 void DeltaSharedPlan::forward_head(const DeltaForward& head, int64_t first, int64_t rows,
                                    const Tiles& t, Carried& carried, DeltaAhead& ahead) const {
   const DeltaHead<float>& h = head.in;
-  const int64_t padded = t.n * kDeltaBlock;
-  const bool stream = passes_caches(h);
-  const int64_t next = std::min(first + chunk_, h.tokens);
-  ahead.add(h.v, next, std::min(next + chunk_, h.tokens), value_dim_);
-  if (!stream) ahead.add({head.o.data, head.o.stride}, first, first + rows, value_dim_);
+  const int64_t padded = t.n * kDeltaBlock, n = h.micro_steps;
+  const int64_t next = first + rows, steps = h.tokens * n;
+  ahead.add(h.v, next, std::min(next + chunk_, steps), value_dim_);
+  if (!passes_caches(h)) ahead.add({head.o.data, head.o.stride}, first / n, next / n, value_dim_);
   float* state = carried.state;
   Decays d = decays(h, first, rows, carried.sum, t);
   if (d.strong && carried.sum != 0) {
@@ -176,16 +265,16 @@ void DeltaSharedPlan::forward_head(const DeltaForward& head, int64_t first, int6
     d = decays(h, first, rows, 0, t);
   }
   pack_values(h, first, rows, t.into, t, t.u);
+  if (erases()) erase(head, first, rows, d, state, t, ahead);
   read_rows(t.q, state, t.y, t, ahead);
   if (d.strong) delta_scale_rows(padded, vp_, t.from_start, t.y, vp_);
-  const float* scores = d.strong ? t.decayed : t.scores;
+  const float* of_q = d.strong ? t.decayed : t.scores;
   for (int64_t b = 0; b < t.n; ++b) {
     const int64_t row = b * kDeltaBlock;
-    mix_values_[b](scores + row * chunk_, t.u, t.y + row * vp_);
+    mix_values_[b](of_q + row * chunk_, t.u, t.y + row * vp_);
     ahead.next();
   }
-  const float* factors = d.strong ? nullptr : t.from_start;
-  delta_give_rows(t.y, vp_, rows, value_dim_, factors, head.o, first, stream);
+  give_tokens(h, t.y, first, rows, value_dim_, vp_, d.strong ? nullptr : t.from_start, head.o);
   if (d.strong) {
     delta_scale_rows(padded, vp_, t.to_end, t.u, vp_);
     delta_scale_all(kp_ * vp_, d.whole, state);
@@ -207,7 +296,7 @@ void DeltaSharedPlan::forward(std::span<const DeltaForward> heads, int64_t group
   BRAID_CHECK(count <= kMostHeads && count % group == 0);
   DeltaCarver carver(scratch);
   Tiles t = carve_forward(carver);
-  const int64_t tokens = heads[0].in.tokens, size = kp_ * vp_;
+  const int64_t n = heads[0].in.micro_steps, steps = heads[0].in.tokens * n, size = kp_ * vp_;
   const bool padded = kp_ != key_dim_ || vp_ != value_dim_;
   Carried carried[kMostHeads];
   for (int64_t i = 0; i < count; ++i) {
@@ -215,15 +304,17 @@ void DeltaSharedPlan::forward(std::span<const DeltaForward> heads, int64_t group
     carried[i].state = padded ? t.states + i * size : state;
     if (padded) pack_state(state, carried[i].state);
   }
-  for (int64_t first = 0; first < tokens; first += chunk_) {
-    const int64_t rows = std::min(chunk_, tokens - first), next = first + rows;
+  for (int64_t first = 0; first < steps; first += chunk_) {
+    const int64_t rows = std::min(chunk_, steps - first), next = first + rows;
+    const int64_t end = std::min(next + chunk_, steps);
     DeltaAhead ahead;
     for (int64_t i = 0; i < count; ++i) {
       const DeltaForward& head = heads[static_cast<size_t>(i)];
       if (i % group == 0) {
         share(head.in, first, rows, t);
-        ahead.add(head.in.q, next, std::min(next + chunk_, tokens), key_dim_);
-        ahead.add(head.in.k, next, std::min(next + chunk_, tokens), key_dim_);
+        ahead.add(head.in.q, next / n, end / n, key_dim_);
+        ahead.add(head.in.k, next, end, key_dim_);
+        if (reads_before()) ahead.add(head.in.p, next, end, key_dim_);
       }
       if (head.states) {
         const float owed = static_cast<float>(std::exp(carried[i].sum));

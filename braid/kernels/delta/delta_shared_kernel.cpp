@@ -110,34 +110,59 @@ void multiply_lower(int64_t n, const float* a, const float* b, int64_t ld, float
   }
 }
 
-void score_sums(int64_t n, const float* s, const float* w, int64_t ld, float* sum, float* rows) {
-  std::fill_n(rows, n * kBlock, 0.0f);
+void subtract_scaled(int64_t rows, int64_t cols, const float* factors, const float* y, float* u) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const V f = all(factors[i]);
+    for (int64_t e = i * cols; e < (i + 1) * cols; e += kLanes)
+      store(hn::NegMulAdd(f, load(y + e), load(u + e)), u + e);
+  }
+}
+
+void gate_scores(int64_t n, const float* gates, const float* s, const float* l, bool above,
+                 int64_t ld, float* to) {
   for (int64_t i = 0; i < n * kBlock; ++i) {
+    const V gate = all(gates == nullptr ? 1.0f : gates[i]);
+    const float* decay = l == nullptr ? nullptr : l + (above && i > 0 ? i - 1 : i) * ld;
+    for (int64_t j = 0; j < (i / kBlock + 1) * kBlock; j += kLanes) {
+      // Masked before what lies right of the diagonal is multiplied: it may be anything.
+      const auto below = first_lanes(std::clamp<int64_t>(i - j, 0, kLanes));
+      V v = hn::Mul(hn::IfThenElseZero(below, load(s + i * ld + j)), gate);
+      if (decay != nullptr) v = hn::Mul(v, hn::MaskedLoad(below, D(), decay + j));
+      store(v, to + i * ld + j);
+    }
+  }
+}
+
+void score_sums(int64_t n, const float* s, const float* w, const float* gates, int64_t ld,
+                float* sum, float* rows, float* columns) {
+  for (int64_t i = 0; i < n * kBlock; ++i) {
+    const V gate = all(gates == nullptr ? 1.0f : gates[i]);
     V total = hn::Zero(D());
     for (int64_t j = 0; j < (i / kBlock + 1) * kBlock; j += kLanes) {
       const int64_t at = i * ld + j;
       const V v = load(w + at);
-      store(hn::Add(load(sum + at), v), sum + at);
+      store(hn::MulAdd(gate, v, load(sum + at)), sum + at);
       const auto below = first_lanes(std::clamp<int64_t>(i - j, 0, kLanes));
       const V product = hn::IfThenElseZero(below, hn::Mul(v, load(s + at)));
       total = hn::Add(total, product);
-      store(hn::Sub(load(rows + j), product), rows + j);
+      store(hn::MulAdd(gate, product, load(columns + j)), columns + j);
     }
-    rows[i] += hn::GetLane(hn::SumOfLanes(D(), total));
+    rows[i] = hn::GetLane(hn::SumOfLanes(D(), total));
   }
 }
 
-void column_dots(int64_t rows, int64_t cols, const float* a, const float* x, int64_t ld, float* sum,
-                 float* dots) {
+void column_dots(int64_t rows, int64_t cols, const float* a, const float* x, const float* gates,
+                 int64_t ld, float* sum, float* dots) {
   for (int64_t i = 0; i < cols; i += kLanes) {
+    const V gate = gates == nullptr ? all(1.0f) : load(gates + i);
     V even = hn::Zero(D()), odd = hn::Zero(D());
     for (int64_t r = 0; r < rows; r += 2) {
       const int64_t at = r * ld + i;
       const V v0 = load(x + at), v1 = load(x + at + ld);
       even = hn::MulAdd(load(a + at), v0, even);
       odd = hn::MulAdd(load(a + at + ld), v1, odd);
-      store(hn::Add(load(sum + at), v0), sum + at);
-      store(hn::Add(load(sum + at + ld), v1), sum + at + ld);
+      store(hn::MulAdd(gate, v0, load(sum + at)), sum + at);
+      store(hn::MulAdd(gate, v1, load(sum + at + ld)), sum + at + ld);
     }
     store(hn::Add(even, odd), dots + i);
   }
@@ -170,6 +195,8 @@ HWY_EXPORT(copy_scaled);
 HWY_EXPORT(scale_all);
 HWY_EXPORT(zero_above);
 HWY_EXPORT(multiply_lower);
+HWY_EXPORT(subtract_scaled);
+HWY_EXPORT(gate_scores);
 HWY_EXPORT(score_sums);
 HWY_EXPORT(column_dots);
 HWY_EXPORT(dot);
@@ -205,14 +232,24 @@ void delta_multiply_lower(int64_t n, const float* a, const float* b, int64_t ld,
   HWY_DYNAMIC_DISPATCH(multiply_lower)(n, a, b, ld, to);
 }
 
-void delta_score_sums(int64_t n, const float* s, const float* w, int64_t ld, float* sum,
-                      float* rows) {
-  HWY_DYNAMIC_DISPATCH(score_sums)(n, s, w, ld, sum, rows);
+void delta_subtract_scaled(int64_t rows, int64_t cols, const float* factors, const float* y,
+                           float* u) {
+  HWY_DYNAMIC_DISPATCH(subtract_scaled)(rows, cols, factors, y, u);
 }
 
-void delta_column_dots(int64_t rows, int64_t cols, const float* a, const float* x, int64_t ld,
-                       float* sum, float* dots) {
-  HWY_DYNAMIC_DISPATCH(column_dots)(rows, cols, a, x, ld, sum, dots);
+void delta_gate_scores(int64_t n, const float* gates, const float* s, const float* l, bool above,
+                       int64_t ld, float* to) {
+  HWY_DYNAMIC_DISPATCH(gate_scores)(n, gates, s, l, above, ld, to);
+}
+
+void delta_score_sums(int64_t n, const float* s, const float* w, const float* gates, int64_t ld,
+                      float* sum, float* rows, float* columns) {
+  HWY_DYNAMIC_DISPATCH(score_sums)(n, s, w, gates, ld, sum, rows, columns);
+}
+
+void delta_column_dots(int64_t rows, int64_t cols, const float* a, const float* x,
+                       const float* gates, int64_t ld, float* sum, float* dots) {
+  HWY_DYNAMIC_DISPATCH(column_dots)(rows, cols, a, x, gates, ld, sum, dots);
 }
 
 double delta_dot(int64_t count, const float* a, const float* b) {
