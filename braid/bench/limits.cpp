@@ -92,9 +92,18 @@ MachineLimits probe_limits(const Context& ctx) {
   return m;
 }
 
-double probe_peak_gflops(const Context& ctx) {
-  LimitProbe probe(ctx);
-  return best_of(probe, Limit::kPeak, 12);
+PeakGauge::PeakGauge(const Context& ctx, double seconds)
+    : probe_(ctx),
+      seconds_(seconds),
+      last_(now_seconds()),
+      best_(best_of(probe_, Limit::kPeak, 12)) {}
+
+double PeakGauge::best_gflops() {
+  if (now_seconds() - last_ >= seconds_) {
+    best_ = std::max(best_, probe_.measure(Limit::kPeak));
+    last_ = now_seconds();
+  }
+  return best_;
 }
 
 std::string cpu_name() {

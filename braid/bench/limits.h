@@ -42,8 +42,18 @@ class LimitProbe {
 // Each limit as the best of several readings; under a second and a half. Best, because whatever
 // else runs on the machine can only take away.
 MachineLimits probe_limits(const Context& ctx);
-// The f32 product peak alone, GFLOP/s: about 0.1 s, needs no memory.
-double probe_peak_gflops(const Context& ctx);
+// The f32 product peak alone, GFLOP/s: 0.1 s at first, then a reading of 8 ms whenever `seconds`
+// have gone by, so that a peak taken while others used the machine does not stand for hours. Needs
+// no memory.
+class PeakGauge {
+ public:
+  explicit PeakGauge(const Context& ctx, double seconds = 10);  // ctx outlives the gauge
+  double best_gflops();                                         // of all readings so far
+
+ private:
+  LimitProbe probe_;
+  double seconds_, last_, best_;
+};
 
 std::string cpu_name();
 

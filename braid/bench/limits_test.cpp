@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <set>
 #include <vector>
 
 #include "braid/bench/limits_kernel.h"
@@ -28,6 +29,22 @@ TEST_CASE("the memory loops touch every element") {
     scale_in_place(x.data(), n, 3.0f);
     CHECK(read_all(x.data(), n) == doctest::Approx(3 * sum));
   }
+}
+
+TEST_CASE("a peak is the best reading so far") {
+  const Context ctx;
+  PeakGauge at_once(ctx, 0), never(ctx, 1e9);
+  const double first = never.best_gflops();
+  CHECK(first > 1);
+  double best = 0;
+  std::set<double> seen;
+  for (int i = 0; i < 200 && seen.size() < 2; ++i) {
+    CHECK(at_once.best_gflops() >= best);
+    best = at_once.best_gflops();
+    seen.insert(best);
+    CHECK(never.best_gflops() == first);
+  }
+  CHECK(seen.size() == 2);  // readings differ in their last digits, so one of 400 is better
 }
 
 TEST_CASE("the machine has limits") {

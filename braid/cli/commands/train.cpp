@@ -184,7 +184,8 @@ int run(CLI::App& app, Flags& f) {
   check_flags(f);
   check_memory(f);
   const Context ctx = f.common.context();
-  const double peak = probe_peak_gflops(f.common.probe_context());
+  const Context probe_context = f.common.probe_context();
+  PeakGauge gauge(probe_context);
   watch_interrupt();
   ProgressLine line;
   const auto print = [](const Json& j) {
@@ -196,6 +197,7 @@ int run(CLI::App& app, Flags& f) {
   w.on_message = [&](const std::string& m) { line.message(m); };
   w.on_step = [&](const RunProgress& p) {
     for (const std::string& change : std::exchange(f.changes, {})) line.message(change);
+    const double peak = gauge.best_gflops();
     line.show(progress_line(f.run, p, peak));
     if (f.common.json) print(step_json(p, peak));
   };
