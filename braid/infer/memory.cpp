@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "braid/infer/generate.h"
+#include "braid/ops/attention.h"
 #include "braid/ops/weight_product.h"
 
 namespace braid {
@@ -25,10 +26,9 @@ size_t set_types(const Context& ctx, Model& model, std::span<const WeightType> t
   return bytes;
 }
 
-// Of attention the model's own size of a head decides: other sizes take small products of a
-// library (kernels/attention/forward.h).
+// Of attention the model's own size of a head decides.
 bool needs_library(const Model& model) {
-  if (model.settings().head_dim % 32 != 0) return true;
+  if (attention_needs_library(model.settings().head_dim)) return true;
   return std::ranges::any_of(model.parameters(), [](const Parameter& p) {
     return p.value.shape().rank() > 1 &&
            product_needs_library(p.weight ? p.weight->type() : WeightType::kF32, p.value.size(-1));
@@ -77,7 +77,7 @@ MemoryNeed inference_memory(int threads, const ModelSettings& settings,
   need.scratch = ctx.arena->stats().reserved - before;
   need.scratch -= std::min(need.scratch, need.state);
   need.scratch += work.results;
-  if (!needs_library(model)) need.process = kTilesProcessBytes;
+  if (!needs_library(model)) need.process = kOwnProcessBytes;
   return need;
 }
 

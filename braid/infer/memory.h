@@ -17,8 +17,8 @@ namespace braid {
 // What a process holds beside tensors: code, the libraries' kernels and packing buffers, thread
 // stacks. Measured: resident memory minus tensor bytes of runs from 40 MB to 2 GB (docs/log.md).
 constexpr size_t kProcessBytes = size_t{30} << 20;
-// The same where all products are of matrix tiles (simd/amx.h), which need no library's buffers.
-constexpr size_t kTilesProcessBytes = size_t{14} << 20;
+// The same where all products are of braid's own kernels, which need no library's buffers.
+constexpr size_t kOwnProcessBytes = size_t{14} << 20;
 
 struct MemoryNeed {
   size_t weights = 0;  // mapped ones too

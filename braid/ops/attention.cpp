@@ -391,4 +391,11 @@ AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& con
   return g;
 }
 
+bool attention_needs_library(int64_t head_dim) {
+  AttentionConfig config;
+  config.head_dim = head_dim;
+  config.rounded = true;
+  return attention_by_library(config);
+}
+
 }  // namespace braid

@@ -284,8 +284,8 @@ void weight_product(const Context& ctx, int64_t rows, const float* x, int64_t ld
 }
 
 bool product_needs_library(WeightType type, int64_t cols) {
-  const bool tiles = is_quantised(type) || (type == WeightType::kBF16 && cols % kPartDepth == 0);
-  return !tiles || !amx();
+  if (is_quantised(type)) return false;
+  return type != WeightType::kBF16 || cols % kPartDepth != 0 || !amx();
 }
 
 }  // namespace braid

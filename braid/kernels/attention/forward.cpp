@@ -116,6 +116,10 @@ void finish_scores(const AttentionConfig& config, const KvView& kv, const QueryB
   mask_tile(config, block.position, block.rows, tile * kKvTile, scores);
 }
 
+bool attention_by_library(const AttentionConfig& config) {
+  return arithmetic_of(config) == Arithmetic::kVectors;
+}
+
 QueryGrouping query_grouping(const AttentionConfig& config) {
   if (arithmetic_of(config) == Arithmetic::kVectors) return {1, 1};
   const int64_t heads = std::min(config.group(), kMostQueryBlocks);

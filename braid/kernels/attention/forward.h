@@ -34,6 +34,9 @@ struct QueryGrouping {
 };
 QueryGrouping query_grouping(const AttentionConfig& config);
 
+// Whether its products are a library's small ones, made when first asked for.
+bool attention_by_library(const AttentionConfig& config);
+
 // Floats of scratch for attention_piece of that many blocks over keys and values of `type`.
 int64_t attention_scratch(const AttentionConfig& config, KvType type, int64_t blocks);
 
