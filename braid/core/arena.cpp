@@ -1,7 +1,5 @@
 #include "braid/core/arena.h"
 
-#include <sys/mman.h>
-
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -10,12 +8,12 @@
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
+#include "braid/core/system_blocks.h"
 
 namespace braid {
 namespace {
 
 constexpr size_t kAlign = 64;
-constexpr size_t kHuge = size_t{2} << 20;
 constexpr int kSentinel = 0xA5;
 
 // Fresh memory is NaN and guarded behind its end: in builds with checks, and in every test (ctest
@@ -43,14 +41,6 @@ size_t size_class(size_t bytes) {
   return round_up(n, step);
 }
 
-std::byte* system_allocate(size_t bytes) {
-  if (bytes < kHuge) return static_cast<std::byte*>(std::aligned_alloc(kAlign, bytes));
-  void* p = std::aligned_alloc(kHuge, round_up(bytes, kHuge));
-  // Not the tail: a huge page there would make memory resident that nobody asked for.
-  if (p != nullptr) madvise(p, bytes / kHuge * kHuge, MADV_HUGEPAGE);
-  return static_cast<std::byte*>(p);
-}
-
 }  // namespace
 
 struct Arena::Impl {
@@ -58,6 +48,7 @@ struct Arena::Impl {
   size_t budget = SIZE_MAX;
   ArenaStats stats;
   std::map<size_t, std::vector<std::byte*>> kept;
+  SystemBlocks system;
   mutable std::mutex mutex;
 };
 
@@ -117,7 +108,7 @@ std::shared_ptr<Storage> Arena::allocate(size_t bytes) {
     kept->second.pop_back();
   } else {
     // An address that is never mapped: any use of dry memory faults at once.
-    data = dry() ? reinterpret_cast<std::byte*>(uintptr_t{0x1000}) : system_allocate(reserved);
+    data = dry() ? reinterpret_cast<std::byte*>(uintptr_t{0x1000}) : a.system.take(reserved);
     if (data == nullptr) {
       throw Error(ErrorKind::kBudget, format("the system refused {} bytes of memory", reserved));
     }
@@ -182,7 +173,7 @@ void Arena::trim() {
   const std::lock_guard lock(impl_->mutex);
   for (auto& [reserved, blocks] : impl_->kept) {
     for (std::byte* b : blocks) {
-      if (!dry()) std::free(b);
+      if (!dry()) impl_->system.give_back(b, reserved);
       impl_->stats.reserved -= reserved;
     }
     blocks.clear();
