@@ -132,7 +132,7 @@ class Rounded {
       if (type == WeightType::kBF16 && s.starts_with("F8")) {
         ++fp8_;
       } else if (is_quantised(type)
-                     ? s != own_blocks(type)
+                     ? s != own_blocks(type) && !(type == WeightType::kQ8 && s == "Q4_0")
                      : type == WeightType::kBF16 && (s.starts_with("Q") || s.starts_with("IQ"))) {
         ++blocks_[{std::string(s), type}];
       }

@@ -78,6 +78,7 @@ TEST_CASE("blocks kept as others are a note, unless asked for") {
   CHECK(filled({"Q8_0"}).notes.empty());
   CHECK(filled({"Q4_K"}).notes.empty());
   CHECK(filled({"F16"}).notes.empty());
+  CHECK(filled({"Q4_0", "Q8_0"}).notes.empty());  // q8 holds both
   FillOptions options;
   options.weights = WeightType::kQ8;
   CHECK(filled({"Q6_K"}, options).notes.empty());

@@ -122,6 +122,7 @@ TEST_CASE("numbers that a type can hold come back as they were") {
   for (int64_t i = 0; i < value.count(); ++i) {
     value.data()[i] = 0.25f * static_cast<float>((i * 7 + i / 256) % 16 - 8);
   }
+  CHECK(same_bits(dense_value(ctx, packed(ctx, kQ8, value)), value));  // as Q4_0 would have them
   for (const WeightType type : {kQ4, kQ8}) {
     if (type == kQ8) {
       for (int64_t b = 0; b < value.count(); b += 32) {

@@ -97,8 +97,26 @@ float extreme(const float* x) {
 
 float inverse_of(float scale) { return scale != 0 ? 1.0f / scale : 0.0f; }
 
+// Whether round_block loses nothing.
+bool on_grid(const float* x, float scale) {
+  const float inverse = inverse_of(scale);
+  return std::all_of(x, x + kBlock,
+                     [&](float v) { return scale * std::nearbyint(v * inverse) == v; });
+}
+
+// Numbers that Q4_0 made lie on a coarser grid, which eight bits hold as it is: the largest of a
+// block is -8 or, where the scale was searched for, -7 steps.
+uint16_t q8_scale(const float* x) {
+  const float top = extreme(x);
+  for (const float steps : {-8.0f, -7.0f}) {
+    const uint16_t coarse = to_half(top / steps);
+    if (on_grid(x, from_half(coarse))) return coarse;
+  }
+  return to_half(std::abs(top) / 127.0f);
+}
+
 void pack_q8(const float* x, int lane, std::byte* block) {
-  const uint16_t scale = to_half(std::abs(extreme(x)) / 127.0f);
+  const uint16_t scale = q8_scale(x);
   uint8_t q[kBlock];
   round_block(x, inverse_of(from_half(scale)), 128, 255, q);
   put_bytes(q, lane, block);

@@ -9,7 +9,8 @@
 
 namespace braid {
 
-// f32 rounded to the type. q8: scale = largest magnitude / 127. q4: the scale among a few near
+// f32 rounded to the type. q8: scale = largest magnitude / 127, or that of the Q4_0 block that
+// the numbers come from, which then stay exact. q4: the scale among a few near
 // (value of largest magnitude) / -8 with the least squared error. q4min: the range of each block,
 // scales and minima in 6 bits of the super-block's largest. Scales are rounded to f16 first and the
 // numbers then chosen for the rounded scale. NaN becomes NaN for its block.
