@@ -26,21 +26,25 @@ void KvState::append(const Context& ctx, const float* k, int64_t ld_k, const flo
                      int64_t tokens, const float* log_f, int64_t ld_f) {
   BRAID_CHECK((log_f != nullptr) == (layout_.decay_heads > 0) || pages_.dry());
   if (tokens == 0) return;
-  const int64_t begin = length_, first = begin / kKvTile, end = begin + tokens;
-  pages_.own(begin, end);
+  const int64_t begin = length_, end = begin + tokens;
+  pages_.own(begin, end, layout_.padded_d() == layout_.d);
   const auto pack = [&](int64_t from, int64_t to) {
-    for (int64_t t = first + from; t < first + to; ++t) {
+    for (int64_t t = from; t < to; ++t) {
       const int64_t low = std::max(begin, t * kKvTile), high = std::min(end, (t + 1) * kKvTile);
       const KvRows rows{k + (low - begin) * ld_k, ld_k, v + (low - begin) * ld_v, ld_v};
       pack_kv_rows(layout_, shape_.heads, rows, t, low % kKvTile, high - low,
                    pages_.at(t * kKvTile));
     }
   };
-  const int64_t count = (end - 1) / kKvTile + 1 - first;
-  if (count > 2) {
-    parallel_for(ctx, count, 1, pack);
+  const int64_t first = begin / kKvTile, last = (end - 1) / kKvTile;
+  if (last - first > 1) {
+    // Whole pages: the system's first touch of one is a thread's own.
+    const int64_t tiles = layout_.tiles_per_page, page = first / tiles;
+    parallel_for(ctx, last / tiles + 1 - page, 1, [&](int64_t from, int64_t to) {
+      pack(std::max(first, (page + from) * tiles), std::min(last + 1, (page + to) * tiles));
+    });
   } else if (!pages_.dry()) {
-    pack(0, count);  // a decode step: waking threads would cost more
+    pack(first, last + 1);  // a decode step: waking threads would cost more
   }
   if (layout_.decay_heads > 0) append_decays(ctx, log_f, ld_f, tokens);
   length_ = end;

@@ -16,7 +16,7 @@ Pages::Pages(std::shared_ptr<Arena> arena, int64_t page_tokens, int64_t page_byt
   BRAID_CHECK(page_tokens > 0 && page_bytes > 0 && kept >= 0);
 }
 
-void Pages::own(int64_t begin, int64_t end) {
+void Pages::own(int64_t begin, int64_t end, bool writes_all) {
   if (begin >= end) return;
   if (std::ssize(pages_) <= kept_) first_ = std::max(kept_, begin / page_tokens_);
   const size_t bytes = static_cast<size_t>(page_bytes_);
@@ -26,11 +26,12 @@ void Pages::own(int64_t begin, int64_t end) {
     if (!fresh && pages_[at].use_count() == 1) continue;
     std::shared_ptr<Storage> page = arena_->allocate(bytes);
     if (!arena_->dry()) {
-      // Masked positions have weight zero, which takes finite values to work.
-      if (fresh) {
-        std::memset(page->data(), 0, bytes);
-      } else {
+      const bool whole = begin <= p * page_tokens_ && (p + 1) * page_tokens_ <= end;
+      if (!fresh) {
         std::memcpy(page->data(), pages_[at]->data(), bytes);
+      } else if (!whole || !writes_all) {
+        // Masked positions have weight zero, which takes finite values to work.
+        std::memset(page->data(), 0, bytes);
       }
     }
     if (fresh) {

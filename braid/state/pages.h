@@ -16,8 +16,9 @@ class Pages {
   Pages(std::shared_ptr<Arena> arena, int64_t page_tokens, int64_t page_bytes, int64_t kept = 0);
 
   // Pages that hold positions [begin, end) exist and belong to this object alone; fresh ones are
-  // zero. When there is none yet behind the kept ones, the first there is begin's.
-  void own(int64_t begin, int64_t end);
+  // zero, but for those that lie whole within them where the caller `writes_all`. When there is
+  // none yet behind the kept ones, the first there is begin's.
+  void own(int64_t begin, int64_t end, bool writes_all = false);
   // Lets go of pages that lie before `position` whole, but for the kept ones.
   void drop_before(int64_t position);
   void clear();
