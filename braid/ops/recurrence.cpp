@@ -11,10 +11,9 @@
 #include "braid/base/format.h"
 #include "braid/core/parallel.h"
 #include "braid/kernels/delta/delta.h"
-#include "braid/kernels/delta/delta_chunk.h"
-#include "braid/kernels/delta/delta_pair.h"
 #include "braid/kernels/delta/delta_shared.h"
 #include "braid/kernels/delta/delta_step.h"
+#include "braid/kernels/delta/dplr.h"
 #include "braid/ops/scratch_slots.h"
 #include "braid/ops/step.h"
 
@@ -162,42 +161,28 @@ DeltaHead<float> head_of(const RecurrenceConfig& c, const RecurrenceInputs& in, 
   return h;
 }
 
-// Whether value heads that share queries and keys are taken together.
-bool shares(const RecurrenceConfig& c) { return c.decay != Decay::kVector; }
+constexpr int64_t kMostTogether = DeltaPlan::kMostHeads;
 
-constexpr int64_t kMostTogether = std::max(DeltaSharedPlan::kMostHeads, DeltaPairPlan::kMostHeads);
-
-// The kernel of a form's chunks: one of them.
+// The kernel of a form's chunks: by one decay a token, whose value heads share queries and keys, or
+// by a decay per channel.
 struct Plan {
-  std::optional<DeltaChunkPlan> each;
-  std::optional<DeltaPairPlan> pair;
   std::optional<DeltaSharedPlan> shared;
+  std::optional<DplrPlan> dplr;
   Plan(const RecurrenceConfig& c, int64_t key_dim, int64_t value_dim) {
-    if (shares(c)) {
-      shared.emplace(key_dim, value_dim, kernel_erase(c.erase), c.chunk);
-    } else if (c.erase == Erase::kPair) {
-      pair.emplace(key_dim, value_dim, c.chunk);
+    if (c.decay == Decay::kVector) {
+      dplr.emplace(key_dim, value_dim, kernel_erase(c.erase), c.chunk);
     } else {
-      each.emplace(key_dim, value_dim, kernel_decay(c.decay), kernel_erase(c.erase), c.chunk);
+      shared.emplace(key_dim, value_dim, kernel_erase(c.erase), c.chunk);
     }
   }
-  // Calls f(plan).
-  template <typename F>
-  auto with(F&& f) const {
-    return shared ? f(*shared) : pair ? f(*pair) : f(*each);
-  }
-  // Value heads that one call takes.
-  int64_t most_heads() const {
-    return shared ? DeltaSharedPlan::kMostHeads : pair ? DeltaPairPlan::kMostHeads : 1;
-  }
   int64_t chunks(int64_t steps) const {
-    return with([&](const auto& plan) { return plan.chunks(steps); });
+    return shared ? shared->chunks(steps) : dplr->chunks(steps);
   }
   int64_t forward_scratch() const {
-    return with([](const auto& plan) { return plan.forward_scratch(); });
+    return shared ? shared->forward_scratch() : dplr->forward_scratch();
   }
   int64_t backward_scratch() const {
-    return with([](const auto& plan) { return plan.backward_scratch(); });
+    return shared ? shared->backward_scratch() : dplr->backward_scratch();
   }
 };
 
@@ -206,16 +191,16 @@ struct Part {
   int64_t first, count, group;
 };
 
-// Value heads that one task takes, at most `most`: few enough that small models have work for
-// several threads. Of sizes alone, so that gradients summed over parts keep their bits.
-int64_t heads_together(int64_t value_heads, int64_t most) {
+// Value heads that one task takes: few enough that small models have work for several threads. Of
+// sizes alone, so that gradients summed over parts keep their bits.
+int64_t heads_together(int64_t value_heads) {
   constexpr int64_t kTasks = 4;
-  return std::clamp<int64_t>(value_heads / kTasks, 1, most);
+  return std::clamp<int64_t>(value_heads / kTasks, 1, kMostTogether);
 }
 
-// At most `most` value heads each: a part of a group, or whole groups.
-std::vector<Part> parts_of(int64_t heads, int64_t value_heads, int64_t most) {
-  const int64_t group = value_heads / heads;
+// At most as many value heads each: a part of a group, or whole groups.
+std::vector<Part> parts_of(int64_t heads, int64_t value_heads) {
+  const int64_t group = value_heads / heads, most = heads_together(value_heads);
   std::vector<Part> parts;
   if (group <= most) {
     const int64_t together = most / group * group;
@@ -234,8 +219,7 @@ std::vector<Part> parts_of(int64_t heads, int64_t value_heads, int64_t most) {
 double shared_flops(const DeltaSharedPlan& plan, int64_t steps, int64_t heads, int64_t value_heads,
                     double (DeltaSharedPlan::*flops)(int64_t, int64_t) const) {
   double sum = 0;
-  const int64_t most = heads_together(value_heads, DeltaSharedPlan::kMostHeads);
-  for (const Part& p : parts_of(heads, value_heads, most))
+  for (const Part& p : parts_of(heads, value_heads))
     sum += static_cast<double>(p.count / p.group) * (plan.*flops)(steps, p.group);
   return sum;
 }
@@ -269,8 +253,7 @@ double recurrence_forward_flops(const RecurrenceConfig& config, int64_t tokens, 
            delta_step_flops(key_dim, value_dim, kernel_erase(config.erase));
   }
   const Plan plan(config, key_dim, value_dim);
-  if (plan.each) return heads * plan.each->forward_flops(steps);
-  if (plan.pair) return heads * plan.pair->forward_flops(steps);
+  if (plan.dplr) return heads * plan.dplr->forward_flops(steps);
   return shared_flops(*plan.shared, steps, key_heads, value_heads, &DeltaSharedPlan::forward_flops);
 }
 
@@ -279,8 +262,7 @@ double recurrence_backward_flops(const RecurrenceConfig& config, int64_t tokens,
   const Plan plan(config, key_dim, value_dim);
   const double heads = static_cast<double>(value_heads);
   const int64_t steps = tokens * config.micro_steps;
-  if (plan.each) return heads * plan.each->backward_flops(steps);
-  if (plan.pair) return heads * plan.pair->backward_flops(steps);
+  if (plan.dplr) return heads * plan.dplr->backward_flops(steps);
   return shared_flops(*plan.shared, steps, key_heads, value_heads,
                       &DeltaSharedPlan::backward_flops);
 }
@@ -314,8 +296,7 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
   }
   const int64_t needed =
       std::max(plan ? plan->forward_scratch() : 0, delta_step_scratch(s.key_dim));
-  const int64_t most = heads_together(s.value_heads, plan ? plan->most_heads() : 1);
-  const std::vector<Part> parts = parts_of(s.heads, s.value_heads, most);
+  const std::vector<Part> parts = parts_of(s.heads, s.value_heads);
   const auto run = [&](int64_t task, float* memory) {
     const int64_t count = std::ssize(parts), seq = task / count, begin = seq_starts[seq];
     const Part& part = parts[static_cast<size_t>(task % count)];
@@ -336,17 +317,15 @@ Tensor recurrence_forward(const Context& ctx, const RecurrenceConfig& config,
       for (const DeltaForward& head : own) delta_step(head.in, head.state, head.o, memory);
     } else if (plan->shared) {
       plan->shared->forward(own, part.group, memory);
-    } else if (plan->pair) {
-      plan->pair->forward(own, memory);
     } else {
-      const DeltaForward& head = own[0];
-      plan->each->forward(head.in, head.state, head.o, {head.states, head.written}, memory);
+      plan->dplr->forward(own, memory);
     }
   };
   const int64_t tasks = s.sequences * std::ssize(parts);
   // Steps are short: several heads a range.
   const int64_t grain = plan ? 1 : grain_for(tasks, kStepRanges);
-  ScratchSlots scratch(ctx, (tasks + grain - 1) / grain, needed + most * s.state());
+  ScratchSlots scratch(ctx, (tasks + grain - 1) / grain,
+                       needed + heads_together(s.value_heads) * s.state());
   parallel_for(ctx, tasks, grain, [&](int64_t first, int64_t last) {
     const ScratchSlots::Lease lease(scratch);
     for (int64_t task = first; task < last; ++task) run(task, lease.data());
@@ -392,8 +371,8 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
                      const DeltaSharedPlan& plan, std::span<const int64_t> chunks,
                      const RecurrenceSaved& saved, const Tensor& d_out, const Tensor& g_parts,
                      RecurrenceGrads& grads) {
-  const int64_t hv = s.value_heads, most = heads_together(hv, DeltaSharedPlan::kMostHeads);
-  const std::vector<Part> parts = parts_of(s.heads, hv, most);
+  const int64_t hv = s.value_heads, most = heads_together(hv);
+  const std::vector<Part> parts = parts_of(s.heads, hv);
   const int64_t per_group = (s.group() + most - 1) / most;
   const auto grouped = [&](const Tensor& t) {
     return t.defined() && s.group() > 1 && t.size(t.rank() == 1 ? 0 : 1) == s.heads;
@@ -444,10 +423,11 @@ void backward_shared(const Context& ctx, const RecurrenceConfig& config, const R
   if (dp.defined()) grads.p = sum_parts(ctx, dp);
 }
 
-// The backward pass of the other forms. The value heads of a key head add into the same gradients
-// of q and k: they are taken one after the other. Otherwise a task takes as many heads as a call.
-void backward_each(const Context& ctx, const RecurrenceConfig& config, const RecurrenceInputs& in,
-                   std::span<const int64_t> seq_starts, const Sizes& s, const Plan& plan,
+// The backward pass under a decay per channel. The value heads of a key head add into the same
+// gradients of q and k: they are taken one after the other. Otherwise a task takes as many heads as
+// a call.
+void backward_dplr(const Context& ctx, const RecurrenceConfig& config, const RecurrenceInputs& in,
+                   std::span<const int64_t> seq_starts, const Sizes& s, const DplrPlan& plan,
                    std::span<const int64_t> chunks, const RecurrenceSaved& saved,
                    const Tensor& d_out, const Tensor& g_parts, RecurrenceGrads& grads) {
   grads.q = grad_like(ctx, in.q, s);
@@ -477,8 +457,8 @@ void backward_each(const Context& ctx, const RecurrenceConfig& config, const Rec
     b.add = s.group() > 1;
     return b;
   };
-  const int64_t together = s.group() > 1 ? 1 : heads_together(hv, plan.most_heads());  // of a call
-  const int64_t each = s.group() > 1 ? s.group() : together;                           // of a task
+  const int64_t together = s.group() > 1 ? 1 : heads_together(hv);  // of a call
+  const int64_t each = s.group() > 1 ? s.group() : together;        // of a task
   const int64_t tasks = (hv + each - 1) / each;
   ScratchSlots scratch(ctx, s.sequences * tasks, plan.backward_scratch());
   parallel_for(ctx, s.sequences * tasks, 1, [&](int64_t task, int64_t) {
@@ -488,13 +468,7 @@ void backward_each(const Context& ctx, const RecurrenceConfig& config, const Rec
       std::array<DeltaBackward, kMostTogether> heads;
       const int64_t count = std::min(together, hv - j);
       for (int64_t i = 0; i < count; ++i) heads[static_cast<size_t>(i)] = head(seq, j + i);
-      if (plan.pair) {
-        plan.pair->backward({heads.data(), static_cast<size_t>(count)}, lease.data());
-      } else {
-        const DeltaBackward& b = heads[0];
-        plan.each->backward(b.in, {b.states, b.written}, b.d_o, b.carry, b.grads, b.add,
-                            lease.data());
-      }
+      plan.backward({heads.data(), static_cast<size_t>(count)}, lease.data());
     }
   });
 }
@@ -525,7 +499,7 @@ RecurrenceGrads recurrence_backward(const Context& ctx, const RecurrenceConfig& 
     backward_shared(ctx, config, in, seq_starts, s, *plan.shared, chunks, saved, d_out, g_parts,
                     grads);
   } else {
-    backward_each(ctx, config, in, seq_starts, s, plan, chunks, saved, d_out, g_parts, grads);
+    backward_dplr(ctx, config, in, seq_starts, s, *plan.dplr, chunks, saved, d_out, g_parts, grads);
   }
   if (per_head && !ctx.dry()) {
     for (int64_t seq = 0; seq < s.sequences; ++seq) {

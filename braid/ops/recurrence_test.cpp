@@ -292,6 +292,12 @@ TEST_CASE("recurrence: strong decays neither overflow nor lose the weak ones") {
     CAPTURE(form.name);
     // Gradients of decays: 2e-4 where they are strong (specs/linear-recurrences.md section 11).
     check_all(make(form, {0, 100}, {}, -60.0), kTolerance, 2e-4);
+    // Chunks that decay by more than their rows carry, of blocks that do not.
+    Problem blocks = make(form, {0, 150}, {}, -3.5);
+    for (const int64_t chunk : {32, 64}) {
+      blocks.config.chunk = chunk;
+      check_all(blocks, kTolerance, 2e-4);
+    }
     Problem mixed = make(form, {0, 100}, {}, -1.0);
     for (int64_t i = 0; i < mixed.in.g.count(); ++i) {
       if (i % 5 == 0) mixed.in.g.data()[i] = -1e4f;

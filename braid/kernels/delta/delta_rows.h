@@ -1,32 +1,32 @@
 #pragma once
-// SIMD pieces that write one row of the caller's gradients from packed tiles of the chunked
-// recurrence (delta_tile.h). Tile rows are padded to whole vectors, the caller's rows are not.
+// SIMD pieces between packed tiles of the chunked recurrence (delta_tile.h) and the caller's rows.
+// Tile rows are padded to whole vectors, the caller's rows are not.
 
 #include <cstdint>
 
+#include "braid/kernels/delta/delta.h"
+
 namespace braid {
+
+// to [padded, ld]: rows [first, first + rows) of `from` of `count` elements, times factors [rows]
+// and, when given, times rows of w. What is past them is zero.
+void delta_take_rows(DeltaRows<const float> from, DeltaRows<const float> w, int64_t first,
+                     int64_t rows, int64_t padded, int64_t count, int64_t ld, const float* factors,
+                     float* to);
+
+// Rows [first, first + rows) of `to`, `count` elements each: rows of y [rows, ld] times factors,
+// which may be null. stream: past the caches (delta_rows_done).
+void delta_give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, const float* factors,
+                     DeltaRows<float> to, int64_t first, bool stream);
+
+// to = factor x, any count; stream: past the caches (delta_rows_done).
+void delta_copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream);
 
 enum class DeltaPut {
   kStore,
   kAdd,
   kStream,  // store past the caches, for arrays that do not fit them; see delta_rows_done
 };
-
-// Key side of one micro-step. Null outputs are not wanted; dr is null without delta rule.
-//   to_q = scale (dq + diagonal k),  to_p = beta dr,  to_b = k (.) dr
-//   to_k = dk + dk_state + diagonal q + what of dr reaches k: beta dr, or b (.) dr
-struct DeltaKeyRow {
-  const float *q, *k, *dq, *dk, *dk_state, *dr;
-  float diagonal, scale;
-  float beta;        // of dr into k; 0 when r is not made of beta and k
-  float beta_p;      // of dr into p
-  const float* b;    // null unless r = b (.) k
-  const float* dot;  // row that dr is multiplied with for the result; may be null
-  float *to_q, *to_k, *to_b, *to_p;
-};
-
-// Returns sum_d dot_d dr_d, 0 without dot. All rows have `count` elements.
-float delta_put_keys(int64_t count, const DeltaKeyRow& row, DeltaPut put);
 
 // Value side: to_v = factor dx, times w when given; to_w = factor v (.) dx. Returns sum_e v_e dx_e.
 struct DeltaValueRow {

@@ -1,113 +1,113 @@
+#include "braid/kernels/delta/delta_rows.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "braid/kernels/delta/delta_rows_kernel.cpp"
 #include <hwy/foreach_target.h>
 // After foreach_target, which sets the target for what follows.
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
-#include "braid/kernels/delta/delta_rows.h"
+#include "braid/kernels/delta/delta_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace braid::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
+namespace {
 
-using D = hn::CappedTag<float, 16>;
-using V = hn::Vec<D>;
-constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
-
-HWY_INLINE hn::Mask<D> first(int64_t count) { return hn::FirstN(D(), static_cast<size_t>(count)); }
-
-template <bool kPartial>
-HWY_INLINE V load(const float* p, int64_t count) {
-  return kPartial ? hn::MaskedLoad(first(count), D(), p) : hn::LoadU(D(), p);
-}
-
-template <bool kPartial>
-HWY_INLINE void put_vector(V v, float* to, int64_t count, DeltaPut put) {
-  if (put == DeltaPut::kAdd) v = hn::Add(load<kPartial>(to, count), v);
-  if (kPartial) {
-    hn::BlendedStore(v, first(count), D(), to);
-  } else if (put == DeltaPut::kStream && reinterpret_cast<uintptr_t>(to) % sizeof(V) == 0) {
-    hn::Stream(v, D(), to);
-  } else {
-    hn::StoreU(v, D(), to);
+void take_rows(DeltaRows<const float> from, DeltaRows<const float> w, int64_t first, int64_t rows,
+               int64_t padded, int64_t count, int64_t ld, const float* factors, float* to) {
+  const int64_t whole = count / kLanes * kLanes;
+  for (int64_t i = 0; i < rows; ++i, to += ld) {
+    const float* x = from[first + i];
+    const float* gate = w ? w[first + i] : nullptr;
+    const V f = all(factors[i]);
+    for (int64_t c = 0; c < whole; c += kLanes) {
+      V v = hn::Mul(load(x + c), f);
+      if (gate != nullptr) v = hn::Mul(v, load(gate + c));
+      store(v, to + c);
+    }
+    if (whole == ld) continue;
+    const auto some = first_lanes(count - whole);
+    V v = hn::Mul(hn::MaskedLoad(some, D(), x + whole), f);
+    if (gate != nullptr) v = hn::Mul(v, hn::MaskedLoad(some, D(), gate + whole));
+    store(v, to + whole);
+    for (int64_t c = whole + kLanes; c < ld; c += kLanes) store(hn::Zero(D()), to + c);
   }
+  std::fill_n(to, (padded - rows) * ld, 0.0f);
 }
 
-template <bool kPartial>
-HWY_INLINE V keys_at(const DeltaKeyRow& r, int64_t d, int64_t count, DeltaPut put, V sum) {
-  const V k = hn::LoadU(D(), r.k + d), diagonal = hn::Set(D(), r.diagonal);
-  V dk = hn::Add(hn::LoadU(D(), r.dk + d), hn::LoadU(D(), r.dk_state + d));
-  dk = hn::MulAdd(diagonal, hn::LoadU(D(), r.q + d), dk);
-  if (r.dr != nullptr) {
-    const V dr = hn::LoadU(D(), r.dr + d);
-    const V factor = r.b != nullptr ? load<kPartial>(r.b + d, count) : hn::Set(D(), r.beta);
-    dk = hn::MulAdd(factor, dr, dk);
-    if (r.dot != nullptr) sum = hn::MulAdd(load<kPartial>(r.dot + d, count), dr, sum);
-    if (r.to_b != nullptr) put_vector<kPartial>(hn::Mul(k, dr), r.to_b + d, count, put);
-    if (r.to_p != nullptr) {
-      put_vector<kPartial>(hn::Mul(hn::Set(D(), r.beta_p), dr), r.to_p + d, count, put);
+void give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, const float* factors,
+               DeltaRows<float> to, int64_t first, bool stream) {
+  const int64_t whole = count / kLanes * kLanes;
+  for (int64_t i = 0; i < rows; ++i, y += ld) {
+    float* row = to[first + i];
+    const V f = all(factors == nullptr ? 1.0f : factors[i]);
+    if (stream && reinterpret_cast<uintptr_t>(row) % sizeof(V) == 0) {
+      for (int64_t c = 0; c < whole; c += kLanes) hn::Stream(hn::Mul(load(y + c), f), D(), row + c);
+    } else {
+      for (int64_t c = 0; c < whole; c += kLanes) store(hn::Mul(load(y + c), f), row + c);
+    }
+    if (whole < count) {
+      hn::BlendedStore(hn::Mul(load(y + whole), f), first_lanes(count - whole), D(), row + whole);
     }
   }
-  if (r.to_k != nullptr) put_vector<kPartial>(dk, r.to_k + d, count, put);
-  if (r.to_q != nullptr) {
-    const V dq = hn::MulAdd(diagonal, k, hn::LoadU(D(), r.dq + d));
-    put_vector<kPartial>(hn::Mul(hn::Set(D(), r.scale), dq), r.to_q + d, count, put);
-  }
-  return sum;
 }
 
-float put_keys(int64_t count, const DeltaKeyRow& r, DeltaPut put) {
+void copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream) {
+  const V f = all(factor);
+  const bool past = stream && reinterpret_cast<uintptr_t>(to) % sizeof(V) == 0;
+  int64_t i = 0;
+  for (; past && i + kLanes <= count; i += kLanes) hn::Stream(hn::Mul(load(x + i), f), D(), to + i);
+  for (; i + kLanes <= count; i += kLanes) store(hn::Mul(load(x + i), f), to + i);
+  for (; i < count; ++i) to[i] = factor * x[i];
+}
+
+float put_values(int64_t count, const DeltaValueRow& r, DeltaPut how) {
   V sum = hn::Zero(D());
-  int64_t d = 0;
-  for (; d + kLanes <= count; d += kLanes) sum = keys_at<false>(r, d, kLanes, put, sum);
-  if (d < count) sum = keys_at<true>(r, d, count - d, put, sum);
+  for (int64_t e = 0; e < count; e += kLanes) {
+    const int64_t some = count - e;
+    const V dx = load(r.dx + e), v = load_some(r.v + e, some);
+    const V scaled = hn::Mul(all(r.factor), dx);
+    if (r.to_v != nullptr) {
+      const V dv = r.w != nullptr ? hn::Mul(load_some(r.w + e, some), scaled) : scaled;
+      put(dv, r.to_v + e, some, how);
+    }
+    if (r.to_w != nullptr) put(hn::Mul(v, scaled), r.to_w + e, some, how);
+    sum = hn::MulAdd(v, dx, sum);
+  }
   return hn::GetLane(hn::SumOfLanes(D(), sum));
 }
 
-template <bool kPartial>
-HWY_INLINE V values_at(const DeltaValueRow& r, int64_t e, int64_t count, DeltaPut put, V sum) {
-  const V dx = hn::LoadU(D(), r.dx + e), v = load<kPartial>(r.v + e, count);
-  const V scaled = hn::Mul(hn::Set(D(), r.factor), dx);
-  if (r.to_v != nullptr) {
-    const V dv = r.w != nullptr ? hn::Mul(load<kPartial>(r.w + e, count), scaled) : scaled;
-    put_vector<kPartial>(dv, r.to_v + e, count, put);
-  }
-  if (r.to_w != nullptr) put_vector<kPartial>(hn::Mul(v, scaled), r.to_w + e, count, put);
-  return hn::MulAdd(v, dx, sum);
+void put_row(int64_t count, const float* from, float* to, DeltaPut how) {
+  for (int64_t d = 0; d < count; d += kLanes)
+    put(load_some(from + d, count - d), to + d, count - d, how);
 }
 
-float put_values(int64_t count, const DeltaValueRow& r, DeltaPut put) {
-  V sum = hn::Zero(D());
-  int64_t e = 0;
-  for (; e + kLanes <= count; e += kLanes) sum = values_at<false>(r, e, kLanes, put, sum);
-  if (e < count) sum = values_at<true>(r, e, count - e, put, sum);
-  return hn::GetLane(hn::SumOfLanes(D(), sum));
-}
-
-void put_row(int64_t count, const float* from, float* to, DeltaPut put) {
-  int64_t d = 0;
-  for (; d + kLanes <= count; d += kLanes) {
-    put_vector<false>(hn::LoadU(D(), from + d), to + d, kLanes, put);
-  }
-  if (d < count) {
-    put_vector<true>(load<true>(from + d, count - d), to + d, count - d, put);
-  }
-}
-
+}  // namespace
 }  // namespace braid::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace braid {
 
-HWY_EXPORT(put_keys);
+HWY_EXPORT(take_rows);
+HWY_EXPORT(give_rows);
+HWY_EXPORT(copy_scaled);
 HWY_EXPORT(put_values);
 HWY_EXPORT(put_row);
 
-float delta_put_keys(int64_t count, const DeltaKeyRow& row, DeltaPut put) {
-  return HWY_DYNAMIC_DISPATCH(put_keys)(count, row, put);
+void delta_take_rows(DeltaRows<const float> from, DeltaRows<const float> w, int64_t first,
+                     int64_t rows, int64_t padded, int64_t count, int64_t ld, const float* factors,
+                     float* to) {
+  HWY_DYNAMIC_DISPATCH(take_rows)(from, w, first, rows, padded, count, ld, factors, to);
+}
+
+void delta_give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, const float* factors,
+                     DeltaRows<float> to, int64_t first, bool stream) {
+  HWY_DYNAMIC_DISPATCH(give_rows)(y, ld, rows, count, factors, to, first, stream);
+}
+
+void delta_copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream) {
+  HWY_DYNAMIC_DISPATCH(copy_scaled)(count, factor, x, to, stream);
 }
 
 float delta_put_values(int64_t count, const DeltaValueRow& row, DeltaPut put) {

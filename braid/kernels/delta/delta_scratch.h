@@ -28,7 +28,18 @@ class DeltaCarver {
 class DeltaAhead {
  public:
   void add(DeltaRows<const float> rows, int64_t first, int64_t end, int64_t count) {
-    if (used_ < kMost && first < end) of_[used_++] = {rows, first, end, count};
+    if (rows && used_ < kMost && first < end) of_[used_++] = {rows, first, end, count};
+  }
+  // Those of micro-steps [first, end) of a head.
+  void add_operands(const DeltaHead<float>& h, int64_t first, int64_t end) {
+    const int64_t n = h.micro_steps;
+    add(h.q, first / n, end / n, h.key_dim);
+    if (h.decay == DeltaDecay::kVector) add(h.g, first / n, end / n, h.key_dim);
+    add(h.k, first, end, h.key_dim);
+    add(h.b, first, end, h.key_dim);
+    add(h.p, first, end, h.key_dim);
+    add(h.v, first, end, h.value_dim);
+    add(h.w, first, end, h.value_dim);
   }
   void next() {
     constexpr int64_t kRows = 3, kLine = 16;

@@ -12,25 +12,14 @@
 namespace braid {
 namespace {
 
-constexpr int64_t round_up(int64_t n) { return (n + kDeltaBlock - 1) / kDeltaBlock * kDeltaBlock; }
-
-constexpr double kStrongestDecay = -1e4;  // as in delta_chunk.cpp
-// Rows carry factors up to its inverse: 2e17, which leaves f32 twenty-one powers of ten.
-constexpr double kMildestStrong = -40;
+constexpr double kStrongestDecay = -1e4;  // as delta_exp
 
 }  // namespace
 
 DeltaSharedPlan::DeltaSharedPlan(int64_t key_dim, int64_t value_dim, DeltaErase erase,
                                  int64_t chunk)
-    : key_dim_(key_dim),
-      value_dim_(value_dim),
-      kp_(round_up(key_dim)),
-      vp_(round_up(value_dim)),
-      chunk_(chunk == 0 ? 32 : chunk),
-      erase_(erase) {
+    : DeltaPlan(key_dim, value_dim, erase, chunk) {
   BRAID_CHECK(!erases() || erase == DeltaErase::kBeta || erase == DeltaErase::kKey);
-  BRAID_CHECK(chunk_ % kDeltaBlock == 0 && chunk_ >= kDeltaBlock &&
-              chunk_ <= kMaxBlocks * kDeltaBlock);
   const int64_t c = chunk_;
   read_ = SmallGemm(kDeltaBlock, vp_, kp_, kp_, vp_, vp_, false);
   for (int64_t i = 0; i < c / kDeltaBlock; ++i) {
@@ -84,7 +73,7 @@ double DeltaSharedPlan::forward_flops(int64_t steps, int64_t heads) const {
   double shared = 0, each = 0;
   for (int64_t first = 0; first < steps; first += chunk_) {
     const double rows = static_cast<double>(std::min(chunk_, steps - first));
-    const double n = static_cast<double>(round_up(std::min(chunk_, steps - first)) / kDeltaBlock);
+    const double n = static_cast<double>(blocks(std::min(chunk_, steps - first)));
     const double square = double{kDeltaBlock} * kDeltaBlock, lower = n * (n + 1) / 2 * square;
     shared += 2 * k * lower * (erases() ? 2 : 1);
     each += 4 * k * v * rows + 2 * v * lower;
@@ -92,40 +81,6 @@ double DeltaSharedPlan::forward_flops(int64_t steps, int64_t heads) const {
     if (erases()) each += 2 * k * v * rows + 2 * v * (lower - n * square / 2);
   }
   return shared + static_cast<double>(heads) * each;
-}
-
-// Rows of `from`, one a token, at the micro-steps that end them; zero elsewhere.
-void DeltaSharedPlan::take_tokens(const DeltaHead<float>& h, DeltaRows<const float> from,
-                                  int64_t first, int64_t rows, int64_t count, int64_t ld,
-                                  const float* factors, const Tiles& t, float* to) const {
-  const int64_t padded = t.n * kDeltaBlock, n = h.micro_steps;
-  if (n == 1) {
-    delta_take_rows(from, {}, first, rows, padded, count, ld, factors, to);
-    return;
-  }
-  std::fill_n(to, padded * ld, 0.0f);
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t end = first + i + 1;
-    if (end % n != 0) continue;
-    delta_take_rows(from, {}, end / n - 1, 1, 1, count, ld, factors + i, to + i * ld);
-  }
-}
-
-void DeltaSharedPlan::give_tokens(const DeltaHead<float>& h, const float* from, int64_t first,
-                                  int64_t rows, int64_t count, int64_t ld, const float* factors,
-                                  DeltaRows<float> to) const {
-  const int64_t n = h.micro_steps;
-  const bool stream = passes_caches(h);
-  if (n == 1) {
-    delta_give_rows(from, ld, rows, count, factors, to, first, stream);
-    return;
-  }
-  for (int64_t i = 0; i < rows; ++i) {
-    const int64_t end = first + i + 1;
-    if (end % n != 0) continue;
-    delta_give_rows(from + i * ld, ld, 1, count, factors == nullptr ? nullptr : factors + i, to,
-                    end / n - 1, stream);
-  }
 }
 
 // to = keys k^T, blocks on and below the diagonal.
@@ -139,10 +94,10 @@ void DeltaSharedPlan::scores(const float* keys, const Tiles& t, float* to) const
 // What the heads share: rows of q, k and p, and scores.
 void DeltaSharedPlan::share(const DeltaHead<float>& h, int64_t first, int64_t rows,
                             Tiles& t) const {
-  t.n = round_up(rows) / kDeltaBlock;
+  t.n = blocks(rows);
   const int64_t padded = t.n * kDeltaBlock;
   std::fill_n(t.factors, rows, h.scale);
-  take_tokens(h, h.q, first, rows, key_dim_, kp_, t.factors, t, t.q);
+  take_tokens(h, h.q, first, rows, padded, key_dim_, kp_, t.factors, t.q);
   std::fill_n(t.factors, rows, 1.0f);
   delta_take_rows(h.k, {}, first, rows, padded, key_dim_, kp_, t.factors, t.k);
   delta_transpose(padded, kp_, t.k, kp_, t.kt, chunk_);
@@ -173,7 +128,7 @@ DeltaSharedPlan::Decays DeltaSharedPlan::decays(const DeltaHead<float>& h, int64
   }
   std::fill(t.sums + rows, t.sums + padded, sum);
   d.sum = sum;
-  d.strong = !(sum >= kMildestStrong);
+  d.strong = !(sum >= kDeltaMildest);
   if (d.strong && before != 0) return d;
   if (!d.strong) {
     delta_row_decays(padded, t.sums, t.from_start, t.into);
@@ -296,12 +251,12 @@ void DeltaSharedPlan::forward(std::span<const DeltaForward> heads, int64_t group
   BRAID_CHECK(count <= kMostHeads && count % group == 0);
   DeltaCarver carver(scratch);
   Tiles t = carve_forward(carver);
-  const int64_t n = heads[0].in.micro_steps, steps = heads[0].in.tokens * n, size = kp_ * vp_;
+  const int64_t n = heads[0].in.micro_steps, steps = heads[0].in.tokens * n;
   const bool padded = kp_ != key_dim_ || vp_ != value_dim_;
   Carried carried[kMostHeads];
   for (int64_t i = 0; i < count; ++i) {
     float* state = heads[static_cast<size_t>(i)].state;
-    carried[i].state = padded ? t.states + i * size : state;
+    carried[i].state = padded ? t.states + i * size() : state;
     if (padded) pack_state(state, carried[i].state);
   }
   for (int64_t first = 0; first < steps; first += chunk_) {
@@ -328,24 +283,6 @@ void DeltaSharedPlan::forward(std::span<const DeltaForward> heads, int64_t group
     settle(carried[i]);
     if (padded) unpack_state(carried[i].state, 1.0f, heads[static_cast<size_t>(i)].state, false);
   }
-}
-
-void DeltaSharedPlan::pack_state(const float* state, float* tile) const {
-  for (int64_t d = 0; d < key_dim_; ++d) {
-    std::copy_n(state + d * value_dim_, value_dim_, tile + d * vp_);
-    std::fill_n(tile + d * vp_ + value_dim_, vp_ - value_dim_, 0.0f);
-  }
-  std::fill_n(tile + key_dim_ * vp_, (kp_ - key_dim_) * vp_, 0.0f);
-}
-
-void DeltaSharedPlan::unpack_state(const float* tile, float factor, float* state,
-                                   bool stream) const {
-  if (vp_ == value_dim_) {
-    delta_copy_scaled(key_dim_ * value_dim_, factor, tile, state, stream);
-    return;
-  }
-  for (int64_t d = 0; d < key_dim_; ++d)
-    delta_copy_scaled(value_dim_, factor, tile + d * vp_, state + d * value_dim_, false);
 }
 
 }  // namespace braid

@@ -19,23 +19,16 @@
 #include <cstdint>
 #include <span>
 
-#include "braid/kernels/delta/delta.h"
-#include "braid/kernels/delta/delta_scratch.h"
+#include "braid/kernels/delta/delta_plan.h"
 #include "braid/kernels/gemm/small.h"
 
 namespace braid {
 
-class DeltaSharedPlan {
+class DeltaSharedPlan : public DeltaPlan {
  public:
-  static constexpr int64_t kMostHeads = 4;  // of a call
-  static constexpr int64_t kMaxBlocks = 4;
-
-  // erase: kNone, kBeta or kKey. chunk: micro-steps per chunk, a multiple of 16 up to 64; 0 = the
-  // fastest measured.
+  // erase: kNone, kBeta or kKey. chunk: as DeltaPlan.
   DeltaSharedPlan(int64_t key_dim, int64_t value_dim, DeltaErase erase, int64_t chunk = 0);
 
-  int64_t chunk() const { return chunk_; }
-  int64_t chunks(int64_t steps) const { return (steps + chunk_ - 1) / chunk_; }
   int64_t forward_scratch() const;   // floats
   int64_t backward_scratch() const;  // floats
 
@@ -53,18 +46,10 @@ class DeltaSharedPlan {
   struct BackTiles;
   struct Decays;
   struct Carried;
-  bool erases() const { return erase_ != DeltaErase::kNone; }
-  // The state is read before a token's decay, by keys of its own.
-  bool reads_before() const { return erase_ == DeltaErase::kKey; }
   Tiles carve_forward(DeltaCarver& c) const;
   BackTiles carve_backward(DeltaCarver& c) const;
   void share(const DeltaHead<float>& h, int64_t first, int64_t rows, Tiles& t) const;
   void scores(const float* keys, const Tiles& t, float* to) const;
-  void take_tokens(const DeltaHead<float>& h, DeltaRows<const float> from, int64_t first,
-                   int64_t rows, int64_t count, int64_t ld, const float* factors, const Tiles& t,
-                   float* to) const;
-  void give_tokens(const DeltaHead<float>& h, const float* from, int64_t first, int64_t rows,
-                   int64_t count, int64_t ld, const float* factors, DeltaRows<float> to) const;
   void read_rows(const float* keys, const float* state, float* y, const Tiles& t,
                  DeltaAhead& ahead) const;
   void write_rows(const float* keys_t, const float* values, float* state, const Tiles& t,
@@ -77,8 +62,6 @@ class DeltaSharedPlan {
              const Tiles& t) const;
   void pack_values(const DeltaHead<float>& h, int64_t first, int64_t rows, const float* factors,
                    const Tiles& t, float* to) const;
-  void pack_state(const float* state, float* tile) const;
-  void unpack_state(const float* tile, float factor, float* state, bool stream) const;
   void settle(Carried& carried) const;
   void erase(const DeltaForward& head, int64_t first, int64_t rows, const Decays& d,
              const float* state, const Tiles& t, DeltaAhead& ahead) const;
@@ -103,8 +86,6 @@ class DeltaSharedPlan {
   void finish_keys(const DeltaBackward& head, int64_t first, int64_t rows, const Tiles& t,
                    const BackTiles& b) const;
 
-  int64_t key_dim_, value_dim_, kp_, vp_, chunk_;
-  DeltaErase erase_;
   // Products, by the number of blocks in question (less one). [m, n, k] with w = 16 (blocks).
   SmallGemm score_[kMaxBlocks];       // [16, w, kp] = rows of q times keys^T
   SmallGemm read_;                    // [16, vp, kp] = rows times state

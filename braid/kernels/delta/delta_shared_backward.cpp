@@ -55,7 +55,7 @@ double DeltaSharedPlan::backward_flops(int64_t steps, int64_t heads) const {
   double shared = 0, each = 0;
   for (int64_t first = 0; first < steps; first += chunk_) {
     const double rows = static_cast<double>(std::min(chunk_, steps - first));
-    const int64_t n = (std::min(chunk_, steps - first) + kDeltaBlock - 1) / kDeltaBlock;
+    const int64_t n = blocks(std::min(chunk_, steps - first));
     const double square = double{kDeltaBlock} * kDeltaBlock;
     const double lower = static_cast<double>(n * (n + 1) / 2) * square;
     shared += 6 * k * lower;
@@ -79,7 +79,7 @@ void DeltaSharedPlan::take_values(const DeltaBackward& head, int64_t first, int6
   } else {
     pack_values(h, first, rows, t.into, t, t.u);
   }
-  take_tokens(h, head.d_o, first, rows, value_dim_, vp_, d.strong ? t.into : t.from_start, t,
+  take_tokens(h, head.d_o, first, rows, padded, value_dim_, vp_, d.strong ? t.into : t.from_start,
               b.d_o);
   if (!d.strong) return;
   std::copy_n(b.d_o, padded * vp_, b.d_o_start);
@@ -300,9 +300,9 @@ void DeltaSharedPlan::backward(std::span<const DeltaBackward> heads, int64_t gro
   DeltaCarver carver(scratch);
   Tiles t = carve_forward(carver);
   BackTiles b = carve_backward(carver);
-  const int64_t n = heads[0].in.micro_steps, steps = heads[0].in.tokens * n, size = kp_ * vp_;
+  const int64_t n = heads[0].in.micro_steps, steps = heads[0].in.tokens * n;
   for (int64_t i = 0; i < count; ++i)
-    pack_state(heads[static_cast<size_t>(i)].carry, t.states + i * size);
+    pack_state(heads[static_cast<size_t>(i)].carry, t.states + i * size());
   for (int64_t chunk = chunks(steps) - 1; chunk >= 0; --chunk) {
     const int64_t first = chunk * chunk_, rows = std::min(chunk_, steps - first);
     const int64_t before = std::max<int64_t>(first - chunk_, 0);
@@ -320,13 +320,13 @@ void DeltaSharedPlan::backward(std::span<const DeltaBackward> heads, int64_t gro
         pack_state(head.states[chunk], b.packed);
         b.state = b.packed;
       }
-      backward_head(head, first, rows, t, b, t.states + i * size, ahead);
+      backward_head(head, first, rows, t, b, t.states + i * size(), ahead);
       if (i % group == group - 1) finish_keys(head, first, rows, t, b);
     }
   }
   delta_rows_done();
   for (int64_t i = 0; i < count; ++i)
-    unpack_state(t.states + i * size, 1.0f, heads[static_cast<size_t>(i)].carry, false);
+    unpack_state(t.states + i * size(), 1.0f, heads[static_cast<size_t>(i)].carry, false);
 }
 
 }  // namespace braid

@@ -2,71 +2,16 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "braid/kernels/delta/delta_shared_kernel.cpp"
-#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 // After foreach_target, which sets the target for what follows.
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
-#include <algorithm>
-
-#include "braid/kernels/delta/delta_tile.h"
+#include "braid/kernels/delta/delta_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace braid::HWY_NAMESPACE {
-namespace {  // other kernel files have functions of the same names
-
-namespace hn = hwy::HWY_NAMESPACE;
-constexpr int64_t kBlock = kDeltaBlock;
-using D = hn::CappedTag<float, 16>;
-using V = hn::Vec<D>;
-constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
-
-HWY_INLINE V load(const float* p) { return hn::LoadU(D(), p); }
-HWY_INLINE void store(V v, float* p) { hn::StoreU(v, D(), p); }
-HWY_INLINE V all(float x) { return hn::Set(D(), x); }
-HWY_INLINE hn::Mask<D> first_lanes(int64_t count) {
-  return hn::FirstN(D(), static_cast<size_t>(count));
-}
-
-void take_rows(DeltaRows<const float> from, DeltaRows<const float> w, int64_t first, int64_t rows,
-               int64_t padded, int64_t count, int64_t ld, const float* factors, float* to) {
-  const int64_t whole = count / kLanes * kLanes;
-  for (int64_t i = 0; i < rows; ++i, to += ld) {
-    const float* x = from[first + i];
-    const float* gate = w ? w[first + i] : nullptr;
-    const V f = all(factors[i]);
-    for (int64_t c = 0; c < whole; c += kLanes) {
-      V v = hn::Mul(load(x + c), f);
-      if (gate != nullptr) v = hn::Mul(v, load(gate + c));
-      store(v, to + c);
-    }
-    if (whole == ld) continue;
-    const auto some = first_lanes(count - whole);
-    V v = hn::Mul(hn::MaskedLoad(some, D(), x + whole), f);
-    if (gate != nullptr) v = hn::Mul(v, hn::MaskedLoad(some, D(), gate + whole));
-    store(v, to + whole);
-    for (int64_t c = whole + kLanes; c < ld; c += kLanes) store(hn::Zero(D()), to + c);
-  }
-  std::fill_n(to, (padded - rows) * ld, 0.0f);
-}
-
-void give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, const float* factors,
-               DeltaRows<float> to, int64_t first, bool stream) {
-  const int64_t whole = count / kLanes * kLanes;
-  for (int64_t i = 0; i < rows; ++i, y += ld) {
-    float* row = to[first + i];
-    const V f = all(factors == nullptr ? 1.0f : factors[i]);
-    if (stream && reinterpret_cast<uintptr_t>(row) % sizeof(V) == 0) {
-      for (int64_t c = 0; c < whole; c += kLanes) hn::Stream(hn::Mul(load(y + c), f), D(), row + c);
-    } else {
-      for (int64_t c = 0; c < whole; c += kLanes) store(hn::Mul(load(y + c), f), row + c);
-    }
-    if (whole < count) {
-      hn::BlendedStore(hn::Mul(load(y + whole), f), first_lanes(count - whole), D(), row + whole);
-    }
-  }
-}
+namespace {
 
 void row_decays(int64_t count, const double* sums, float* e, float* inverse) {
   const hn::CappedTag<double, 8> d;
@@ -79,25 +24,11 @@ void row_decays(int64_t count, const double* sums, float* e, float* inverse) {
   }
 }
 
-void copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream) {
-  const V f = all(factor);
-  const bool past = stream && reinterpret_cast<uintptr_t>(to) % sizeof(V) == 0;
-  int64_t i = 0;
-  for (; past && i + kLanes <= count; i += kLanes) hn::Stream(hn::Mul(load(x + i), f), D(), to + i);
-  for (; i + kLanes <= count; i += kLanes) store(hn::Mul(load(x + i), f), to + i);
-  for (; i < count; ++i) to[i] = factor * x[i];
-}
-
-void scale_all(int64_t count, float factor, float* x) {
-  const V f = all(factor);
-  for (int64_t i = 0; i < count; i += kLanes) store(hn::Mul(load(x + i), f), x + i);
-}
-
 void zero_above(int64_t n, float* s, int64_t ld) {
   for (int64_t i = 0; i < n * kBlock; ++i) {
     const int64_t begin = i / kBlock * kBlock;
     for (int64_t j = begin; j < begin + kBlock; j += kLanes) {
-      const auto on = first_lanes(std::clamp<int64_t>(i - j + 1, 0, kLanes));
+      const auto on = first_lanes(i - j + 1);
       store(hn::IfThenElseZero(on, load(s + i * ld + j)), s + i * ld + j);
     }
   }
@@ -125,7 +56,7 @@ void gate_scores(int64_t n, const float* gates, const float* s, const float* l, 
     const float* decay = l == nullptr ? nullptr : l + (above && i > 0 ? i - 1 : i) * ld;
     for (int64_t j = 0; j < (i / kBlock + 1) * kBlock; j += kLanes) {
       // Masked before what lies right of the diagonal is multiplied: it may be anything.
-      const auto below = first_lanes(std::clamp<int64_t>(i - j, 0, kLanes));
+      const auto below = first_lanes(i - j);
       V v = hn::Mul(hn::IfThenElseZero(below, load(s + i * ld + j)), gate);
       if (decay != nullptr) v = hn::Mul(v, hn::MaskedLoad(below, D(), decay + j));
       store(v, to + i * ld + j);
@@ -142,7 +73,7 @@ void score_sums(int64_t n, const float* s, const float* w, const float* gates, i
       const int64_t at = i * ld + j;
       const V v = load(w + at);
       store(hn::MulAdd(gate, v, load(sum + at)), sum + at);
-      const auto below = first_lanes(std::clamp<int64_t>(i - j, 0, kLanes));
+      const auto below = first_lanes(i - j);
       const V product = hn::IfThenElseZero(below, hn::Mul(v, load(s + at)));
       total = hn::Add(total, product);
       store(hn::MulAdd(gate, product, load(columns + j)), columns + j);
@@ -188,11 +119,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace braid {
 
-HWY_EXPORT(take_rows);
-HWY_EXPORT(give_rows);
 HWY_EXPORT(row_decays);
-HWY_EXPORT(copy_scaled);
-HWY_EXPORT(scale_all);
 HWY_EXPORT(zero_above);
 HWY_EXPORT(multiply_lower);
 HWY_EXPORT(subtract_scaled);
@@ -201,27 +128,8 @@ HWY_EXPORT(score_sums);
 HWY_EXPORT(column_dots);
 HWY_EXPORT(dot);
 
-void delta_take_rows(DeltaRows<const float> from, DeltaRows<const float> w, int64_t first,
-                     int64_t rows, int64_t padded, int64_t count, int64_t ld, const float* factors,
-                     float* to) {
-  HWY_DYNAMIC_DISPATCH(take_rows)(from, w, first, rows, padded, count, ld, factors, to);
-}
-
-void delta_give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, const float* factors,
-                     DeltaRows<float> to, int64_t first, bool stream) {
-  HWY_DYNAMIC_DISPATCH(give_rows)(y, ld, rows, count, factors, to, first, stream);
-}
-
 void delta_row_decays(int64_t count, const double* sums, float* e, float* inverse) {
   HWY_DYNAMIC_DISPATCH(row_decays)(count, sums, e, inverse);
-}
-
-void delta_copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream) {
-  HWY_DYNAMIC_DISPATCH(copy_scaled)(count, factor, x, to, stream);
-}
-
-void delta_scale_all(int64_t count, float factor, float* x) {
-  HWY_DYNAMIC_DISPATCH(scale_all)(count, factor, x);
 }
 
 void delta_zero_above(int64_t n, float* s, int64_t ld) {

@@ -1,32 +1,12 @@
 #pragma once
-// SIMD pieces of delta_shared.h on tiles as in delta_tile.h, and between them and the caller's
-// rows, which need not be whole vectors wide.
+// SIMD pieces of delta_shared.h on tiles as in delta_tile.h.
 
 #include <cstdint>
 
-#include "braid/kernels/delta/delta.h"
-
 namespace braid {
-
-// to [padded, ld]: rows [first, first + rows) of `from` of `count` elements, times factors [rows]
-// and, when given, times rows of w. What is past them is zero.
-void delta_take_rows(DeltaRows<const float> from, DeltaRows<const float> w, int64_t first,
-                     int64_t rows, int64_t padded, int64_t count, int64_t ld, const float* factors,
-                     float* to);
-
-// Rows [first, first + rows) of `to`, `count` elements each: rows of y [rows, ld] times factors,
-// which may be null. stream: past the caches (delta_rows_done).
-void delta_give_rows(const float* y, int64_t ld, int64_t rows, int64_t count, const float* factors,
-                     DeltaRows<float> to, int64_t first, bool stream);
 
 // e = exp(sums) and inverse = 1 / e, each rounded once; count a multiple of 16, sums above -700.
 void delta_row_decays(int64_t count, const double* sums, float* e, float* inverse);
-
-// to = factor x, any count; stream: past the caches (delta_rows_done).
-void delta_copy_scaled(int64_t count, float factor, const float* x, float* to, bool stream);
-
-// x <- factor x.
-void delta_scale_all(int64_t count, float factor, float* x);
 
 // u[i, :] -= factors[i] y[i, :], all [rows, cols].
 void delta_subtract_scaled(int64_t rows, int64_t cols, const float* factors, const float* y,

@@ -20,19 +20,6 @@ void delta_exp(int64_t count, float* x);
 // falls.
 void delta_decay_matrix(int64_t n, const double* sums, float* l, int64_t ld);
 
-// Scalar decay on raw scores. read [16 n, ld] gets l, erase [16 n, ld] (may be null) gets l below
-// the diagonal, or the row above's l when `pre` (the state is read before the decay). Entries right
-// of the diagonal become zero, up to the end of their block.
-void delta_mask_scores(int64_t n, bool pre, const float* l, int64_t ld, float* erase, float* read);
-
-// Vector decay from alpha [16 n, kp] = exp(g). Per channel, with products over rows:
-//   prefix [16 n, kp]   of alpha from the start of the row's block to the row, inclusive
-//   suffix [16 n, kp]   of alpha after the row to the end of its block
-//   total [n, kp]       of the block;  before, after [n, kp] of all blocks before, after it;  whole
-//   [kp] of the chunk
-void delta_vector_decay(int64_t n, int64_t kp, const float* alpha, float* prefix, float* suffix,
-                        float* total, float* before, float* after, float* whole);
-
 // Scores inside block-diagonal tiles under vector decay, by running decayed keys: for j <= i of a
 // block
 //   read[i, j] = sum_d q[i, d] k[j, d] e^(G_i - G_j),  erase[i, j] = the same of r for j < i, 0 on
@@ -53,29 +40,16 @@ void delta_solve(int64_t n, int64_t vp, const float* a, int64_t ld, float* x);
 // x <- -(I + A)^-T x.
 void delta_solve_transposed(int64_t n, int64_t vp, const float* a, int64_t ld, float* x);
 
+// x <- factor x.
+void delta_scale_all(int64_t count, float factor, float* x);
+
 // x[i, :] <- factors[i] * x[i, :], row stride ld.
 void delta_scale_rows(int64_t rows, int64_t cols, const float* factors, float* x, int64_t ld);
-
-// u -= y.
-void delta_subtract(int64_t count, const float* y, float* u);
-
-// y = x (.) f, or y = x (.) f (.) row when row [cols] is given; y may be x.
-void delta_scale_channels(int64_t rows, int64_t cols, const float* f, const float* row,
-                          const float* x, float* y);
 
 // x[i, :] <- row (.) x[i, :].
 void delta_scale_columns(int64_t rows, int64_t cols, const float* row, float* x);
 
 // sums[i] = sum_e a[i, e] b[i, e].
 void delta_row_dots(int64_t rows, int64_t cols, const float* a, const float* b, float* sums);
-
-// dg [16 n, kp] of the vector decay from operands and their gradients (without i = j terms of the
-// scores), all [16 n, kp]; dk_state is the part of dk that came through the chunk's final state,
-// not contained in dk. state_dot [kp] is the decayed initial state times the carried gradient,
-// summed over V. r, dr may be null.
-void delta_vector_decay_gradient(int64_t rows, int64_t kp, bool pre, const float* q,
-                                 const float* dq, const float* r, const float* dr, const float* k,
-                                 const float* dk, const float* dk_state, const float* state_dot,
-                                 float* dg);
 
 }  // namespace braid

@@ -5,22 +5,12 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
-#include "braid/kernels/delta/delta_tile.h"
+#include "braid/kernels/delta/delta_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace braid::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-
-constexpr int kBlock = static_cast<int>(kDeltaBlock);
-
-using D = hn::CappedTag<float, 16>;
-using V = hn::Vec<D>;
-constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
-
-HWY_INLINE V load(const float* p) { return hn::LoadU(D(), p); }
-HWY_INLINE void store(V v, float* p) { hn::StoreU(v, D(), p); }
-HWY_INLINE V all(float x) { return hn::Set(D(), x); }
+namespace {
 
 // Four floats of each of the rows 0, 4, 8, ... from a[0]: one 128-bit block per row.
 HWY_INLINE V gather_blocks(const float* a, int64_t lda) {
@@ -75,77 +65,6 @@ void decay_matrix(int64_t n, const double* sums, float* l, int64_t ld) {
       const V e = hn::Exp(D(), hn::Max(hn::Min(load(row + j), all(0.0f)), all(-1e4f)));
       const auto inside = hn::FirstN(D(), static_cast<size_t>(i >= j ? i - j + 1 : 0));
       store(hn::IfThenElseZero(inside, e), row + j);
-    }
-  }
-}
-
-void mask_scores(int64_t n, bool pre, const float* l, int64_t ld, float* erase, float* read) {
-  for (int64_t i = 0; i < n * kBlock; ++i) {
-    const int64_t width = (i / kBlock + 1) * kBlock;
-    const float* now = l + i * ld;
-    const float* before = l + (pre && i > 0 ? i - 1 : i) * ld;
-    // The row above ends one block earlier where i opens a block; what lies beyond is masked
-    // anyway.
-    const int64_t before_width = pre && i % kBlock == 0 ? width - kBlock : width;
-    for (int64_t j = 0; j < width; j += kLanes) {
-      store(hn::Mul(load(read + i * ld + j), load(now + j)), read + i * ld + j);
-      if (erase == nullptr) continue;
-      const auto below = hn::FirstN(D(), static_cast<size_t>(i >= j ? i - j : 0));
-      const V factor = j < before_width ? load(before + j) : hn::Zero(D());
-      store(hn::IfThenElseZero(below, hn::Mul(load(erase + i * ld + j), factor)),
-            erase + i * ld + j);
-    }
-  }
-}
-
-void vector_decay(int64_t n, int64_t kp, const float* alpha, float* prefix, float* suffix,
-                  float* total, float* before, float* after, float* whole) {
-  for (int64_t d = 0; d < kp; d += kLanes) {
-    V product = all(1.0f);
-    for (int64_t b = 0; b < n; ++b) {
-      V p = all(1.0f), s = all(1.0f);
-      for (int64_t i = b * kBlock; i < (b + 1) * kBlock; ++i) {
-        p = hn::Mul(p, load(alpha + i * kp + d));
-        store(p, prefix + i * kp + d);
-      }
-      for (int64_t i = (b + 1) * kBlock - 1; i >= b * kBlock; --i) {
-        store(s, suffix + i * kp + d);
-        s = hn::Mul(s, load(alpha + i * kp + d));
-      }
-      store(p, total + b * kp + d);
-      store(product, before + b * kp + d);
-      product = hn::Mul(product, p);
-    }
-    store(product, whole + d);
-    product = all(1.0f);
-    for (int64_t b = n - 1; b >= 0; --b) {
-      store(product, after + b * kp + d);
-      product = hn::Mul(product, load(total + b * kp + d));
-    }
-  }
-}
-
-void vector_decay_gradient(int64_t rows, int64_t kp, bool pre, const float* q, const float* dq,
-                           const float* r, const float* dr, const float* k, const float* dk,
-                           const float* dk_state, const float* state_dot, float* dg) {
-  for (int64_t d = 0; d < kp; d += kLanes) {
-    // Through the final state: what the initial state and every earlier key keep of themselves.
-    V kept = load(state_dot + d);
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t at = i * kp + d;
-      store(kept, dg + at);
-      kept = hn::MulAdd(load(k + at), load(dk_state + at), kept);
-    }
-    V sum = hn::Zero(D());
-    for (int64_t i = rows - 1; i >= 0; --i) {
-      const int64_t at = i * kp + d;
-      const V erased = r != nullptr ? hn::Mul(load(r + at), load(dr + at)) : hn::Zero(D());
-      sum = hn::MulAdd(load(q + at), load(dq + at), sum);
-      sum = hn::NegMulAdd(load(k + at), load(dk + at), sum);
-      // Read before the decay: this row's erase key does not see its own decay.
-      if (!pre) sum = hn::Add(sum, erased);
-      store(hn::Add(load(dg + at), sum), dg + at);
-      if (pre) sum = hn::Add(sum, erased);
     }
   }
 }
@@ -315,26 +234,16 @@ void solve_transposed(int64_t n, int64_t vp, const float* HWY_RESTRICT a, int64_
   }
 }
 
+void scale_all(int64_t count, float factor, float* x) {
+  const V f = all(factor);
+  for (int64_t i = 0; i < count; i += kLanes) store(hn::Mul(load(x + i), f), x + i);
+}
+
 void scale_rows(int64_t rows, int64_t cols, const float* factors, float* x, int64_t ld) {
   for (int64_t i = 0; i < rows; ++i) {
     const V f = all(factors[i]);
     for (int64_t e = 0; e < cols; e += kLanes)
       store(hn::Mul(f, load(x + i * ld + e)), x + i * ld + e);
-  }
-}
-
-void subtract(int64_t count, const float* y, float* u) {
-  for (int64_t i = 0; i < count; i += kLanes) store(hn::Sub(load(u + i), load(y + i)), u + i);
-}
-
-void scale_channels(int64_t rows, int64_t cols, const float* f, const float* row, const float* x,
-                    float* y) {
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t d = 0; d < cols; d += kLanes) {
-      V v = hn::Mul(load(x + i * cols + d), load(f + i * cols + d));
-      if (row != nullptr) v = hn::Mul(v, load(row + d));
-      store(v, y + i * cols + d);
-    }
   }
 }
 
@@ -354,6 +263,7 @@ void row_dots(int64_t rows, int64_t cols, const float* a, const float* b, float*
   }
 }
 
+}  // namespace
 }  // namespace braid::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -363,16 +273,12 @@ namespace braid {
 HWY_EXPORT(transpose);
 HWY_EXPORT(exponentials);
 HWY_EXPORT(decay_matrix);
-HWY_EXPORT(mask_scores);
-HWY_EXPORT(vector_decay);
 HWY_EXPORT(diagonal);
 HWY_EXPORT(diagonal_backward);
 HWY_EXPORT(solve);
 HWY_EXPORT(solve_transposed);
+HWY_EXPORT(scale_all);
 HWY_EXPORT(scale_rows);
-HWY_EXPORT(subtract);
-HWY_EXPORT(vector_decay_gradient);
-HWY_EXPORT(scale_channels);
 HWY_EXPORT(scale_columns);
 HWY_EXPORT(row_dots);
 
@@ -385,23 +291,6 @@ void delta_exp(int64_t count, float* x) { HWY_DYNAMIC_DISPATCH(exponentials)(cou
 
 void delta_decay_matrix(int64_t n, const double* sums, float* l, int64_t ld) {
   HWY_DYNAMIC_DISPATCH(decay_matrix)(n, sums, l, ld);
-}
-
-void delta_mask_scores(int64_t n, bool pre, const float* l, int64_t ld, float* erase, float* read) {
-  HWY_DYNAMIC_DISPATCH(mask_scores)(n, pre, l, ld, erase, read);
-}
-
-void delta_vector_decay(int64_t n, int64_t kp, const float* alpha, float* prefix, float* suffix,
-                        float* total, float* before, float* after, float* whole) {
-  HWY_DYNAMIC_DISPATCH(vector_decay)(n, kp, alpha, prefix, suffix, total, before, after, whole);
-}
-
-void delta_vector_decay_gradient(int64_t rows, int64_t kp, bool pre, const float* q,
-                                 const float* dq, const float* r, const float* dr, const float* k,
-                                 const float* dk, const float* dk_state, const float* state_dot,
-                                 float* dg) {
-  HWY_DYNAMIC_DISPATCH(vector_decay_gradient)
-  (rows, kp, pre, q, dq, r, dr, k, dk, dk_state, state_dot, dg);
 }
 
 void delta_diagonal(int64_t kp, bool pre, const float* alpha, const float* q, const float* r,
@@ -424,17 +313,12 @@ void delta_solve_transposed(int64_t n, int64_t vp, const float* a, int64_t ld, f
   HWY_DYNAMIC_DISPATCH(solve_transposed)(n, vp, a, ld, x);
 }
 
+void delta_scale_all(int64_t count, float factor, float* x) {
+  HWY_DYNAMIC_DISPATCH(scale_all)(count, factor, x);
+}
+
 void delta_scale_rows(int64_t rows, int64_t cols, const float* factors, float* x, int64_t ld) {
   HWY_DYNAMIC_DISPATCH(scale_rows)(rows, cols, factors, x, ld);
-}
-
-void delta_subtract(int64_t count, const float* y, float* u) {
-  HWY_DYNAMIC_DISPATCH(subtract)(count, y, u);
-}
-
-void delta_scale_channels(int64_t rows, int64_t cols, const float* f, const float* row,
-                          const float* x, float* y) {
-  HWY_DYNAMIC_DISPATCH(scale_channels)(rows, cols, f, row, x, y);
 }
 
 void delta_scale_columns(int64_t rows, int64_t cols, const float* row, float* x) {
