@@ -14,6 +14,7 @@
 #include "braid/kernels/attention/decode_q8.h"
 #include "braid/kernels/attention/softmax.h"
 #include "braid/kernels/simd/exp2_inl.h"
+#include "braid/kernels/simd/load_lines.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace braid::HWY_NAMESPACE {
@@ -49,13 +50,15 @@ struct Bf16Rows {
 };
 
 // out[h][j] (+)= sum over the rows i in [begin, end) of w[h][i] * x[i][j] for kHeads rows of w and
-// 4 vectors of columns. Heads of a group share the loads of x.
+// 4 vectors of columns. Heads of a group share the loads of x. The pass that comes to x first loads
+// whole rows in order.
 template <int kHeads, class Source>
 void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const Source& x, int64_t begin,
                    int64_t end, int64_t column, float* HWY_RESTRICT out, int64_t ld_out,
-                   bool accumulate) {
+                   bool accumulate, bool first_pass) {
   const D d;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t ahead = first_pass ? x.ld * static_cast<int64_t>(sizeof *x.x) : 0;
   V acc[kHeads][4];
   for (int h = 0; h < kHeads; ++h) {
     for (int c = 0; c < 4; ++c) {
@@ -63,6 +66,7 @@ void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const Source& x, i
     }
   }
   for (int64_t i = begin; i < end; ++i) {
+    load_lines(x.x + i * x.ld, ahead);
     const V x0 = x.load(i, column), x1 = x.load(i, column + n);
     const V x2 = x.load(i, column + 2 * n), x3 = x.load(i, column + 3 * n);
     for (int h = 0; h < kHeads; ++h) {
@@ -111,8 +115,10 @@ void weighted_sum(const Sums& s, const Source& x, int64_t begin, int64_t end, in
                         : some == 2 ? weighted_rows<2, Source>
                                     : weighted_rows<1, Source>;
     int64_t c = 0;
-    for (; c + step <= columns; c += step)
-      kernel(w, s.ld_w, x, begin, end, c, out + c, s.ld_out, accumulate);
+    for (; c + step <= columns; c += step) {
+      const bool first_pass = h == 0 && c == 0 && step < columns;
+      kernel(w, s.ld_w, x, begin, end, c, out + c, s.ld_out, accumulate, first_pass);
+    }
     for (int64_t i = 0; i < some && c < columns; ++i) {
       weighted_rows_tail(w + i * s.ld_w, x, begin, end, c, columns, out + i * s.ld_out, accumulate);
     }

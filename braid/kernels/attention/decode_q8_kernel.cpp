@@ -21,6 +21,7 @@ HWY_BEFORE_NAMESPACE();
 #endif
 
 #include "braid/kernels/simd/dot4_inl.h"
+#include "braid/kernels/simd/load_lines.h"
 
 namespace braid::HWY_NAMESPACE {
 namespace {  // other kernel families use the same short names
@@ -128,10 +129,11 @@ void split_weights(const float* weights, const float* scales, int64_t begin, int
   }
 }
 
-// kVectors vectors of channels from `values` on, 16 quadruples of positions of dv channels.
+// kVectors vectors of channels from `values` on, 16 quadruples of positions of dv channels. The
+// pass that comes to them first loads `ahead` bytes of a quadruple in order.
 template <int kHeads, int kVectors>
 void tile_values(const std::byte* values, int64_t dv, const WeightHead* w, float* HWY_RESTRICT out,
-                 int64_t ld_out) {
+                 int64_t ld_out, int64_t ahead) {
   const F f;
   const I i;
   VI high[kHeads][kVectors], low[kHeads][kVectors];
@@ -139,6 +141,7 @@ void tile_values(const std::byte* values, int64_t dv, const WeightHead* w, float
     for (int v = 0; v < kVectors; ++v) high[h][v] = low[h][v] = hn::Zero(i);
   }
   for (int64_t r = 0; r < kKvTile; r += 4, values += 4 * dv) {
+    load_lines(values, ahead);
     VI x[kVectors];
     for (int v = 0; v < kVectors; ++v)
       x[v] = hn::LoadU(i, reinterpret_cast<const int32_t*>(values) + v * kLanes);
@@ -163,12 +166,13 @@ void tile_values(const std::byte* values, int64_t dv, const WeightHead* w, float
 
 template <int kHeads>
 void some_values(const KvLayout& l, const std::byte* values, const WeightHead* w, float* out,
-                 int64_t ld_out) {
+                 int64_t ld_out, bool first_pass) {
   int64_t c = 0;
   for (; c + kWide * kLanes <= l.dv; c += kWide * kLanes)
-    tile_values<kHeads, kWide>(values + 4 * c, l.dv, w, out + c, ld_out);
+    tile_values<kHeads, kWide>(values + 4 * c, l.dv, w, out + c, ld_out,
+                               first_pass && c == 0 ? 4 * l.dv : 0);
   for (; c + kLanes <= l.dv; c += kLanes)
-    tile_values<kHeads, 1>(values + 4 * c, l.dv, w, out + c, ld_out);
+    tile_values<kHeads, 1>(values + 4 * c, l.dv, w, out + c, ld_out, 0);
   for (int h = 0; h < kHeads; ++h) {
     for (int64_t i = c; i < l.dv; ++i) {
       int32_t sum = 0;
@@ -194,9 +198,9 @@ void values(const KvLayout& l, const std::byte* tile, int64_t heads, const float
       if (!accumulate) std::fill_n(out + (h + i) * ld_out, l.dv, 0.0f);
     }
     if (some == 2) {
-      some_values<2>(l, tile, w, out + h * ld_out, ld_out);
+      some_values<2>(l, tile, w, out + h * ld_out, ld_out, h == 0);
     } else {
-      some_values<1>(l, tile, w, out + h * ld_out, ld_out);
+      some_values<1>(l, tile, w, out + h * ld_out, ld_out, h == 0);
     }
   }
 }
