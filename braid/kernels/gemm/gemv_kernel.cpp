@@ -14,13 +14,27 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // A vector of W in f32. bf16 lanes stay in order, so that both types are summed alike.
 using D = hn::ScalableTag<float>;
+using D16 = hn::Rebind<uint16_t, D>;
+
+hn::Vec<D> widened(D d, hn::Vec<D16> bits) {
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(hn::Rebind<uint32_t, D>(), bits)));
+}
 
 hn::Vec<D> load(D d, const float* HWY_RESTRICT w) { return hn::LoadU(d, w); }
+hn::Vec<D> load(D d, const uint16_t* HWY_RESTRICT w) { return widened(d, hn::LoadU(D16(), w)); }
 
-hn::Vec<D> load(D d, const uint16_t* HWY_RESTRICT w) {
-  const hn::Rebind<uint16_t, D> d16;
-  const hn::Rebind<uint32_t, D> d32;
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, w))));
+struct Two {
+  hn::Vec<D> first, second;
+};
+
+Two load_two(D d, const float* HWY_RESTRICT w) { return {load(d, w), load(d, w + hn::Lanes(d))}; }
+
+// With one load: half lines are fetched ahead badly (0.73 of the read bandwidth of a core of Zen 4
+// in place of 0.95).
+Two load_two(D d, const uint16_t* HWY_RESTRICT w) {
+  const hn::Twice<D16> all;
+  const auto bits = hn::LoadU(all, w);
+  return {widened(d, hn::LowerHalf(D16(), bits)), widened(d, hn::UpperHalf(D16(), bits))};
 }
 
 float one(const float* w) { return *w; }
@@ -42,10 +56,11 @@ float dot(const W* HWY_RESTRICT w, const float* HWY_RESTRICT x, int64_t k) {
   auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
   int64_t i = 0;
   for (; i + 4 * lanes <= k; i += 4 * lanes) {
-    s0 = hn::MulAdd(load(d, w + i), hn::LoadU(d, x + i), s0);
-    s1 = hn::MulAdd(load(d, w + i + lanes), hn::LoadU(d, x + i + lanes), s1);
-    s2 = hn::MulAdd(load(d, w + i + 2 * lanes), hn::LoadU(d, x + i + 2 * lanes), s2);
-    s3 = hn::MulAdd(load(d, w + i + 3 * lanes), hn::LoadU(d, x + i + 3 * lanes), s3);
+    const Two a = load_two(d, w + i), b = load_two(d, w + i + 2 * lanes);
+    s0 = hn::MulAdd(a.first, hn::LoadU(d, x + i), s0);
+    s1 = hn::MulAdd(a.second, hn::LoadU(d, x + i + lanes), s1);
+    s2 = hn::MulAdd(b.first, hn::LoadU(d, x + i + 2 * lanes), s2);
+    s3 = hn::MulAdd(b.second, hn::LoadU(d, x + i + 3 * lanes), s3);
   }
   for (; i + lanes <= k; i += lanes) s0 = hn::MulAdd(load(d, w + i), hn::LoadU(d, x + i), s0);
   float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
