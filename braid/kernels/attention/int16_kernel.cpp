@@ -23,10 +23,14 @@ HWY_BEFORE_NAMESPACE();
 namespace braid::HWY_NAMESPACE {
 namespace {  // other kernel families use the same short names
 
-using I16 = hn::Rebind<int16_t, F>;     // half a vector
 constexpr int64_t kSlice = 2 * kLanes;  // columns of a right operand that lie together
 constexpr int kRows = static_cast<int>(kInt16Rows);
 constexpr float kLargest = 32767, kNothing = 1e-30f;
+// Of a sum along 2 kLanes numbers, number i makes a pair with number i + kLanes: two vectors become
+// one of pairs without a number moving to another lane.
+constexpr int64_t kGroup = 2 * kLanes;
+// The next number that is the first of a pair.
+constexpr int64_t after(int64_t i) { return i % kGroup == kLanes - 1 ? i + kLanes + 1 : i + 1; }
 
 bool has_products() { return BRAID_VNNI != 0; }
 
@@ -64,19 +68,17 @@ HWY_INLINE VF inverse_of(VI top) {
   return hn::Div(hn::Set(f, 1.0f), hn::Max(hn::BitCast(f, top), hn::Set(f, kNothing)));
 }
 
-HWY_INLINE VF broadcast_lane(VF x) { return hn::Set(F(), hn::GetLane(x)); }
-
-// x and y as integers, x in the lower halves.
-HWY_INLINE VI pairs(VF x, VF y) {
-  const I i;
+// x and y times their factors as integers, x in the lower halves. Adding 1.5 * 2^23 rounds to an
+// integer and leaves it in the low bits.
+HWY_INLINE VI pairs(VF x, VF x_factor, VF y, VF y_factor) {
   const hn::Repartition<int16_t, F> d16;
-  return hn::BitCast(i, hn::OddEven(hn::BitCast(d16, hn::ShiftLeft<16>(hn::NearestInt(y))),
-                                    hn::BitCast(d16, hn::NearestInt(x))));
+  const VF magic = hn::Set(F(), 0x1.8p23f);
+  const VI low = hn::BitCast(I(), hn::MulAdd(x, x_factor, magic));
+  const VI high = hn::ShiftLeft<16>(hn::BitCast(I(), hn::MulAdd(y, y_factor, magic)));
+  return hn::BitCast(I(), hn::OddEven(hn::BitCast(d16, high), hn::BitCast(d16, low)));
 }
 
-HWY_INLINE void store16(VF x, int16_t* to) {
-  hn::StoreU(hn::DemoteTo(I16(), hn::NearestInt(x)), I16(), to);
-}
+HWY_INLINE void store(VI x, int16_t* to) { hn::StoreU(x, I(), reinterpret_cast<int32_t*>(to)); }
 
 void queries(const float* HWY_RESTRICT q, int64_t ld, int64_t rows, int64_t d, float by,
              int16_t* HWY_RESTRICT to, float* HWY_RESTRICT scales) {
@@ -95,8 +97,10 @@ void queries(const float* HWY_RESTRICT q, int64_t ld, int64_t rows, int64_t d, f
       squares = hn::MulAdd(x, x, squares);
     }
     const Factors by_row = factors_for(top, goal_for(hn::SumOfLanes(f, squares)));
-    for (int64_t c = 0; c < d; c += kLanes)
-      store16(hn::Mul(hn::LoadU(f, q + c), by_row.factor), to + c);
+    for (int64_t c = 0; c < d; c += kGroup) {
+      const VF x = hn::LoadU(f, q + c), y = hn::LoadU(f, q + c + kLanes);
+      store(pairs(x, by_row.factor, y, by_row.factor), to + c);
+    }
     scales[r] = hn::GetLane(by_row.scale) * by;
   }
 }
@@ -116,11 +120,10 @@ void keys(const float* HWY_RESTRICT k, int64_t d, int16_t* HWY_RESTRICT to,
     const Factors by = factors_for(top, goal_for(squares));
     hn::StoreU(by.scale, f, scales + j);
     int16_t* slice = to + j / kSlice * kSlice * d + j % kSlice * 2;
-    for (int64_t c = 0; c < d; c += 2, slice += 2 * kSlice) {
+    for (int64_t c = 0; c < d; c = after(c), slice += 2 * kSlice) {
       const float* row = k + c * kKvTile + j;
-      const VF x = hn::Mul(hn::LoadU(f, row), by.factor);
-      const VF y = hn::Mul(hn::LoadU(f, row + kKvTile), by.factor);
-      hn::StoreU(pairs(x, y), I(), reinterpret_cast<int32_t*>(slice));
+      const VF x = hn::LoadU(f, row), y = hn::LoadU(f, row + kLanes * kKvTile);
+      store(pairs(x, by.factor, y, by.factor), slice);
     }
   }
 }
@@ -129,20 +132,18 @@ void values(const float* HWY_RESTRICT v, int64_t dv, int16_t* HWY_RESTRICT to,
             float* HWY_RESTRICT scales) {
   const F f;
   const VF goal = hn::Set(f, kInt16Value);
-  VF by[2];
-  for (int64_t r = 0; r < kKvTile; r += 2, v += 2 * dv, to += 2 * kSlice) {
-    for (int64_t i = 0; i < 2; ++i) {
-      VI top = hn::Zero(I());
-      for (int64_t c = 0; c < dv; c += kLanes) top = larger(top, hn::LoadU(f, v + i * dv + c));
-      const Factors row = factors_for(hn::MaxOfLanes(I(), top), goal);
-      by[i] = row.factor;
-      scales[r + i] = hn::GetLane(row.scale);
-    }
+  const auto take_row = [&](int64_t r) HWY_ATTR {
+    VI top = hn::Zero(I());
+    for (int64_t c = 0; c < dv; c += kLanes) top = larger(top, hn::LoadU(f, v + r * dv + c));
+    const Factors by = factors_for(hn::MaxOfLanes(I(), top), goal);
+    scales[r] = hn::GetLane(by.scale);
+    return by.factor;
+  };
+  for (int64_t r = 0; r < kKvTile; r = after(r), to += 2 * kSlice) {
+    const VF x_factor = take_row(r), y_factor = take_row(r + kLanes);
     for (int64_t c = 0; c < dv; c += kLanes) {
-      const VF x = hn::Mul(hn::LoadU(f, v + c), by[0]);
-      const VF y = hn::Mul(hn::LoadU(f, v + dv + c), by[1]);
-      int16_t* slice = to + c / kSlice * kSlice * kKvTile + c % kSlice * 2;
-      hn::StoreU(pairs(x, y), I(), reinterpret_cast<int32_t*>(slice));
+      const VF x = hn::LoadU(f, v + r * dv + c), y = hn::LoadU(f, v + (r + kLanes) * dv + c);
+      store(pairs(x, x_factor, y, y_factor), to + c / kSlice * kSlice * kKvTile + c % kSlice * 2);
     }
   }
 }
@@ -210,7 +211,8 @@ HWY_INLINE float weigh(const float* HWY_RESTRICT p, const float* HWY_RESTRICT sc
   if (!(sum <= std::numeric_limits<float>::max())) unit = std::numeric_limits<float>::quiet_NaN();
   const VF factor = hn::Set(f, largest >= kNothing ? 1 / unit : 0.0f);
   HWY_UNROLL(8)
-  for (int v = 0; v < kVectors; ++v) store16(hn::Mul(w[v], factor), to + v * kLanes);
+  for (int v = 0; v < kVectors; v += 2)
+    store(pairs(w[v], factor, w[v + 1], factor), to + v * kLanes);
   return unit;
 }
 
