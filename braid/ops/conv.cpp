@@ -50,17 +50,28 @@ int64_t piece_grain(const std::vector<Piece>& pieces) {
   return std::max<int64_t>(1, kRangeElements / most);
 }
 
+// Taps of `channels` channels, [channels, taps] -> [taps, channels]. With kTaps known (0 = not) the
+// loop is one over vectors: a decoded token turns all of a layer's taps for one row.
+template <int64_t kTaps>
+void turn_taps(const float* __restrict from, int64_t channels, int64_t taps,
+               float* __restrict into) {
+  const int64_t n = kTaps > 0 ? kTaps : taps;
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t j = 0; j < n; ++j) into[j * channels + c] = from[c * n + j];
+  }
+}
+
+void tap_major(const Tensor& weight, int64_t channel, int64_t channels, float* into) {
+  const int64_t taps = weight.size(2);
+  const float* from = weight.data() + channel * taps;
+  if (taps == 4) return turn_taps<4>(from, channels, taps, into);
+  turn_taps<0>(from, channels, taps, into);
+}
+
 // [C, 1, Kc] -> [Kc, C]
 Tensor tap_major(const Context& ctx, const Tensor& weight) {
-  const int64_t channels = weight.size(0), taps = weight.size(2);
-  Tensor w = Tensor::empty(ctx, {taps, channels});
-  const float* from = weight.data();
-  float* into = w.data();
-  parallel_for(ctx, channels, 4096, [&](int64_t begin, int64_t end) {
-    for (int64_t j = 0; j < taps; ++j) {
-      for (int64_t c = begin; c < end; ++c) into[j * channels + c] = from[c * taps + j];
-    }
-  });
+  Tensor w = Tensor::empty(ctx, {weight.size(2), weight.size(0)});
+  if (!ctx.dry()) tap_major(weight, 0, weight.size(0), w.data());
   return w;
 }
 
@@ -101,14 +112,15 @@ Tensor short_conv(const Context& ctx, const Tensor& x, Parameter& weight,
     BRAID_CHECK(w.contiguous() && w.shape() == (Shape{kept, channels}));
   }
   Tensor y = Tensor::empty(ctx, {x.size(0), channels});
-  const Tensor w = tap_major(ctx, weight.value);
   const auto pieces = cut(seq_starts, channels, kForwardRows, kForwardChannels);
   parallel_for(
       ctx, static_cast<int64_t>(pieces.size()), piece_grain(pieces),
       [&](int64_t begin, int64_t end) {
+        float taps[kMaxConvTaps * kForwardChannels];
         for (int64_t i = begin; i < end; ++i) {
           const Piece& p = pieces[i];
-          const ConvFilter filter{w.data() + p.channel, channels, static_cast<int>(kept + 1), silu,
+          tap_major(weight.value, p.channel, p.channels, taps);
+          const ConvFilter filter{taps, p.channels, static_cast<int>(kept + 1), silu,
                                   bias != nullptr ? bias->value.data() + p.channel : nullptr};
           const float* window = windows.empty() ? nullptr : windows[p.sequence].data() + p.channel;
           short_conv_f32(filter, p.rows, p.channels, x.data() + p.first_row * ldx + p.channel, ldx,
