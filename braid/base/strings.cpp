@@ -1,8 +1,8 @@
 #include "braid/base/strings.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <vector>
 
 namespace braid {
 namespace {
@@ -30,6 +30,16 @@ std::optional<bool> parse_bool(std::string_view text) {
   if (text == "true") return true;
   if (text == "false") return false;
   return std::nullopt;
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> pieces;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(separator, at), text.size());
+    pieces.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return pieces;
 }
 
 std::string shortest_text(double value) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace braid {
 
@@ -16,6 +17,10 @@ std::optional<bool> parse_bool(std::string_view text);  // "true" or "false"
 
 // The shortest decimal text that reads back as the same value ("0.1", "1e-06", "-5").
 std::string shortest_text(double value);
+
+// What stands between the separators, empty pieces included; an empty text is one empty piece. Of
+// the text's own memory.
+std::vector<std::string_view> split(std::string_view text, char separator);
 
 // `*` in the pattern stands for any run of characters, `#` for a number (one digit and more), `?`
 // for one character; the rest for itself.

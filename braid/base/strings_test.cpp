@@ -32,6 +32,14 @@ TEST_CASE("strings: the shortest text reads back the same") {
   CHECK(shortest_text(-5) == "-5");
 }
 
+TEST_CASE("strings: pieces between separators, empty ones too") {
+  using Pieces = std::vector<std::string_view>;
+  CHECK(split("a:bc::d", ':') == Pieces{"a", "bc", "", "d"});
+  CHECK(split(",a,", ',') == Pieces{"", "a", ""});
+  CHECK(split("abc", ',') == Pieces{"abc"});
+  CHECK(split("", ',') == Pieces{""});
+}
+
 TEST_CASE("strings: patterns with stars and question marks") {
   const char* name = "layers.12.dsa.indexer.wk.weight";
   for (const char* fits : {"*", "*.indexer.*", "layers.??.dsa*", name, "*weight", "layers.*.weight",

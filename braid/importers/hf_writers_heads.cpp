@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "braid/base/strings.h"
 #include "braid/importers/hf_writers.h"
 
 namespace braid {
@@ -13,11 +14,7 @@ namespace {
 // "a:b:c" as a list of numbers.
 Json number_list(const std::string& text) {
   Json out = Json::array();
-  for (size_t at = 0; at <= text.size();) {
-    const size_t end = std::min(text.find(':', at), text.size());
-    out.push(parse_real(std::string_view(text).substr(at, end - at)).value_or(0));
-    at = end + 1;
-  }
+  for (const std::string_view number : split(text, ':')) out.push(parse_real(number).value_or(0));
   return out;
 }
 

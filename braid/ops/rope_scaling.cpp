@@ -17,13 +17,8 @@ using Kind = RopeScaling::Kind;
 // The fields of one word, taken from left to right.
 class Fields {
  public:
-  Fields(std::string_view layer, std::string_view text) : layer_(layer), text_(text) {
-    for (size_t at = 0; at <= text.size();) {
-      const size_t end = std::min(text.find(':', at), text.size());
-      fields_.push_back(text.substr(at, end - at));
-      at = end + 1;
-    }
-  }
+  Fields(std::string_view layer, std::string_view text)
+      : layer_(layer), text_(text), fields_(split(text, ':')) {}
   std::string_view kind() const { return fields_[0]; }
   size_t count() const { return fields_.size() - 1; }
   [[noreturn]] void fail(const std::string& what) const {

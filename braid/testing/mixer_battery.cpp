@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/layers/channel.h"
 #include "braid/layers/mixer.h"
 #include "braid/ops/tape.h"
@@ -18,11 +19,11 @@ using Sequences = std::vector<std::unique_ptr<LayerState>>;
 
 Options parse(const std::string& text) {
   Options options;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find(',', at), text.size()), is = text.find('=', at);
-    BRAID_CHECK(is < end);
-    options.set(text.substr(at, is - at), text.substr(is + 1, end - is - 1));
-    at = end + 1;
+  if (text.empty()) return options;
+  for (const std::string_view option : split(text, ',')) {
+    const size_t is = option.find('=');
+    BRAID_CHECK(is != std::string_view::npos);
+    options.set(std::string(option.substr(0, is)), std::string(option.substr(is + 1)));
   }
   return options;
 }

@@ -7,6 +7,7 @@
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/base/json.h"
+#include "braid/base/strings.h"
 #include "braid/bench/limits.h"
 #include "braid/bench/plan.h"
 #include "braid/cli/command.h"
@@ -116,12 +117,11 @@ void fill_from_run(CLI::App& app, Flags& f) {
 
 std::vector<std::string> patterns(const std::string& list, const char* flag) {
   std::vector<std::string> all;
-  for (size_t at = 0; !list.empty() && at <= list.size();) {
-    const size_t end = std::min(list.find(',', at), list.size());
-    all.push_back(list.substr(at, end - at));
-    if (all.back().empty())
+  if (list.empty()) return all;
+  for (const std::string_view pattern : split(list, ',')) {
+    if (pattern.empty())
       throw Error(ErrorKind::kUsage, format("{} is \"{}\", with an empty pattern", flag, list));
-    at = end + 1;
+    all.emplace_back(pattern);
   }
   return all;
 }

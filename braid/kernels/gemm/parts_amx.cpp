@@ -115,7 +115,7 @@ BRAID_AMX_CODE void split_rows(const float* a, int64_t ld, int64_t rows, int64_t
 }
 
 // Square [i][j] of 32-bit words becomes [j][i].
-BRAID_AMX_CODE inline void turn(__m512i (&r)[16]) {
+BRAID_AMX_CODE inline void transpose(__m512i (&r)[16]) {
   __m512i t[16];
 #pragma GCC unroll 8
   for (int i = 0; i < 16; i += 2) {
@@ -145,8 +145,8 @@ BRAID_AMX_CODE inline void turn(__m512i (&r)[16]) {
   for (int i = 0; i < 16; ++i) r[i] = t[i];
 }
 
-BRAID_AMX_CODE inline void store_turned(__m512i (&rows)[16], float* to) {
-  turn(rows);
+BRAID_AMX_CODE inline void store_transposed(__m512i (&rows)[16], float* to) {
+  transpose(rows);
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * 16, rows[i]);
 }
@@ -281,7 +281,7 @@ BRAID_AMX_CODE void turn_right(const uint16_t* w, int64_t ld, int64_t k, int64_t
       for (int r = 0; r < 16; ++r) {
         rows[r] = c + r < n ? _mm512_loadu_si512(w + (c + r) * ld + i) : _mm512_setzero_si512();
       }
-      store_turned(rows, to);
+      store_transposed(rows, to);
     }
   }
 }

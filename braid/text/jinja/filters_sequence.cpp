@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/text/jinja/interpreter.h"
 #include "braid/text/jinja/unicode.h"
 
@@ -143,12 +144,9 @@ Value sort(Interpreter& in, const Value& v, Args& args) {
   const bool fold = !truth_or(a[1], false);
   std::vector<Getter> getters;
   if (a[2] && a[2]->is_string()) {  // several, with commas
-    const std::string& text = a[2]->text();
-    for (size_t at = 0; at <= text.size();) {
-      const size_t end = std::min(text.find(',', at), text.size());
-      const Value part = in.heap().text(text.substr(at, end - at));
+    for (const std::string_view name : braid::split(a[2]->text(), ',')) {
+      const Value part = in.heap().text(std::string(name));
       getters.emplace_back(in, &part, nullptr, fold);
-      at = end + 1;
     }
   } else {
     getters.emplace_back(in, a[2], nullptr, fold);

@@ -65,12 +65,10 @@ struct Mamba2Config {
 // "a:b:c:d:e"
 std::vector<double> parse_in_scales(const std::string& text) {
   std::vector<double> out;
-  for (size_t at = 0; at <= text.size();) {
-    const size_t end = std::min(text.find(':', at), text.size());
-    const auto value = parse_real(std::string_view(text).substr(at, end - at));
+  for (const std::string_view number : split(text, ':')) {
+    const auto value = parse_real(number);
     if (!value || !(*value > 0)) usage(format("in_scales={} are not positive numbers", text));
     out.push_back(*value);
-    at = end + 1;
   }
   if (out.size() != 5)
     usage(format("in_scales={} has {} numbers; five, of z:x:B:C:dt", text, out.size()));
