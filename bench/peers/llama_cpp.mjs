@@ -3,6 +3,10 @@
 //   node llama_cpp.mjs info
 //   node llama_cpp.mjs speed  MODEL.gguf --threads 2 --context 2048 --prompt 2048 --decode 32
 //   node llama_cpp.mjs logits MODEL.gguf --threads 2 --tokens 1,2,3 --out logits.safetensors
+//   node llama_cpp.mjs tokens MODEL.gguf --cases cases.json
+//
+// tokens: the ids of every text of a file of tests/golden/tokenizers, special tokens recognised and
+// none added, and how many are those of the file.
 //
 // speed: `prompt` tokens are read after `context - prompt` others (0 when equal), then `decode`
 // tokens follow one by one. Times are those of llama_decode and the sampling of one greedy token,
@@ -120,6 +124,20 @@ async function logits() {
   say({ engine: "llama.cpp", out: f.out, tokens: ids.length, vocab });
 }
 
+// One line a text: its number, llama.cpp's ids, whether they are the file's.
+async function tokens() {
+  const model = await llama.loadModel({ modelPath: file, gpuLayers: 0, vocabOnly: true });
+  const cases = JSON.parse(fs.readFileSync(f.cases, "utf8")).cases;
+  let equal = 0;
+  cases.forEach(({ text, ids }, number) => {
+    const own = Array.from(model.tokenize(text, true));
+    const same = own.join() === ids.join();
+    equal += same;
+    say({ number, ids: own, same });
+  });
+  say({ engine: "llama.cpp", file, texts: cases.length, equal });
+}
+
 if (what === "info") {
   say({ engine: "llama.cpp", release: llama.llamaCppRelease, system: llama.systemInfo,
         architectures: ["llama", "qwen2", "qwen3", "qwen3moe", "gemma3", "qwen3next", "kimi-linear"]
@@ -128,8 +146,10 @@ if (what === "info") {
   await speed();
 } else if (what === "logits") {
   await logits();
+} else if (what === "tokens") {
+  await tokens();
 } else {
-  process.stderr.write("usage: llama_cpp.mjs info | speed FILE | logits FILE\n");
+  process.stderr.write("usage: llama_cpp.mjs info | speed FILE | logits FILE | tokens FILE\n");
   process.exitCode = 2;
 }
 await llama.dispose();

@@ -14,33 +14,30 @@
 namespace braid {
 namespace {
 
+// The first name of a row is the one that is written.
 const std::vector<GgufCuts>& cuts_table() {
   static const std::vector<GgufCuts> table = {
-      {"", {kGpt2Regex}},
-      {"default", {kGpt2Regex}},
-      {"gpt-2", {kGpt2Regex}},
-      {"gpt2", {kGpt2Regex}},
-      {"olmo", {kGpt2Regex}},
-      {"mpt", {kGpt2Regex}},
-      {"llama-bpe", {kLlama3Regex}, true, true},
-      {"llama3", {kLlama3Regex}, true, true},
-      {"llama-v3", {kLlama3Regex}, true, true},
-      {"smaug-bpe", {kLlama3Regex}},
-      {"glm4", {kLlama3Regex}},
-      {"chatglm-bpe", {kLlama3Regex}},
-      {"dbrx", {kLlama3Regex}},
-      {"smollm", {kDigitRegex, kGpt2Regex}},
-      {"refact", {kDigitRegex, kGpt2Regex}},
-      {"qwen2", {kQwen2Regex}},
-      {"stablelm2", {kQwen2Regex}},
-      {"qwen35", {kQwen35Regex}},
-      {"gpt-4o", {kO200kRegex}},
-      {"o200k", {kO200kRegex}},
-      {"minimax-m2", {kO200kRegex}},
-      {"tekken", {kTekkenRegex}, true, true},
-      {"kimi-k2", {kKimiRegex}, true},
-      {"deepseek-v3", {kDigits3Regex, kEastAsianRegex, kDeepseek3Regex}},
-      {"deepseek-r1-qwen", {kQwen2Regex}},
+      {{"gpt-2", "gpt2", "default", "", "phi-2", "jais", "exaone4", "trillion", "granite-docling",
+        "gigachat", "a.x-4.0", "mellum"},
+       {kGpt2Regex}},
+      {{"olmo", "mpt"}, {kGpt2Regex}, {.nfc = true}},
+      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "lfm2", "midm-2.0"},
+       {kLlama3Regex},
+       {.ignore_merges = true, .add_bos = true}},
+      {{"smaug-bpe", "glm4", "chatglm-bpe", "dbrx"}, {kLlama3Regex}},
+      {{"smollm", "refact", "starcoder", "command-r", "codeshell", "exaone", "minerva-7b"},
+       {kDigitRegex, kGpt2Regex}},
+      {{"qwen2", "deepseek-r1-qwen", "megrez"}, {kQwen2Regex}, {.nfc = true}},
+      {{"stablelm2", "hunyuan", "solar-open", "grok-2"}, {kQwen2Regex}},
+      {{"qwen35"}, {kQwen35Regex}, {.nfc = true}},
+      {{"gpt-4o", "o200k", "minimax-m2", "llama4", "kanana2"}, {kO200kRegex}},
+      {{"tekken"}, {kTekkenRegex}, {.ignore_merges = true, .add_bos = true}},
+      {{"kimi-k2"}, {kKimiRegex}, {.ignore_merges = true}},
+      {{"deepseek-v3", "hunyuan-dense", "joyai-llm"},
+       {kDigits3Regex, kEastAsianRegex, kDeepseek3Regex}},
+      // The ranges of kEastAsianRegex as DeepSeek's own file spells them.
+      {{"deepseek-v3"},
+       {kDigits3Regex, "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", kDeepseek3Regex}},
   };
   return table;
 }
@@ -142,12 +139,31 @@ std::vector<AddedToken> gguf_added_tokens(const GgufVocabulary& v) {
   return added;
 }
 
-const GgufCuts& gguf_cuts(const GgufVocabulary& v) {
+namespace {
+
+const GgufCuts* find_cuts(std::string_view name) {
   for (const GgufCuts& p : cuts_table()) {
-    if (p.name == v.pre) return p;
+    if (std::find(p.names.begin(), p.names.end(), name) != p.names.end()) return &p;
   }
+  return nullptr;
+}
+
+}  // namespace
+
+const GgufCuts& gguf_cuts(const GgufVocabulary& v) {
+  if (const GgufCuts* found = find_cuts(v.pre)) return *found;
   throw Error(ErrorKind::kBadInput,
               format("tokenizer.ggml.pre '{}' is not known", printable(v.pre)));
+}
+
+std::string_view gguf_cuts_name(std::span<const std::string> regexes, bool ignore_merges) {
+  std::string_view near;
+  for (const GgufCuts& p : cuts_table()) {
+    if (!std::equal(regexes.begin(), regexes.end(), p.regexes.begin(), p.regexes.end())) continue;
+    if (p.rules.ignore_merges == ignore_merges) return p.names[0];
+    if (near.empty()) near = p.names[0];
+  }
+  return near;
 }
 
 std::vector<BpeMerge> gguf_merges(const GgufVocabulary& v, const Vocabulary& vocabulary) {
@@ -158,22 +174,26 @@ std::vector<BpeMerge> gguf_merges(const GgufVocabulary& v, const Vocabulary& voc
 bool gguf_space_prefix(const GgufVocabulary& v) { return v.add_space_prefix.value_or(true); }
 
 bool gguf_adds_bos(const GgufVocabulary& v) {
-  return v.bos && v.add_bos.value_or(v.model == "llama" || gguf_cuts(v).add_bos);
+  if (!v.bos || v.add_bos) return v.bos && *v.add_bos;
+  const GgufCuts* cuts = find_cuts(v.pre);
+  return v.model == "llama" || (cuts != nullptr && cuts->rules.add_bos);
 }
 
 bool gguf_adds_eos(const GgufVocabulary& v) { return v.eos && v.add_eos.value_or(false); }
 
 namespace {
 
+Json json_of(std::string_view text) { return Json::parse(text); }
+
 PipelineParts gpt2_parts(const GgufVocabulary& v) {
   const GgufCuts& cuts = gguf_cuts(v);
   Vocabulary vocabulary = gguf_tokens(v);
   const std::vector<BpeMerge> merges = gguf_merges(v, vocabulary);
-  return byte_bpe_parts(std::move(vocabulary), merges, cuts.regexes, RegexSyntax::kOniguruma,
-                        cuts.ignore_merges);
+  PipelineParts parts = byte_bpe_parts(std::move(vocabulary), merges, cuts.regexes,
+                                       RegexSyntax::kOniguruma, cuts.rules.ignore_merges);
+  if (cuts.rules.nfc) parts.normalizers = parse_normalizers(json_of(R"({"type":"NFC"})"));
+  return parts;
 }
-
-Json json_of(std::string_view text) { return Json::parse(text); }
 
 PipelineParts llama_parts(const GgufVocabulary& v) {
   Vocabulary vocabulary = gguf_tokens(v);

@@ -46,7 +46,7 @@ Json replace(const char* pattern, const char* content) {
 }
 
 Json normalizer(const GgufVocabulary& v) {
-  if (v.model != "llama") return nullptr;
+  if (v.model != "llama") return gguf_cuts(v).rules.nfc ? Json::object({{"type", "NFC"}}) : Json();
   Json blanks = replace(" ", "▁");
   if (!gguf_space_prefix(v)) return blanks;
   return Json::object(
@@ -65,30 +65,12 @@ Json decoder(const GgufVocabulary& v) {
   return Json::object({{"type", "Sequence"}, {"decoders", std::move(parts)}});
 }
 
-// Start and end tokens around a text; null where there are none.
 Json post_processor(const GgufVocabulary& v) {
-  Json single = Json::array(), pair = Json::array(), special = Json::object();
-  const auto token = [&](bool there, std::optional<int32_t> id, int type, Json& to) {
-    if (!there) return;
-    const std::string& text = v.tokens[static_cast<size_t>(*id)];
-    to.push(Json::object({{"SpecialToken", Json::object({{"id", text}, {"type_id", type}})}}));
-    special.set(text, Json::object({{"id", text},
-                                    {"ids", Json::array({Json(*id)})},
-                                    {"tokens", Json::array({Json(text)})}}));
+  const auto named = [&](bool there, std::optional<int32_t> id) -> std::optional<NamedToken> {
+    if (!there) return std::nullopt;
+    return NamedToken{v.tokens[static_cast<size_t>(*id)], *id};
   };
-  const auto around = [&](const char* name, int type, Json& to) {
-    token(gguf_adds_bos(v), v.bos, type, to);
-    to.push(Json::object({{"Sequence", Json::object({{"id", name}, {"type_id", type}})}}));
-    token(gguf_adds_eos(v), v.eos, type, to);
-  };
-  around("A", 0, single);
-  around("A", 0, pair);
-  around("B", 1, pair);
-  if (single.size() == 1) return nullptr;
-  return Json::object({{"type", "TemplateProcessing"},
-                       {"single", std::move(single)},
-                       {"pair", std::move(pair)},
-                       {"special_tokens", std::move(special)}});
+  return around_text(named(gguf_adds_bos(v), v.bos), named(gguf_adds_eos(v), v.eos));
 }
 
 // Rows that only fill the model's table up.
@@ -125,17 +107,24 @@ Json model(const GgufVocabulary& v) {
                        {"end_of_word_suffix", nullptr},
                        {"fuse_unk", llama},
                        {"byte_fallback", llama},
-                       {"ignore_merges", !llama && gguf_cuts(v).ignore_merges},
+                       {"ignore_merges", !llama && gguf_cuts(v).rules.ignore_merges},
                        {"vocab", Json::object_of(std::move(vocab))},
                        {"merges", std::move(merges)}});
 }
 
-std::string config_json(const GgufVocabulary& v, const std::string& chat_template) {
-  Json added = Json::object();
-  for (const AddedToken& t : gguf_added_tokens(v)) added.set(format("{}", t.id), added_token(t));
+// One template alone is a text, several are named.
+Json chat_templates(const TokenizerExtras& extras) {
+  if (extras.chat_templates.size() == 1 && extras.chat_templates[0].first == "default")
+    return extras.chat_templates[0].second;
+  Json out = Json::array();
+  for (const auto& [name, text] : extras.chat_templates)
+    out.push(Json::object({{"name", name}, {"template", text}}));
+  return out;
+}
+
+Json config_json(const GgufVocabulary& v, const TokenizerExtras& extras) {
   // The class that follows the post_processor of tokenizer.json, whatever it is.
   Json config = Json::object({{"tokenizer_class", "PreTrainedTokenizerFast"},
-                              {"added_tokens_decoder", std::move(added)},
                               {"add_bos_token", gguf_adds_bos(v)},
                               {"add_eos_token", gguf_adds_eos(v)},
                               {"clean_up_tokenization_spaces", false}});
@@ -144,13 +133,44 @@ std::string config_json(const GgufVocabulary& v, const std::string& chat_templat
   for (const auto& [key, id] : named) {
     if (id) config.set(key, v.tokens[static_cast<size_t>(*id)]);
   }
-  if (!chat_template.empty()) config.set("chat_template", chat_template);
-  return config.dump_pretty();
+  if (extras.max_length > 0) config.set("model_max_length", extras.max_length);
+  if (!extras.chat_templates.empty()) config.set("chat_template", chat_templates(extras));
+  return config;
 }
 
 }  // namespace
 
-TokenizerFiles tokenizer_files_of_gguf(const GgufVocabulary& v, const std::string& chat_template) {
+Json around_text(const std::optional<NamedToken>& bos, const std::optional<NamedToken>& eos) {
+  if (!bos && !eos) return nullptr;
+  Json special = Json::object();
+  const auto token = [&](const std::optional<NamedToken>& t, int type, Json& to) {
+    if (!t) return;
+    to.push(Json::object({{"SpecialToken", Json::object({{"id", t->text}, {"type_id", type}})}}));
+    special.set(t->text, Json::object({{"id", t->text},
+                                       {"ids", Json::array({Json(t->id)})},
+                                       {"tokens", Json::array({Json(t->text)})}}));
+  };
+  const auto around = [&](const char* name, int type, Json& to) {
+    token(bos, type, to);
+    to.push(Json::object({{"Sequence", Json::object({{"id", name}, {"type_id", type}})}}));
+    token(eos, type, to);
+  };
+  Json single = Json::array(), pair = Json::array();
+  around("A", 0, single);
+  around("A", 0, pair);
+  around("B", 1, pair);
+  return Json::object({{"type", "TemplateProcessing"},
+                       {"single", std::move(single)},
+                       {"pair", std::move(pair)},
+                       {"special_tokens", std::move(special)}});
+}
+
+std::string tokenizer_config_of_gguf(const GgufVocabulary& v, const TokenizerExtras& extras) {
+  check_gguf_vocabulary(v);
+  return config_json(v, extras).dump_pretty();
+}
+
+TokenizerFiles tokenizer_files_of_gguf(const GgufVocabulary& v, const TokenizerExtras& extras) {
   tokenizer_from_gguf(v);  // checks all of it
   Json added = Json::array();
   for (const AddedToken& t : gguf_added_tokens(v)) {
@@ -171,7 +191,12 @@ TokenizerFiles tokenizer_files_of_gguf(const GgufVocabulary& v, const std::strin
                                 {"model", model(v)}})
                       .dump() +
                   "\n";
-  out.config = config_json(v, chat_template);
+  Json decoder_tokens = Json::object();
+  for (const AddedToken& t : gguf_added_tokens(v))
+    decoder_tokens.set(format("{}", t.id), added_token(t));
+  Json config = config_json(v, extras);
+  config.set("added_tokens_decoder", std::move(decoder_tokens));
+  out.config = config.dump_pretty();
   return out;
 }
 

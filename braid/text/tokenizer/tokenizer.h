@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace braid {
@@ -118,7 +119,14 @@ std::shared_ptr<const Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocab
 struct TokenizerFiles {
   std::string tokenizer, config;
 };
+struct TokenizerExtras {
+  std::vector<std::pair<std::string, std::string>> chat_templates;  // name ("default") and text
+  int64_t max_length = 0;                                           // tokens, 0 = unknown
+};
 TokenizerFiles tokenizer_files_of_gguf(const GgufVocabulary& vocabulary,
-                                       const std::string& chat_template);
+                                       const TokenizerExtras& extras);
+// The second alone, for a tokenizer.json that comes from elsewhere and brings its added tokens.
+std::string tokenizer_config_of_gguf(const GgufVocabulary& vocabulary,
+                                     const TokenizerExtras& extras);
 
 }  // namespace braid

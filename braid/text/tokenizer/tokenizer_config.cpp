@@ -34,14 +34,13 @@ std::optional<int32_t> id_of(const PipelineParts& parts, const std::string& toke
   return std::nullopt;
 }
 
-// Which of the file's classes is meant: the list of classes that follow the flags is short.
-bool follows_flags(const Json& config) {
+}  // namespace
+
+bool class_follows_flags(const Json& config) {
   const std::string name = string_or(config, "tokenizer_class", "");
   return std::find(kTemplateClasses.begin(), kTemplateClasses.end(), name) !=
          kTemplateClasses.end();
 }
-
-}  // namespace
 
 std::shared_ptr<const Tokenizer> finish_with_config(PipelineParts parts, std::string_view text) {
   Tokenizer::NamedIds named;
@@ -52,7 +51,7 @@ std::shared_ptr<const Tokenizer> finish_with_config(PipelineParts parts, std::st
       named.eos = id_of(parts, named_token(config, "eos_token"));
       named.unk = id_of(parts, named_token(config, "unk_token"));
       named.pad = id_of(parts, named_token(config, "pad_token"));
-      if (follows_flags(config)) {
+      if (class_follows_flags(config)) {
         IdTemplate form;
         if (bool_or(config, "add_bos_token", true) && named.bos) form.push_back(*named.bos);
         form.push_back(kTextItself);
