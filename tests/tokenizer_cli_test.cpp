@@ -160,6 +160,9 @@ TEST_CASE("a vocabulary goes along from folder to GGUF and back, whatever is con
       "num_attention_heads":2,"num_key_value_heads":1,"head_dim":16,"vocab_size":304,
       "max_position_embeddings":64,"rms_norm_eps":1e-6,"rope_theta":10000,
       "tie_word_embeddings":true,"hidden_act":"silu","attention_bias":false})");
+  write_file(join_path(from, "generation_config.json"),
+             R"({"bos_token_id":1,"eos_token_id":[0,7],"do_sample":true,"temperature":0.6,
+                 "top_k":20,"top_p":0.95})");
   const auto convert = [&](const std::string& model, const char* out, const Args& more) {
     const Outcome o = braid(Args{"convert", "-m", model, "-o", folder / out} + more);
     REQUIRE_MESSAGE(o.code == 0, o.all());
@@ -176,8 +179,27 @@ TEST_CASE("a vocabulary goes along from folder to GGUF and back, whatever is con
   const std::string want = ids(hf);
   CHECK(want.find(",0,") != std::string::npos);  // the special token
   CHECK(ids(again) == want);
-  CHECK(ids(convert(again, "back", {"--to", "hf"})) == want);
-  CHECK(ids(convert(gguf, "own", {"--to", "braid"})) == want);
+  const std::string back = convert(again, "back", {"--to", "hf"});
+  CHECK(ids(back) == want);
+  const std::string own = convert(gguf, "own", {"--to", "braid"});
+  CHECK(ids(own) == want);
+  const auto text = [](const std::string& at, const char* name) {
+    return read_file(join_path(at, name));
+  };
+  CHECK(text(back, "tokenizer.json") == text(hf, "tokenizer.json"));
+  const Json generation = Json::parse(text(hf, "generation_config.json"));
+  CHECK(Json::parse(text(back, "generation_config.json")) == generation);
+  CHECK(Json::parse(text(own, "generation_config.json")) == generation);
+  // Every key that the first config had, and the ids of its generation_config.json.
+  const Json first = Json::parse(text(hf, "config.json"));
+  const Json last = Json::parse(text(back, "config.json"));
+  for (const Json::Member& m : first.members()) {
+    CAPTURE(m.key);
+    if (m.key == "torch_dtype") continue;
+    REQUIRE(last.find(m.key) != nullptr);
+    CHECK(last.at(m.key) == m.value);
+  }
+  CHECK(last.at("eos_token_id") == generation.at("eos_token_id"));
 }
 
 }  // namespace braid::e2e

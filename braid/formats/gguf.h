@@ -155,7 +155,8 @@ class GgufFile {
 class GgufWriter {
  public:
   static constexpr uint64_t kAlignment = 32;
-  void set(std::string key, GgufValue value);  // keys keep their first order
+  void set(std::string key, GgufValue value);         // keys keep their first order
+  const GgufValue* find(std::string_view key) const;  // null when it is not set
   // The source must give ggml_row_bytes of every row. Shape is row-major, at most 4 dimensions.
   void add(std::string name, GgmlType type, std::vector<int64_t> shape, ByteSource source);
   uint64_t write(const std::string& path,

@@ -37,6 +37,13 @@ void GgufWriter::set(std::string key, GgufValue value) {
   values_.emplace_back(std::move(key), std::move(value));
 }
 
+const GgufValue* GgufWriter::find(std::string_view key) const {
+  for (const auto& [k, v] : values_) {
+    if (k == key) return &v;
+  }
+  return nullptr;
+}
+
 void GgufWriter::add(std::string name, GgmlType type, std::vector<int64_t> shape,
                      ByteSource source) {
   BRAID_CHECK(!name.empty() && name.size() < kGgufMaxName && names_.insert(name).second);

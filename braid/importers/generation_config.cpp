@@ -68,15 +68,46 @@ GenerationDefaults read_generation_defaults(const std::string& folder) {
   GenerationDefaults out;
   out.eos = generation.ids("eos_token_id");
   if (out.eos.empty()) out.eos = config.ids("eos_token_id");
-  std::vector<int32_t> bos = generation.ids("bos_token_id");
-  if (bos.empty()) bos = config.ids("bos_token_id");
-  if (!bos.empty()) out.bos = bos.front();
+  const auto first = [&](const char* key) -> std::optional<int32_t> {
+    std::vector<int32_t> ids = generation.ids(key);
+    if (ids.empty()) ids = config.ids(key);
+    return ids.empty() ? std::nullopt : std::optional(ids.front());
+  };
+  out.bos = first("bos_token_id");
+  out.pad = first("pad_token_id");
   out.temperature = generation.real("temperature", 0, 1e3);
   out.top_p = generation.real("top_p", 1e-6, 1);
   out.min_p = generation.real("min_p", 0, 1);
   out.repetition_penalty = generation.real("repetition_penalty", 1e-3, 1e3);
   if (const auto k = generation.real("top_k", 0, 1e9)) out.top_k = static_cast<int64_t>(*k);
   if (generation.says_no("do_sample")) out.temperature = 0;
+  return out;
+}
+
+void put_token_ids(const GenerationDefaults& d, Json& config) {
+  if (d.bos) config.set("bos_token_id", *d.bos);
+  if (d.eos.size() == 1) config.set("eos_token_id", d.eos[0]);
+  if (d.eos.size() > 1) {
+    Json list = Json::array();
+    for (const int32_t id : d.eos) list.push(id);
+    config.set("eos_token_id", std::move(list));
+  }
+  if (d.pad) config.set("pad_token_id", *d.pad);
+}
+
+Json generation_config_of(const GenerationDefaults& d) {
+  Json out = Json::object();
+  put_token_ids(d, out);
+  const bool greedy = d.temperature == 0;
+  if (greedy)
+    out.set("do_sample", false);
+  else if (d.temperature || d.top_p || d.min_p || d.top_k)
+    out.set("do_sample", true);
+  if (d.temperature && !greedy) out.set("temperature", *d.temperature);
+  if (d.top_k) out.set("top_k", *d.top_k);
+  if (d.top_p) out.set("top_p", *d.top_p);
+  if (d.min_p) out.set("min_p", *d.min_p);
+  if (d.repetition_penalty) out.set("repetition_penalty", *d.repetition_penalty);
   return out;
 }
 

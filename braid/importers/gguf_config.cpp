@@ -4,6 +4,7 @@
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
+#include "braid/importers/architectures.h"
 #include "braid/importers/gguf_model.h"
 
 namespace braid {
@@ -94,6 +95,7 @@ Json hf_config_of(const GgufModel& m) {
                                         [&](const TypeOfArch& t) { return m.arch == t.arch; });
   BRAID_CHECK(type != std::end(kTypes));
   Json c = Json::object();
+  c.set("architectures", Json::array({architecture_of(type->model_type)}));
   c.set("model_type", type->model_type);
   c.set("vocab_size", m.vocab);
   c.set("hidden_size", m.width);
@@ -102,6 +104,7 @@ Json hf_config_of(const GgufModel& m) {
   c.set("intermediate_size", m.ffn);
   c.set("rms_norm_eps", m.eps);
   c.set("tie_word_embeddings", m.tied);
+  c.set("use_cache", true);
   if (m.context > 0) {
     c.set(m.arch == "kimi-linear" ? "model_max_length" : "max_position_embeddings", m.context);
   }
@@ -126,6 +129,9 @@ Json hf_config_of(const GgufModel& m) {
   c.set("head_dim", m.head_dim);
   c.set("rope_theta", m.theta);
   if (m.arch != "qwen2") c.set("attention_bias", m.attention_bias);
+  if (m.arch == "llama") c.set("mlp_bias", false);
+  if (m.arch == "qwen2" || m.arch == "qwen3") c.set("use_sliding_window", false);
+  c.set("attention_dropout", 0.0);
   if (!m.scaling.empty()) c.set("rope_scaling", scaling_json(m));
   if (m.arch == "qwen3next") set_qwen3next(m, c);
   if (m.arch != "gemma3") return c;

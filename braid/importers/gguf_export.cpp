@@ -7,6 +7,8 @@
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/core/parallel.h"
+#include "braid/importers/generation_config.h"
+#include "braid/importers/gguf_generation.h"
 #include "braid/importers/gguf_links.h"
 #include "braid/importers/gguf_llama3.h"
 #include "braid/importers/gguf_load.h"
@@ -155,6 +157,7 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
     copy_tokenizer(writer, *what.vocabulary);
   else
     put_tokenizer(writer, what.folder, m, out.notes);
+  put_generation_defaults(writer, what.generation);
   const std::vector<GgufLink> links = gguf_links(m);
   size_t odd = 0;
   for (const GgufLink& link : links) {
@@ -188,14 +191,18 @@ GgufExported convert_to_gguf(const Context& ctx, const std::string& model, GgmlT
   if (is_gguf_file(model)) {
     const auto file = std::make_shared<const GgufFile>(GgufFile::open(model));
     const HfCheckpoint c = open_gguf_checkpoint(file);
-    const Json config = hf_config_of(gguf_model_of(*file));
-    return export_gguf(
-        ctx, {c.source.get(), config, "", file_name(model), type, progress, file.get()}, path);
+    return export_gguf(ctx,
+                       {c.source.get(), gguf_hf_config(*file), "", file_name(model), type, progress,
+                        file.get(), gguf_generation_defaults(*file)},
+                       path);
   }
   const HfCheckpoint c = open_hf_checkpoint(model);
   const std::string file = join_path(model, "config.json");
   const Json config = load_config(file);
-  return export_gguf(ctx, {c.source.get(), config, model, file_name(model), type, progress}, path);
+  return export_gguf(ctx,
+                     {c.source.get(), config, model, file_name(model), type, progress, nullptr,
+                      read_generation_defaults(model)},
+                     path);
 }
 
 }  // namespace braid

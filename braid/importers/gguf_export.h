@@ -9,6 +9,7 @@
 #include "braid/formats/byte_source.h"
 #include "braid/formats/gguf.h"
 #include "braid/formats/quant_blocks.h"
+#include "braid/importers/load.h"
 #include "braid/importers/tensor_source.h"
 
 namespace braid {
@@ -21,6 +22,7 @@ struct GgufExport {
   GgmlType type = GgmlType::kF32;        // of matrices: F32, F16, BF16, Q8_0 or Q4_0
   ByteProgress progress = {};            // while weights are written
   const GgufFile* vocabulary = nullptr;  // its tokenizer keys are taken instead of the folder's
+  GenerationDefaults generation = {};
 };
 
 struct GgufExported {

@@ -1,35 +1,20 @@
 #pragma once
 // Llama 3's position scaling as the divisors of its frequencies, which is how GGUF files keep it.
 
-#include <cmath>
-#include <numbers>
+#include <span>
 #include <vector>
 
 #include "braid/importers/gguf_model.h"
 
 namespace braid {
 
-constexpr int64_t kLlama3Context = 8192;
-
 // One divisor for every pair of channels: 1 for short waves, the factor for long ones, between them
 // a blend of the two frequencies.
-inline std::vector<double> llama3_divisors(const GgufModel& m) {
-  std::vector<double> out;
-  const double context = static_cast<double>(m.original_context);
-  for (int64_t i = 0; i < m.head_dim / 2; ++i) {
-    const double frequency =
-        std::pow(m.theta, -2.0 * static_cast<double>(i) / static_cast<double>(m.head_dim));
-    const double turns = context * frequency / (2 * std::numbers::pi);
-    if (turns > m.high) {
-      out.push_back(1);
-    } else if (turns < m.low) {
-      out.push_back(m.factor);
-    } else {
-      const double blend = (turns - m.low) / (m.high - m.low);
-      out.push_back(1 / ((1 - blend) / m.factor + blend));
-    }
-  }
-  return out;
-}
+std::vector<double> llama3_divisors(const GgufModel& model);
+
+// The way back: scaling, factor, low, high and, where model.original_context is 0, that context.
+// Divisors tell the two limits only in turns of the context, so the usual limits 1 and 4 are tried
+// first. False, with the model as it was, where no such rule gives these divisors.
+bool find_llama3(std::span<const float> divisors, GgufModel& model);
 
 }  // namespace braid

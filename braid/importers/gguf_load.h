@@ -15,6 +15,7 @@ HfCheckpoint open_gguf_checkpoint(const std::string& path);
 HfCheckpoint open_gguf_checkpoint(const std::shared_ptr<const GgufFile>& file);
 // Settings from the file's keys alone.
 ReadConfig read_gguf_config(const GgufFile& file);
-GenerationDefaults gguf_generation_defaults(const GgufFile& file);
+// The config.json of the checkpoint the file was made from, as far as its keys tell.
+Json gguf_hf_config(const GgufFile& file);
 
 }  // namespace braid

@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numbers>
 #include <optional>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/importers/gguf_llama3.h"
 #include "braid/importers/gguf_model.h"
 
@@ -16,17 +16,6 @@ constexpr const char* kArchitectures[] = {"llama",  "qwen2",     "qwen3",      "
                                           "gemma3", "qwen3next", "kimi-linear"};
 constexpr int64_t kMostSize = int64_t{1} << 28;
 constexpr int64_t kMostLayers = 2048;
-
-// The decimal number that a person wrote before it became an f32: 1e-6, not 9.99999997e-07.
-double shortest(double v) {
-  const float f = static_cast<float>(v);
-  if (static_cast<double>(f) != v) return v;
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, f);
-  double out = v;
-  std::from_chars(text, end.ptr, out);
-  return out;
-}
 
 // The keys of one architecture.
 class Keys {
@@ -55,7 +44,7 @@ class Keys {
   double real(const char* key, double fallback) const {
     const std::optional<double> v = file_.real(name(key));
     if (v && !std::isfinite(*v)) fail(format("key \"{}\" is {}", name(key), *v));
-    return v ? shortest(*v) : fallback;
+    return v ? shortest_f32(*v) : fallback;
   }
   // One number, or one for every layer.
   std::vector<int64_t> per_layer(const char* key, int64_t layers,
@@ -102,21 +91,18 @@ void read_divisors(const Keys& k, GgufModel& m) {
   for (const float v : values) {
     if (!(v > 0) || !std::isfinite(v)) k.fail(format("rope_freqs.weight holds {}", v));
   }
-  m.original_context = kLlama3Context;
-  m.factor = shortest(static_cast<double>(*std::max_element(values.begin(), values.end())));
-  m.low = 1;
-  m.high = 4;
-  m.scaling = "llama3";
-  const std::vector<double> want = llama3_divisors(m);
-  for (size_t i = 0; i < want.size(); ++i) {
-    if (std::fabs(want[i] - static_cast<double>(values[i])) > 1e-5 * want[i])
-      m.scaling = "longrope";  // other numbers: as they stand
-  }
-  if (m.scaling == "llama3") return;
-  m.factor = 1;
+  m.original_context = k.integer("rope.scaling.original_context_length", 0);
+  if (find_llama3(values, m)) return;
+  m.scaling = "longrope";  // other numbers: as they stand
+  if (m.original_context == 0) m.original_context = m.context;
   m.attention_factor = 1;
-  for (const float v : values) m.divisors.push_back(shortest(static_cast<double>(v)));
+  for (const float v : values) m.divisors.push_back(shortest_f32(static_cast<double>(v)));
 }
+
+// YaRN multiplies by this unless told otherwise; the file's attn_factor comes on top of it.
+double yarn_attention(double factor) { return factor <= 1 ? 1 : 0.1 * std::log(factor) + 1; }
+
+double six_digits(double v) { return parse_real(format("{:.6g}", v)).value_or(v); }
 
 void read_positions(const Keys& k, GgufModel& m) {
   m.theta = k.real("rope.freq_base", 10000);
@@ -131,7 +117,8 @@ void read_positions(const Keys& k, GgufModel& m) {
     m.scaling = "yarn";
     m.factor = factor;
     m.original_context = k.integer("rope.scaling.original_context_length", m.context);
-    m.attention_factor = k.real("rope.scaling.attn_factor", 0);
+    const double attention = k.real("rope.scaling.attn_factor", 1);
+    if (attention != 1) m.attention_factor = six_digits(attention * yarn_attention(factor));
     if (k.find("rope.scaling.yarn_log_multiplier") != nullptr)
       k.fail("rope.scaling.yarn_log_multiplier has no form here");
   } else if (type != "none") {
@@ -217,6 +204,16 @@ void read_kimi(const Keys& k, GgufModel& m) {
 
 }  // namespace
 
+double shortest_f32(double value) {
+  const float narrow = static_cast<float>(value);
+  if (static_cast<double>(narrow) != value) return value;
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, narrow);
+  double out = value;
+  std::from_chars(text, end.ptr, out);
+  return out;
+}
+
 GgufModel gguf_model_of(const GgufFile& file) {
   GgufModel m;
   m.arch = file.string("general.architecture").value_or("");
@@ -269,12 +266,15 @@ GgufValue x(double v) { return GgufValue::f32(static_cast<float>(v)); }
 void put_positions(GgufWriter& w, const GgufModel& m, const std::string& a) {
   w.set(a + "rope.freq_base", x(m.theta));
   if (m.arch != "kimi-linear") w.set(a + "rope.dimension_count", n(m.rotary));
-  if (m.scaling != "linear" && m.scaling != "yarn") return;  // divisors are a tensor
+  if (m.scaling == "llama3" || m.scaling == "longrope")  // divisors are a tensor
+    w.set(a + "rope.scaling.original_context_length", n(m.original_context));
+  if (m.scaling != "linear" && m.scaling != "yarn") return;
   w.set(a + "rope.scaling.type", GgufValue::string(m.scaling));
   w.set(a + "rope.scaling.factor", x(m.factor));
   if (m.scaling == "linear") return;
   w.set(a + "rope.scaling.original_context_length", n(m.original_context));
-  if (m.attention_factor > 0) w.set(a + "rope.scaling.attn_factor", x(m.attention_factor));
+  if (m.attention_factor > 0)
+    w.set(a + "rope.scaling.attn_factor", x(m.attention_factor / yarn_attention(m.factor)));
 }
 
 void put_kimi(GgufWriter& w, const GgufModel& m, const std::string& a) {

@@ -45,6 +45,10 @@ struct GgufModel {
   bool attends(int64_t layer) const { return full.empty() || full[static_cast<size_t>(layer)]; }
 };
 
+// The decimal number that a person wrote before it became an f32: 1e-6, not 9.99999997e-07. Values
+// that are no f32 stay.
+double shortest_f32(double value);
+
 // Throws Error(kBadInput) naming the key, or the architecture and those that are known.
 GgufModel gguf_model_of(const GgufFile& file);
 // A config.json in the older spelling, as the families read it.

@@ -6,12 +6,15 @@
 #include <cstring>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/base/rng.h"
+#include "braid/importers/generation_config.h"
 #include "braid/importers/gguf_export.h"
+#include "braid/importers/gguf_generation.h"
 #include "braid/importers/gguf_links.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_source.h"
@@ -211,6 +214,135 @@ TEST_CASE("a file that lacks what its keys promise is an error") {
     sink(zeros.data(), 128);
   });
   CHECK(has(error(w), "\"output_norm.weight\" is [32]; the keys say [64]"));
+}
+
+// What rope_scaling a config's file gives back. Other writers leave the context of llama3 out.
+Json scaling_back(const ScratchFolder& scratch, const Json& c, bool context_key) {
+  const Context ctx;
+  const GgufModel model = gguf_model_of_config(c, "c");
+  const RandomSource source(model);
+  export_gguf(ctx, {&source, c, "", "", GgmlType::kF32}, scratch / "a.gguf");
+  const GgufFile file = GgufFile::open(scratch / "a.gguf");
+  if (context_key) return hf_config_of(gguf_model_of(file)).at("rope_scaling");
+  GgufWriter w;
+  for (const auto& [key, value] : file.values())
+    if (!key.ends_with("original_context_length")) w.set(key, value);
+  for (const GgufTensor& t : file.tensors())
+    w.add(t.name, t.type, t.shape,
+          [&file, &t](ByteSink sink) { sink(file.bytes(t).data(), file.bytes(t).size()); });
+  w.write(scratch / "b.gguf");
+  return hf_config_of(gguf_model_of(GgufFile::open(scratch / "b.gguf"))).at("rope_scaling");
+}
+
+Json scaled(const char* type, const std::string& scaling, const char* more = "") {
+  return with_tie(config(
+      format(R"("model_type":"{}","rope_theta":500000,"rope_scaling":{}{})", type, scaling, more)
+          .c_str()));
+}
+
+TEST_CASE("the scaling of positions comes back from a file") {
+  const ScratchFolder scratch("gguf_rope");
+  const auto llama3 = [](const char* numbers) {
+    return format(R"({{"rope_type":"llama3",{}}})", numbers);
+  };
+  // Factor, context, limits and channels of a head; Llama 3.1 and 3.2 first.
+  const std::tuple<const char*, const char*, bool> kLlama3[] = {
+      {R"("factor":8.0,"original_max_position_embeddings":8192,"low_freq_factor":1.0,
+          "high_freq_factor":4.0)",
+       R"(,"head_dim":128)", true},
+      {R"("factor":32.0,"original_max_position_embeddings":8192,"low_freq_factor":1.0,
+          "high_freq_factor":4.0)",
+       R"(,"head_dim":64)", true},
+      {R"("factor":4.0,"original_max_position_embeddings":2048,"low_freq_factor":1.0,
+          "high_freq_factor":4.0)",
+       R"(,"head_dim":64)", true},
+      // No blend, and one.
+      {R"("factor":8.0,"original_max_position_embeddings":32,"low_freq_factor":1.0,
+          "high_freq_factor":4.0)",
+       R"(,"head_dim":16)", true},
+      {R"("factor":8.0,"original_max_position_embeddings":16384,"low_freq_factor":1.0,
+          "high_freq_factor":4.0)",
+       R"(,"head_dim":8)", true},
+      // Other limits are known up to the context they are counted in.
+      {R"("factor":16.0,"original_max_position_embeddings":1000,"low_freq_factor":2.0,
+          "high_freq_factor":8.5)",
+       R"(,"head_dim":64)", false}};
+  for (const auto& [numbers, heads, alone] : kLlama3) {
+    const Json c = scaled("llama", llama3(numbers), heads);
+    INFO(numbers, " ", scaling_back(scratch, c, true).dump());
+    CHECK(scaling_back(scratch, c, true) == c.at("rope_scaling"));
+    if (alone) {
+      CHECK(scaling_back(scratch, c, false) == c.at("rope_scaling"));
+    } else {
+      const Json back = scaling_back(scratch, c, false);
+      CHECK(back.at("rope_type") == Json("llama3"));
+      CHECK(back.at("high_freq_factor").as_real() / back.at("low_freq_factor").as_real() ==
+            doctest::Approx(8.5 / 2).epsilon(1e-3));
+    }
+  }
+  for (const char* type : {"llama", "qwen2", "qwen3", "gemma3_text"}) {
+    CAPTURE(type);
+    const char* more = std::string_view(type) == "gemma3_text"
+                           ? R"(,"query_pre_attn_scalar":16,"sliding_window":8)"
+                           : "";
+    for (const char* scaling :
+         {R"({"rope_type":"linear","factor":8.0})",
+          R"({"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":32})",
+          R"({"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":32,
+              "attention_factor":1.0})",
+          R"({"rope_type":"yarn","factor":40.0,"original_max_position_embeddings":4096,
+              "attention_factor":1.25})"}) {
+      INFO(scaling);
+      const Json c = scaled(type, scaling, more);
+      CHECK(scaling_back(scratch, c, true) == c.at("rope_scaling"));
+    }
+  }
+}
+
+TEST_CASE("divisors that no rule of Llama 3 gives stay as they stand") {
+  const ScratchFolder scratch("gguf_longrope");
+  const Json c = scaled("llama", R"({"rope_type":"longrope","attention_factor":1.0,
+      "original_max_position_embeddings":64,"short_factor":[1.0,3.0,2.0,5.0],"long_factor":[1.0,3.0,2.0,5.0]})",
+                        R"(,"head_dim":8)");
+  const Json back = scaling_back(scratch, c, true);
+  CHECK(back.at("rope_type") == Json("longrope"));
+  CHECK(back.at("short_factor") == c.at("rope_scaling").at("short_factor"));
+  CHECK(back.at("original_max_position_embeddings") == Json(64));
+}
+
+TEST_CASE("start, end and padding tokens, sampling and the class come back") {
+  const ScratchFolder scratch("gguf_ids");
+  const Context ctx;
+  GenerationDefaults d;
+  d.bos = 1;
+  d.pad = 3;
+  d.eos = {7, 9, 2, 11};
+  d.temperature = 0.6;
+  d.top_p = 0.95;
+  d.top_k = 20;
+  d.repetition_penalty = 1.05;
+  const Json c = kConfigs[3].second;
+  const GgufModel model = gguf_model_of_config(c, "c");
+  const RandomSource source(model);
+  GgufExport what{&source, c, "", "", GgmlType::kF32};
+  what.generation = d;
+  export_gguf(ctx, what, scratch / "a.gguf");
+  const GgufFile file = GgufFile::open(scratch / "a.gguf");
+  CHECK(file.uint("tokenizer.ggml.eos_token_id") == 7);
+  CHECK(file.uint("tokenizer.ggml.eot_token_id") == 9);
+  CHECK(file.uint("tokenizer.ggml.eom_token_id") == 2);
+  const Json back = gguf_hf_config(file);
+  CHECK(back.at("architectures") == Json::array({"Qwen3ForCausalLM"}));
+  CHECK(back.at("bos_token_id") == Json(1));
+  CHECK(back.at("pad_token_id") == Json(3));
+  CHECK(back.at("eos_token_id") == Json::array({7, 9, 2, 11}));
+  const Json generation = generation_config_of(gguf_generation_defaults(file));
+  CHECK(generation == generation_config_of(d));
+  CHECK(generation.at("temperature") == Json(0.6));
+  CHECK(generation.at("do_sample") == Json(true));
+  GenerationDefaults greedy;
+  greedy.temperature = 0;
+  CHECK(generation_config_of(greedy) == Json::object({{"do_sample", false}}));
 }
 
 TEST_CASE("a tensor of a type that is not decoded is named with it") {

@@ -125,6 +125,9 @@ HfExported export_hf(const HfExport& what, const std::string& to, uint64_t shard
   write_file(join_path(folder.path(), "config.json"), what.config.dump_pretty());
   if (!what.texts_from.empty()) copy_text_files(what.texts_from, folder.path());
   if (what.tokenizer) write_tokenizer_files(*what.tokenizer, folder.path());
+  const std::string generation = join_path(folder.path(), "generation_config.json");
+  if (what.generation.size() > 0 && !path_exists(generation))
+    write_file(generation, what.generation.dump_pretty());
   folder.finish();
   return {written.bytes, written.files, {}};
 }

@@ -31,6 +31,7 @@ struct HfExport {
   std::function<std::string(const std::string&)> dtype;
   std::string texts_from;  // folder of tokenizer files and the like; "" = none
   std::optional<TokenizerFiles> tokenizer = {};  // of a model that has no such folder
+  Json generation = Json::object();              // its generation_config.json, where it says any
   ByteProgress progress = {};                    // while weights are written
 };
 HfExported export_hf(const HfExport& what, const std::string& to, uint64_t shard_bytes);

@@ -8,6 +8,7 @@
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
+#include "braid/importers/architectures.h"
 #include "braid/importers/hf_export.h"
 #include "braid/importers/hf_shown.h"
 #include "braid/importers/hf_writers.h"
@@ -15,9 +16,9 @@
 
 namespace braid {
 
-void put_common(const ShownModel& m, const char* type, const char* architecture, Json& c) {
+void put_common(const ShownModel& m, const char* type, Json& c) {
   const ModelSettings& s = m.settings;
-  c.set("architectures", Json::array({architecture}));
+  c.set("architectures", Json::array({architecture_of(type)}));
   c.set("model_type", type);
   c.set("vocab_size", s.vocab);
   c.set("hidden_size", s.width);
@@ -73,7 +74,7 @@ int64_t expert_width(const ShownModel& m, const ShownLayer& moe) {
 
 Json llama_config(const ShownModel& m) {
   Json c = Json::object();
-  put_common(m, "llama", "LlamaForCausalLM", c);
+  put_common(m, "llama", c);
   put_gqa(m, c);
   c.set("intermediate_size", dense_width(m));
   c.set("mlp_bias", false);
@@ -82,7 +83,7 @@ Json llama_config(const ShownModel& m) {
 
 Json qwen3_config(const ShownModel& m) {
   Json c = Json::object();
-  put_common(m, "qwen3", "Qwen3ForCausalLM", c);
+  put_common(m, "qwen3", c);
   put_gqa(m, c);
   c.set("intermediate_size", dense_width(m));
   c.set("use_sliding_window", false);
@@ -112,7 +113,7 @@ void put_qwen_experts(const ShownModel& m, Json& c) {
 
 Json qwen3_moe_config(const ShownModel& m) {
   Json c = Json::object();
-  put_common(m, "qwen3_moe", "Qwen3MoeForCausalLM", c);
+  put_common(m, "qwen3_moe", c);
   put_gqa(m, c);
   put_qwen_experts(m, c);
   return c;
@@ -129,7 +130,7 @@ Json layer_types(const ShownModel& m) {
 
 Json qwen3_next_config(const ShownModel& m) {
   Json c = Json::object();
-  put_common(m, "qwen3_next", "Qwen3NextForCausalLM", c);
+  put_common(m, "qwen3_next", c);
   if (!m.has("gdn")) homeless("qwen3_next has gdn layers, this model none");
   if (m.has("gqa")) {
     put_gqa(m, c);
@@ -173,7 +174,7 @@ void put_kimi_layers(const ShownModel& m, Json& c) {
 
 Json kimi_linear_config(const ShownModel& m) {
   Json c = Json::object();
-  put_common(m, "kimi_linear", "KimiLinearForCausalLM", c);
+  put_common(m, "kimi_linear", c);
   if (!m.has("kda")) homeless("kimi_linear has kda layers, this model none");
   put_kimi_layers(m, c);
   const ShownLayer none{"", {}, ""};
@@ -218,7 +219,7 @@ Json lfm2_config(const ShownModel& m) {
     types.push(full ? "full_attention" : "conv");
   }
   return Json::object(
-      {{"architectures", Json::array({"Lfm2ForCausalLM"})},
+      {{"architectures", Json::array({architecture_of("lfm2")})},
        {"model_type", "lfm2"},
        {"vocab_size", s.vocab},
        {"hidden_size", s.width},
@@ -241,7 +242,7 @@ Json lfm2_config(const ShownModel& m) {
 Json granite_config(const ShownModel& m) {
   if (!m.has("mamba2")) homeless("granitemoehybrid has mamba2 layers, this model none");
   Json c = Json::object();
-  put_common(m, "granitemoehybrid", "GraniteMoeHybridForCausalLM", c);
+  put_common(m, "granitemoehybrid", c);
   put_mamba2(*m.first("mamba2"), kBambaKeys, c);
   c.set("mamba_expand", mamba2_expand(m));
   const ShownLayer none{"", {}, ""};
@@ -273,10 +274,10 @@ Json granite_config(const ShownModel& m) {
 }
 
 // Models of one mixer a layer have other words for the sizes of all.
-Json backbone_config(const ShownModel& m, const char* type, const char* architecture) {
+Json backbone_config(const ShownModel& m, const char* type, const char* layer) {
   const ModelSettings& s = m.settings;
-  if (!m.has(type)) homeless(format("{} has {} layers, this model none", type, type));
-  return Json::object({{"architectures", Json::array({architecture})},
+  if (!m.has(layer)) homeless(format("{} has {} layers, this model none", type, layer));
+  return Json::object({{"architectures", Json::array({architecture_of(type)})},
                        {"model_type", type},
                        {"vocab_size", s.vocab},
                        {"hidden_size", s.width},
@@ -287,7 +288,7 @@ Json backbone_config(const ShownModel& m, const char* type, const char* architec
 }
 
 Json mamba_config(const ShownModel& m) {
-  Json c = backbone_config(m, "mamba", "MambaForCausalLM");
+  Json c = backbone_config(m, "mamba", "mamba");
   c.set("hidden_act", "silu");
   const ShownLayer& l = *m.first("mamba");
   c.set("state_size", l.integer("state", 16));
@@ -300,7 +301,7 @@ Json mamba_config(const ShownModel& m) {
 }
 
 Json mamba2_config(const ShownModel& m) {
-  Json c = backbone_config(m, "mamba2", "Mamba2ForCausalLM");
+  Json c = backbone_config(m, "mamba2", "mamba2");
   c.set("hidden_act", "silu");
   const ShownLayer& l = *m.first("mamba2");
   put_mamba2(l, kMamba2Keys, c);
@@ -331,8 +332,7 @@ void put_nemotron_experts(const ShownModel& m, Json& c) {
 }
 
 Json nemotron_h_config(const ShownModel& m) {
-  Json c = backbone_config(m, "mamba2", "NemotronHForCausalLM");
-  c.set("model_type", "nemotron_h");
+  Json c = backbone_config(m, "nemotron_h", "mamba2");
   c.set("hybrid_override_pattern", nemotron_pattern(m));
   c.set("max_position_embeddings", m.settings.max_position_embeddings > 0
                                        ? m.settings.max_position_embeddings
@@ -371,7 +371,7 @@ void put_every(const ShownModel& m, const char* name, int64_t slot, const char* 
 Json jamba_config(const ShownModel& m) {
   if (!m.has("mamba")) homeless("jamba has mamba layers, this model none");
   Json c = Json::object();
-  put_common(m, "jamba", "JambaForCausalLM", c);
+  put_common(m, "jamba", c);
   const ShownLayer& l = *m.first("mamba");
   const ShownLayer none{"", {}, ""};
   const ShownLayer& g = m.has("gqa") ? *m.first("gqa") : none;
@@ -399,7 +399,7 @@ Json rwkv7_config(const ShownModel& m) {
   const ShownLayer &l = *m.first("rwkv7"), &f = *m.first("cmix");
   const int64_t dim = l.integer("head_dim", 64);
   const ShownLayer& later = m.layers.size() > 2 ? m.layers[2] : l;  // the first has no v_rank
-  return Json::object({{"architectures", Json::array({"RWKV7ForCausalLM"})},
+  return Json::object({{"architectures", Json::array({architecture_of("rwkv7")})},
                        {"model_type", "rwkv7"},
                        {"vocab_size", s.vocab},
                        {"hidden_size", s.width},

@@ -8,7 +8,7 @@
 
 namespace braid {
 
-void put_common(const ShownModel& m, const char* type, const char* architecture, Json& c);
+void put_common(const ShownModel& m, const char* type, Json& c);
 void put_gqa(const ShownModel& m, Json& c);
 int64_t dense_width(const ShownModel& m);  // of its swiglu layers
 void put_mamba2(const ShownLayer& l, const Mamba2Keys& keys, Json& c);

@@ -41,7 +41,7 @@ Json reuse_groups(const ShownModel& m) {
 Json falcon_h1_config(const ShownModel& m) {
   if (!m.has("gqa+mamba2")) homeless("falcon_h1 has gqa + mamba2 layers, this model none");
   Json c = Json::object();
-  put_common(m, "falcon_h1", "FalconH1ForCausalLM", c);
+  put_common(m, "falcon_h1", c);
   put_gqa(m, c);
   put_mamba2(*m.first("mamba2"), kBambaKeys, c);
   c.set("mamba_expand", mamba2_expand(m));
@@ -72,7 +72,7 @@ Json falcon_h1_config(const ShownModel& m) {
 Json hymba_config(const ShownModel& m) {
   if (!m.has("hymba")) homeless("hymba has hymba layers, this model none");
   Json c = Json::object();
-  put_common(m, "hymba", "HymbaForCausalLM", c);
+  put_common(m, "hymba", c);
   const ShownLayer& l = *m.first("hymba");
   const int64_t heads = l.integer("heads", m.settings.heads);
   c.set("num_attention_heads", heads);

@@ -18,7 +18,7 @@ namespace braid {
 // How the checkpoint's makers sample from it.
 struct GenerationDefaults {
   std::vector<int32_t> eos;  // any of them ends an answer
-  std::optional<int32_t> bos;
+  std::optional<int32_t> bos, pad;
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<int64_t> top_k;
 };

@@ -90,9 +90,15 @@ HfExported write_random_checkpoint(const Context& ctx, const std::string& folder
   Model model(ctx, read.model.settings);
   fill_random(ctx, model, seed, random_spread(config, read, path), filling);
   const TensorMap map = export_map(read.model, model.parameters());
-  return export_hf(
-      {&model, &map, config, [&](const std::string&) { return dtype; }, folder, {}, writing}, to,
-      shard_bytes);
+  return export_hf({&model,
+                    &map,
+                    config,
+                    [&](const std::string&) { return dtype; },
+                    folder,
+                    {},
+                    Json::object(),
+                    writing},
+                   to, shard_bytes);
 }
 
 }  // namespace braid

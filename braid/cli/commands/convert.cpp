@@ -9,6 +9,7 @@
 #include "braid/cli/command.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
+#include "braid/importers/generation_config.h"
 #include "braid/importers/gguf_export.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_model.h"
@@ -89,7 +90,7 @@ Published publish(const Context& ctx, const Flags& f, WorkProgress& work) {
       ctx, f.model, {.weights = WeightType::kF32, .progress = work.bytes("reading weights")});
   if (is_gguf_file(f.model)) {
     const GgufFile file = GgufFile::open(f.model);
-    p.config = hf_config_of(gguf_model_of(file));
+    p.config = gguf_hf_config(file);
     p.tokenizer = gguf_tokenizer_files(file);
   } else if (is_hf_folder(f.model)) {
     p.config = load_config(join_path(f.model, "config.json"));
@@ -100,6 +101,7 @@ Published publish(const Context& ctx, const Flags& f, WorkProgress& work) {
         p.loaded.model->settings().norm == NormKind::kRms)
       norms_to_one_plus(ctx, p.loaded.model->parameters());
     p.config = home.config;
+    put_token_ids(p.loaded.generation, p.config);
     p.texts_from = checkpoint_folder(f.model);
   }
   p.family = read_config(p.config, "config.json").model;
@@ -119,21 +121,17 @@ HfExported to_hf(const Context& ctx, const Flags& f, WorkProgress& work) {
     return copy_hf_folder(f.model, f.out, shard, work.bytes(kWriting));
   const Published p = publish(ctx, f, work);
   const std::string dtype = hf_dtype("--weights", f.weights, "F32");
-  return export_hf(
-      {p.loaded.model.get(), &p.map, config_in(p.config, dtype),
-       [&](const std::string&) { return dtype; }, p.texts_from, p.tokenizer, work.bytes(kWriting)},
-      f.out, shard);
+  return export_hf({p.loaded.model.get(), &p.map, config_in(p.config, dtype),
+                    [&](const std::string&) { return dtype; }, p.texts_from, p.tokenizer,
+                    generation_config_of(p.loaded.generation), work.bytes(kWriting)},
+                   f.out, shard);
 }
 
 // config.json and GGUF metadata may say how texts end; neither stands beside the new weights.
 void keep_generation_defaults(const GenerationDefaults& defaults, const std::string& folder) {
   const std::string path = join_path(folder, "generation_config.json");
-  if (path_exists(path) || defaults.eos.empty()) return;
-  Json eos = Json::array();
-  for (const int32_t id : defaults.eos) eos.push(id);
-  Json out = Json::object({{"eos_token_id", std::move(eos)}});
-  if (defaults.bos) out.set("bos_token_id", *defaults.bos);
-  write_file(path, out.dump() + "\n");
+  const Json config = generation_config_of(defaults);
+  if (config.size() > 0 && !path_exists(path)) write_file(path, config.dump_pretty());
 }
 
 // The texts that belong to a model; a GGUF file's vocabulary becomes files.
@@ -192,9 +190,10 @@ HfExported to_gguf(const Context& ctx, const Flags& f, WorkProgress& work) {
   } else {
     const Published p = publish(ctx, f, work);
     const std::unique_ptr<TensorSource> source = model_source(*p.loaded.model, p.map, f.model);
-    done = export_gguf(
-        ctx, {source.get(), p.config, p.texts_from, file_name(f.model), type, work.bytes(kWriting)},
-        f.out);
+    done = export_gguf(ctx,
+                       {source.get(), p.config, p.texts_from, file_name(f.model), type,
+                        work.bytes(kWriting), nullptr, p.loaded.generation},
+                       f.out);
   }
   return {done.bytes, {file_name(f.out)}, done.notes};
 }
