@@ -156,6 +156,68 @@ TEST_CASE("command lines") {
   CHECK_FALSE(path_exists(out));
 }
 
+// A GGUF file of some keys and no tensors, the part `no` of `count`.
+std::string gguf_bytes(uint32_t no, uint32_t count) {
+  std::string out = "GGUF";
+  const auto put = [&](auto v) { out.append(reinterpret_cast<const char*>(&v), sizeof v); };
+  put(uint32_t{3});
+  put(uint64_t{0});
+  put(uint64_t{2});
+  for (const auto& [key, value] :
+       {std::pair<std::string, uint32_t>{"split.no", no}, {"split.count", count}}) {
+    put(uint64_t{key.size()});
+    out += key;
+    put(uint32_t{4});
+    put(value);
+  }
+  return out;
+}
+
+TEST_CASE("a path that holds no model says what stands there and what to do") {
+  const Folder f;
+  write_file(f / "page.gguf", "<!DOCTYPE html>\n");
+  write_file(f / "empty.gguf", "");
+  write_file(f / "cut.gguf", gguf_bytes(0, 1).substr(0, 50));
+  write_file(f / "notes.txt", "hello");
+  for (const char* folder : {"dir.gguf", "one", "several", "parts", "alone", "shards", "both"})
+    make_folders(f / folder);
+  write_file(f / "one/model.gguf", gguf_bytes(0, 1));
+  write_file(f / "several/a.gguf", gguf_bytes(0, 1));
+  write_file(f / "several/b.gguf", gguf_bytes(0, 1));
+  write_file(f / "parts/m-00001-of-00003.gguf", gguf_bytes(0, 3));
+  write_file(f / "parts/m-00003-of-00003.gguf", gguf_bytes(2, 3));
+  write_file(f / "alone/model.safetensors", "x");
+  const std::string config = R"({"model_type":"llama","hidden_size":32,"num_hidden_layers":1,
+      "intermediate_size":64,"num_attention_heads":2,"vocab_size":64})";
+  write_file(f / "shards/config.json", config);
+  write_file(f / "shards/model.safetensors.index.json",
+             R"({"weight_map":{"model.norm.weight":"model-00001-of-00002.safetensors"}})");
+  write_file(f / "both/config.json", config);
+  write_file(f / "both/q4.gguf", gguf_bytes(0, 1));
+  const std::pair<const char*, std::vector<std::string>> kCases[] = {
+      {"page.gguf", {"page.gguf", "begins with \"<!DOCTYPE html>", "download"}},
+      {"empty.gguf", {"empty.gguf", "is empty"}},
+      {"cut.gguf", {"cut.gguf", "cut short"}},
+      {"notes.txt", {"notes.txt", "neither a folder nor a GGUF file"}},
+      {"dir.gguf", {"dir.gguf", "no model", "config.json"}},
+      {"one", {"no config.json", "-m " + f / "one/model.gguf"}},
+      {"several", {"no config.json", "-m " + f / "several/a.gguf", "a.gguf, b.gguf"}},
+      {"parts", {"-m " + f / "parts/m-00001-of-00003.gguf"}},
+      {"parts/m-00001-of-00003.gguf", {"m-00002-of-00003.gguf", "part 2 of 3 is missing"}},
+      {"alone", {"model.safetensors", "no config.json"}},
+      {"alone/model.safetensors", {"name the folder", "-m " + f / "alone"}},
+      {"shards", {"index.json", "model-00001-of-00002.safetensors", "not there"}},
+      {"both", {"no safetensors", "-m " + f / "both/q4.gguf"}}};
+  for (const auto& [path, words] : kCases) {
+    CAPTURE(path);
+    check_refused(braid({"generate", "-m", f / path, "-p", "x"}), 3, words);
+    check_refused(braid({"convert", "-m", f / path, "-o", f / "out", "--to", "braid"}), 3, words);
+    // What config.json says can be planned without weights.
+    if (path != std::string("shards") && path != std::string("both"))
+      check_refused(braid({"plan", "-m", f / path}), 3, words);
+  }
+}
+
 TEST_CASE("stack expressions show the place") {
   const std::vector<Case> cases = {
       {"unknown layer", {"plan", "kdaa, swiglu"}, 2, {"kdaa", "did you mean 'kda'?", "\n  ^"}},

@@ -284,6 +284,11 @@ GgufFile GgufFile::open(const std::string& path) {
     bad(path, format("one of {} parts, but its name does not end in -NNNNN{}", parts, tail));
   const std::string stem = path.substr(0, digits);
   const auto part_path = [&](uint64_t i) { return format("{}-{:05}{}", stem, i + 1, tail); };
+  for (uint64_t i = 0; i < parts; ++i) {
+    if (!path_exists(part_path(i)))
+      bad(part_path(i), format("part {} of {} is missing; all parts of a model stand in one folder",
+                               i + 1, parts));
+  }
   GgufFile all = path == part_path(0) ? std::move(first) : open_one(part_path(0));
   for (uint64_t i = 0; i < parts; ++i) {
     if (i > 0) {

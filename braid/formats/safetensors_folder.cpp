@@ -89,8 +89,13 @@ SafetensorsFolder SafetensorsFolder::open(const std::string& folder, const std::
   f.path_ = folder;
   std::map<std::string, size_t> opened;
   for (const auto& [name, file] : index.files) {
+    const std::string shard = join_path(folder, file);
+    if (!path_exists(shard))
+      bad(path,
+          format("{} is named for tensor \"{}\" and others, but is not there; download it too",
+                 file, name));
     if (opened.emplace(file, f.files_.size()).second)
-      f.files_.push_back(SafetensorsFile::open(join_path(folder, file)));
+      f.files_.push_back(SafetensorsFile::open(shard));
   }
   std::vector<std::string> missing, unnamed;
   for (const auto& [name, file] : index.files) {

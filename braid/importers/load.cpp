@@ -9,8 +9,10 @@
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
 #include "braid/importers/generation_config.h"
+#include "braid/importers/gguf_generation.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_tokenizer.h"
+#include "braid/importers/model_path.h"
 #include "braid/importers/safetensors_source.h"
 #include "braid/stack/weights.h"
 
@@ -227,9 +229,10 @@ ModelSettings load_settings(const std::string& path) {
     const std::string file = is_folder(path) ? join_path(path, "config.json") : path;
     return read_config(load_config(file), file).model.settings;
   }
+  const bool toml = path.ends_with(".toml");
+  if (!toml) require_model(path);
   if (is_gguf_file(path)) return open_gguf_checkpoint(path).config.model.settings;
-  std::string file = path;
-  if (is_folder(path)) file = join_path(saved_folder(path), "model.toml");
+  const std::string file = toml ? path : join_path(saved_folder(path), "model.toml");
   return parse_settings(read_file(file, size_t{1} << 20), file);
 }
 
@@ -295,6 +298,7 @@ Opened open_own(const Context& ctx, const std::string& folder) {
 }
 
 Opened open_any(const Context& ctx, const std::string& path) {
+  require_model(path);
   std::shared_ptr<const GgufFile> gguf;
   if (is_gguf_file(path)) gguf = std::make_shared<const GgufFile>(GgufFile::open(path));
   if (!gguf && !is_hf_folder(path)) return open_own(ctx, saved_folder(path));

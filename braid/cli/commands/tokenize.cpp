@@ -12,6 +12,7 @@
 #include "braid/cli/command.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_tokenizer.h"
+#include "braid/importers/model_path.h"
 #include "braid/text/tokenizer/tokenizer.h"
 
 namespace braid {
@@ -68,8 +69,7 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const Flags& f) {
     if (own == nullptr) throw Error(ErrorKind::kBadInput, format("{} has no vocabulary", folder));
     return own;
   }
-  if (!is_folder(folder))
-    throw Error(ErrorKind::kBadInput, format("{} is neither a folder nor a GGUF file", folder));
+  if (!is_folder(folder)) require_model(folder);
   const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(folder);
   return tokenizer != nullptr ? tokenizer : byte_tokenizer();
 }
