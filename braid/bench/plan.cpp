@@ -87,6 +87,9 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
   const Context ctx = dry_context(&counters);
   Model model(ctx, settings);
   plan.stack = model.canonical_stack();
+  plan.settings = model.settings();
+  plan.positions = position_layers(model);
+  plan.windows = window_pattern(model);
   count_parameters(model, plan);
   count_types(model, options, plan);
   {

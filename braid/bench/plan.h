@@ -10,6 +10,7 @@
 #include "braid/base/json.h"
 #include "braid/bench/limits.h"
 #include "braid/infer/memory.h"
+#include "braid/infer/positions.h"
 #include "braid/kernels/quant/weight_type.h"
 #include "braid/stack/settings.h"
 #include "braid/state/state_options.h"
@@ -47,7 +48,10 @@ struct PlanLayer {
 };
 
 struct Plan {
-  std::string stack;  // canonical
+  std::string stack;       // canonical
+  ModelSettings settings;  // resolved: what holds for all layers
+  std::vector<PositionLayers> positions;
+  std::string windows;  // of all that attend, in the order of the layers
   int64_t parameters = 0;
   int64_t active_parameters = 0;  // read for one token: experts counted top_k of all
   size_t weight_bytes = 0;

@@ -47,6 +47,84 @@ std::string layers_text(const Plan& plan) {
   return out;
 }
 
+Json settings_json(const ModelSettings& s) {
+  return Json::object({{"width", s.width},
+                       {"heads", s.heads},
+                       {"head_dim", s.head_dim},
+                       {"vocab", s.vocab},
+                       {"max_position_embeddings", s.max_position_embeddings},
+                       {"tie_embeddings", s.tie_embeddings},
+                       {"norm", norm_name(s.norm)},
+                       {"norm_placement", placement_name(s.norm_placement)},
+                       {"norm_eps", s.norm_eps},
+                       {"residual", print_named(s.residual)},
+                       {"embedding_scale", s.embedding_scale},
+                       {"embedding_norm", s.embedding_norm},
+                       {"positions", s.positions},
+                       {"meta_tokens", s.meta_tokens},
+                       {"logit_scale", s.logit_scale},
+                       {"logit_softcap", s.logit_softcap}});
+}
+
+Json positions_json(const std::vector<PositionLayers>& positions) {
+  Json out = Json::array();
+  for (const PositionLayers& p : positions) {
+    out.push(Json::object({{"layer", p.name},
+                           {"layers", p.layers},
+                           {"rope", p.rope},
+                           {"rope_theta", p.theta},
+                           {"rotary", p.rotary},
+                           {"rope_scaling", p.scaling},
+                           {"window", p.window}}));
+  }
+  return out;
+}
+
+// What holds for all layers; what most models leave alone only where this one does not.
+std::string settings_text(const ModelSettings& s) {
+  std::string out =
+      format("model       width {}, vocabulary {}, {}, made for {}\n", s.width, s.vocab,
+             s.tie_embeddings ? "embedding and head tied" : "a head of its own",
+             s.max_position_embeddings > 0 ? format("{} tokens", s.max_position_embeddings)
+                                           : "an unknown number of tokens");
+  out += format("norms       {}, {}, eps {}", norm_name(s.norm), placement_name(s.norm_placement),
+                shortest_text(s.norm_eps));
+  if (s.embedding_norm) out += ", embeddings normed";
+  out += format("; residual {}\n", print_named(s.residual));
+  std::string scales;
+  const auto scale = [&](const char* what, double value, double usual) {
+    if (value != usual)
+      scales += format("{}{} {}", scales.empty() ? "" : ", ", what, shortest_text(value));
+  };
+  scale("embeddings times", s.embedding_scale, 1);
+  scale("logits times", s.logit_scale, 1);
+  scale("logits capped at", s.logit_softcap, 0);
+  if (!scales.empty()) out += format("scales      {}\n", scales);
+  if (s.positions > 0) out += format("positions   {} learned\n", s.positions);
+  if (s.meta_tokens > 0)
+    out += format("meta        {} learned tokens before every sequence\n", s.meta_tokens);
+  return out;
+}
+
+std::string positions_text(const Plan& plan) {
+  std::string out;
+  for (const PositionLayers& p : plan.positions) {
+    out += format("rope        {} x {}: ", p.layers, p.name);
+    if (!p.rope) {
+      out += "none";
+    } else {
+      out += format("theta {}", shortest_text(p.theta));
+      if (p.rotary != 1) out += format(", {} of a head", shortest_text(p.rotary));
+      if (!p.scaling.empty()) out += format(", scaling {}", rope_scaling_words(p.scaling));
+    }
+    out += p.window > 0 ? format(", window {}\n", p.window) : "\n";
+  }
+  if (std::any_of(plan.positions.begin(), plan.positions.end(),
+                  [](const PositionLayers& p) { return p.window > 0; }))
+    out += format("windows     {}\n", plan.windows);
+  return out;
+}
+
 }  // namespace
 
 Json plan_json(const Plan& plan, const PlanOptions& options) {
@@ -66,6 +144,9 @@ Json plan_json(const Plan& plan, const PlanOptions& options) {
   }
   return Json::object(
       {{"stack", plan.stack},
+       {"settings", settings_json(plan.settings)},
+       {"positions", positions_json(plan.positions)},
+       {"windows", plan.windows},
        {"parameters", plan.parameters},
        {"active_parameters", plan.active_parameters},
        {"weight_bytes", plan.weight_bytes},
@@ -100,6 +181,8 @@ Json plan_json(const Plan& plan, const PlanOptions& options) {
 
 std::string plan_text(const Plan& plan, const PlanOptions& options) {
   std::string out = format("stack       {}\n", plan.stack);
+  out += settings_text(plan.settings);
+  out += positions_text(plan);
   out += format("parameters  {} ({} active per token), {} of f32 weights\n",
                 count_text(static_cast<double>(plan.parameters)),
                 count_text(static_cast<double>(plan.active_parameters)),

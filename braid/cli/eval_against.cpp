@@ -63,6 +63,7 @@ int eval_against(const CommonFlags& common, const Context& ctx, LoadedModel load
   const std::vector<int32_t> ids = tokens_of(loaded, model, data, f);
   const std::vector<int64_t> contexts = reached(f.contexts, std::ssize(ids));
   const LoadedModel reference = load_any_model(ctx, f.reference);
+  warn_beyond_trained(*loaded.model, contexts.back());
   const std::vector<Divergence> found =
       divergence(ctx, *loaded.model, *reference.model, ids, contexts);
   Json rows = Json::array();

@@ -7,6 +7,8 @@
 #include "braid/base/format.h"
 #include "braid/cli/sequence_file.h"
 #include "braid/importers/gguf_load.h"
+#include "braid/importers/model_path.h"
+#include "braid/infer/positions.h"
 #include "braid/state/state_file.h"
 #include "braid/train/checkpoint.h"
 
@@ -42,6 +44,7 @@ LoadOptions LoadFlags::options(const CommonFlags& common, WorkloadOf work) const
 
 LoadedModel load_any_model(const Context& ctx, const std::string& folder,
                            const LoadOptions& options) {
+  require_model(folder);
   std::string path = folder;
   if (!is_hf_folder(folder) && !is_gguf_file(folder)) {
     path = checkpoint_folder(folder);
@@ -55,6 +58,14 @@ LoadedModel load_any_model(const Context& ctx, const std::string& folder,
 std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& folder,
                                       const LoadOptions& options) {
   return load_any_model(ctx, folder, options).model;
+}
+
+void warn_beyond_trained(const Model& model, int64_t tokens) {
+  static bool said = false;
+  const std::string why = said ? "" : beyond_trained(model, tokens);
+  if (why.empty()) return;
+  said = true;
+  std::fprintf(stderr, "[%s]\n", why.c_str());
 }
 
 void require_bytes(const ModelSettings& model) {

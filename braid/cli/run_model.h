@@ -36,6 +36,8 @@ std::unique_ptr<Model> load_run_model(const Context& ctx, const std::string& fol
 
 // Text goes in and out as bytes: throws Error(kUsage) for a model with another vocabulary.
 void require_bytes(const ModelSettings& model);
+// Says on stderr, once in a process, that `tokens` are more than the model was made for.
+void warn_beyond_trained(const Model& model, int64_t tokens);
 // The model's tokenizer; throws Error(kBadInput) when it came without one.
 const Tokenizer& require_tokenizer(const LoadedModel& loaded, const std::string& folder);
 // Sampling as the checkpoint's makers do it, where `app` was given no flag for it.

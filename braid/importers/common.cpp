@@ -7,7 +7,7 @@
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
-#include "braid/importers/compress.h"
+#include "braid/stack/compress.h"
 
 namespace braid {
 

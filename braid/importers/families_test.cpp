@@ -10,9 +10,9 @@
 #include <set>
 
 #include "braid/base/format.h"
-#include "braid/importers/compress.h"
 #include "braid/importers/hf_export.h"
 #include "braid/ops/view.h"
+#include "braid/stack/compress.h"
 #include "braid/stack/weights.h"
 #include "braid/testing/family_checkpoints.h"
 #include "braid/testing/golden.h"

@@ -16,6 +16,7 @@
 #include "braid/cli/run_model.h"
 #include "braid/cli/sequence_file.h"
 #include "braid/importers/gguf_load.h"
+#include "braid/importers/gguf_tokenizer.h"
 #include "braid/text/utf8_stream.h"
 
 namespace braid {
@@ -48,9 +49,13 @@ struct Wording {
 Wording model_wording(const Flags& f) {
   Wording w;
   if (is_gguf_file(f.model)) {
-    const auto text = GgufFile::open(f.model).string("tokenizer.chat_template");
+    const GgufFile file = GgufFile::open(f.model);
+    std::string key = kTemplateKey;
+    const std::string with_tools = key + ".tool_use";
+    if (!f.config.tools.is_null() && file.find(with_tools) != nullptr) key = with_tools;
+    const auto text = file.string(key);
     w.own = text.has_value();
-    if (w.own) w.text = ChatTemplate::parse(*text, f.model + " (tokenizer.chat_template)");
+    if (w.own) w.text = ChatTemplate::parse(*text, format("{} ({})", f.model, key));
   } else if (is_folder(f.model)) {
     if (const auto found = load_chat_template(f.model)) {
       w.text = found->choose(!f.config.tools.is_null());
@@ -187,6 +192,7 @@ void Talk::turn(const std::string& text) {
     });
     unwatch_interrupt();
     report(answer);
+    warn_beyond_trained(model_, std::ssize(chat_.sequence().tokens));
   } catch (...) {
     unwatch_interrupt();
     throw;

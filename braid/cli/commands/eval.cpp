@@ -81,6 +81,7 @@ int run(const Flags& f) {
   if (const std::string lossy = data.lossy(); !lossy.empty())
     std::fprintf(stderr, "[%s]\n", lossy.c_str());
   const int64_t seq_len = f.seq_len > 0 ? f.seq_len : trained_length(f.model);
+  warn_beyond_trained(*loaded.model, seq_len);
   const double start = now_seconds();
   const Evaluation e = evaluate(
       ctx, *loaded.model, data.held_out(f.batch, seq_len, f.tokens > 0 ? f.tokens : INT64_MAX));

@@ -111,6 +111,7 @@ int run(Flags& f) {
   EncodeOptions encoding;
   encoding.add_special_tokens = reused == 0;
   const std::vector<int32_t> ids = tokenizer.encode(prompt, encoding);
+  warn_beyond_trained(*model, reused + std::ssize(ids) + f.config.max_tokens);
   const GenerateResult r =
       generate(ctx, *model, tokenizer, seq, ids, f.config, [&](std::string_view piece) {
         if (stream) {

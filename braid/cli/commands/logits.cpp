@@ -126,6 +126,7 @@ int run(const Flags& f) {
       work(loaded);
     };
   const std::unique_ptr<Model> model = load_run_model(ctx, f.model, options);
+  warn_beyond_trained(*model, std::ssize(ids));
   const Tensor logits = all_logits(ctx, *model, ids, pieces);
   if (f.out.empty()) {
     show(f, ids, logits);

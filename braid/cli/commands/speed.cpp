@@ -58,6 +58,7 @@ int run(const Flags& f) {
   const std::unique_ptr<Model> model = load_run_model(
       ctx, f.model, f.load.options(f.common, [&](const LoadedModel&) { return work; }));
   const double load_seconds = now_seconds() - load_start;
+  warn_beyond_trained(*model, total + f.decode);
   const int64_t vocab = model->settings().vocab;
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < total + f.decode; ++i) ids.push_back(token(i, vocab));

@@ -1,4 +1,4 @@
-#include "braid/importers/compress.h"
+#include "braid/stack/compress.h"
 
 #include <algorithm>
 

@@ -1,0 +1,40 @@
+#pragma once
+// What a model's layers do with positions, and how far it was made to go.
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "braid/stack/model.h"
+
+namespace braid {
+
+// Layers that attend in the same way.
+struct PositionLayers {
+  std::string name;  // "gqa"
+  int64_t layers = 0;
+  bool rope = false;
+  double theta = 0;
+  double rotary = 1;    // share of a head that turns
+  std::string scaling;  // the layers' rope_scaling, "" = none
+  int64_t window = 0;   // 0 = all tokens before
+  bool operator==(const PositionLayers&) const = default;
+};
+// Mixers that attend, with what they do when their options say nothing; the others carry a state.
+std::span<const PositionLayers> attending_mixers();
+// In the order of their first layers; mixers that carry a state are left out.
+std::vector<PositionLayers> position_layers(const Model& model);
+
+// The windows of all that attend, in the order of the layers, as "5 x 1024, full".
+std::string window_pattern(const Model& model);
+
+// "yarn:4:32768:32:1:1:1.14" -> "yarn, 4 times from 32768"
+std::string rope_scaling_words(std::string_view scaling);
+
+// Why `tokens` are more than the model was made for, with both numbers and what its positions do
+// there; "" when they are not, or when nobody knows.
+std::string beyond_trained(const Model& model, int64_t tokens);
+
+}  // namespace braid
