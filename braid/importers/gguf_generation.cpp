@@ -36,13 +36,13 @@ void read_ends(const GgufFile& file, GenerationDefaults& out) {
   };
   if (const GgufValue* all = file.find(kAllEnds); all != nullptr) {
     if (all->kind() != GgufKind::kArray)
-      throw Error(ErrorKind::kBadInput,
-                  format("{}: key \"{}\" is {}, not an array", file.path(), kAllEnds,
-                         all->describe()));
+      throw Error(ErrorKind::kBadInput, format("{}: key \"{}\" is {}, not an array", file.path(),
+                                               kAllEnds, all->describe()));
     for (size_t i = 0; i < all->size(); ++i) add(all->int_at(i));
   }
   for (const char* key : kEnds) {
-    if (const auto n = file.uint(key)) add(static_cast<int64_t>(std::min<uint64_t>(*n, UINT32_MAX)));
+    if (const auto n = file.uint(key))
+      add(static_cast<int64_t>(std::min<uint64_t>(*n, UINT32_MAX)));
   }
 }
 

@@ -102,14 +102,14 @@ bool find_llama3(std::span<const float> divisors, GgufModel& m) {
   const auto points = blends(divisors, found.factor, m);
   if (points.size() < 2) {
     const double context =
-        points.empty() ? context_between(divisors, m)
-                       : (kUsualLow + points[0].second * (kUsualHigh - kUsualLow)) * kTurn /
-                             points[0].first;
+        points.empty()
+            ? context_between(divisors, m)
+            : (kUsualLow + points[0].second * (kUsualHigh - kUsualLow)) * kTurn / points[0].first;
     return try_limits(kUsualLow, kUsualHigh, known > 0 ? known : context);
   }
   Line line;
-  line.slope = (points.front().second - points.back().second) /
-               (points.front().first - points.back().first);
+  line.slope =
+      (points.front().second - points.back().second) / (points.front().first - points.back().first);
   line.offset = line.slope * points.front().first - points.front().second;
   const double per_turn = kTurn * line.slope;  // context over the width between the limits
   if (known > 0) {

@@ -114,8 +114,58 @@ bool is_byte_token(const std::string& t) {
   return t.size() == 6 && t.starts_with("<0x") && t[5] == '>';
 }
 
+// Tokens and their types by id; rows that nothing names are filled up.
+void add_tokens(const Json& tree, const std::string& where, GgufVocabulary& v) {
+  const Json& model = tree.at("model");
+  const auto set = [&](const std::string& token, int64_t id, int32_t kind) {
+    if (id < 0 || id >= std::ssize(v.tokens))
+      throw Error(ErrorKind::kBadInput,
+                  format("{}: token \"{}\" has id {}, but the model has {} rows", where, token, id,
+                         v.tokens.size()));
+    v.tokens[static_cast<size_t>(id)] = token;
+    v.types[static_cast<size_t>(id)] = kind;
+  };
+  const std::string unknown = text_of(member(&model, "unk_token"));
+  for (const auto& [token, id] : model.at("vocab").members()) {
+    const bool byte = v.model == "llama" && is_byte_token(token);
+    set(token, id.as_int(), byte ? kByte : token == unknown ? kUnknown : kNormal);
+  }
+  if (const Json* added = member(&tree, "added_tokens")) {
+    for (const Json& t : added->elements()) {
+      const bool control = truth_of(member(&t, "special"), false);
+      const std::string content = t.at("content").as_string();
+      // A string that the vocabulary has under another id counts with that one.
+      const Json* known = model.at("vocab").find(content);
+      set(content, (known != nullptr ? *known : t.at("id")).as_int(),
+          content == unknown ? kUnknown
+          : control          ? kControl
+                             : kUser);
+    }
+  }
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    if (v.types[i] == kUnused) v.tokens[i] = format("[PAD{}]", i);
+  }
+}
+
+// Merges as they stand, and as scores: an earlier merge has the higher one, what no merge makes the
+// lowest.
+void add_merges(const Json& model, const std::string& where, GgufVocabulary& v) {
+  std::map<std::string, size_t> rank;
+  for (const Json& merge : model.at("merges").elements()) {
+    v.merges.push_back(merge_text(merge, v.merges.size(), where));
+    std::string joined = v.merges.back();
+    joined.erase(joined.find(' '), 1);
+    rank.emplace(std::move(joined), rank.size());  // of several ways to make it the first
+  }
+  for (size_t i = 0; i < v.tokens.size(); ++i) {
+    const auto found = rank.find(v.tokens[i]);
+    const size_t at = found != rank.end() ? found->second : rank.size();
+    v.scores[i] = -static_cast<float>(at + 1);
+  }
+}
+
 GgufVocabulary vocabulary_of(const Json& tree, const GgufModel& m, const std::string& where,
-                         std::vector<std::string>& notes) {
+                             std::vector<std::string>& notes) {
   const auto fail = [&](const std::string& what) {
     throw Error(ErrorKind::kBadInput, where + ": " + what);
   };
@@ -133,48 +183,9 @@ GgufVocabulary vocabulary_of(const Json& tree, const GgufModel& m, const std::st
   v.tokens.resize(static_cast<size_t>(m.vocab));
   v.types.assign(static_cast<size_t>(m.vocab), kUnused);
   v.scores.assign(static_cast<size_t>(m.vocab), 0);
-  const auto set = [&](const std::string& token, int64_t id, int32_t kind) {
-    if (id < 0 || id >= m.vocab)
-      fail(format("token \"{}\" has id {}, but the model has {} rows", token, id, m.vocab));
-    v.tokens[static_cast<size_t>(id)] = token;
-    v.types[static_cast<size_t>(id)] = kind;
-  };
-  const std::string unknown = text_of(member(model, "unk_token"));
-  for (const auto& [token, id] : model->at("vocab").members()) {
-    const bool byte = v.model == "llama" && is_byte_token(token);
-    set(token, id.as_int(), byte ? kByte : token == unknown ? kUnknown : kNormal);
-  }
-  if (const Json* added = member(&tree, "added_tokens")) {
-    for (const Json& t : added->elements()) {
-      const bool control = truth_of(member(&t, "special"), false);
-      const std::string content = t.at("content").as_string();
-      // A string that the vocabulary has under another id counts with that one.
-      const Json* known = model->at("vocab").find(content);
-      set(content, (known != nullptr ? *known : t.at("id")).as_int(),
-          content == unknown ? kUnknown
-          : control          ? kControl
-                             : kUser);
-    }
-  }
-  for (size_t i = 0; i < v.tokens.size(); ++i) {
-    if (v.types[i] == kUnused) v.tokens[i] = format("[PAD{}]", i);
-  }
-  std::map<std::string, size_t> rank;
-  for (const Json& merge : model->at("merges").elements()) {
-    v.merges.push_back(merge_text(merge, v.merges.size(), where));
-    std::string joined = v.merges.back();
-    joined.erase(joined.find(' '), 1);
-    rank.emplace(std::move(joined), rank.size());  // of several ways to make it the first
-  }
-  if (v.model == "llama") {
-    // Merges by score: an earlier merge has the higher one, what no merge makes the lowest.
-    for (size_t i = 0; i < v.tokens.size(); ++i) {
-      const auto found = rank.find(v.tokens[i]);
-      const size_t at = found != rank.end() ? found->second : rank.size();
-      v.scores[i] = -static_cast<float>(at + 1);
-    }
-    return v;
-  }
+  add_tokens(tree, where, v);
+  add_merges(*model, where, v);
+  if (v.model == "llama") return v;
   v.pre = name_of_cuts(pre, model);
   if (v.pre.empty()) {
     v.pre = "default";
@@ -210,6 +221,7 @@ void put_named(GgufWriter& w, const Json& config, const char* key, const char* g
 bool adds(const Json& tree, const Json& config, const char* flag, const std::string& token,
           bool first) {
   if (const Json* said = member(&config, flag)) return truth_of(said, false);
+  if (class_follows_flags(config)) return first && !token.empty();  // their default
   if (token.empty()) return false;
   const auto has = [&](const Json* p, auto& self) -> bool {
     const Json* parts = member(p, "processors");
@@ -277,27 +289,29 @@ bool space_prefix(const Json& tree) {
          prepends(member(&tree, "pre_tokenizer"), prepends);
 }
 
+// Without a tokenizer.json: bytes, where the model has as many rows.
+void put_no_file(GgufWriter& w, const GgufModel& m, std::vector<std::string>& notes) {
+  if (m.vocab != 256) {
+    notes.push_back("tokenizer: there is no tokenizer.json; the file carries none");
+    w.set("tokenizer.ggml.model", GgufValue::string("no_vocab"));
+    w.set(m.arch + ".vocab_size", GgufValue::u32(static_cast<uint32_t>(m.vocab)));
+    return;
+  }
+  GgufVocabulary v;
+  v.model = "gpt2";
+  v.pre = "default";
+  v.types.assign(256, kNormal);
+  for (int b = 0; b < 256; ++b) v.tokens.push_back(byte_characters()[static_cast<size_t>(b)]);
+  put(w, std::move(v));
+  w.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(false));
+}
+
 }  // namespace
 
 void put_tokenizer(GgufWriter& w, const std::string& folder, const GgufModel& m,
                    std::vector<std::string>& notes) {
   const std::string text = folder.empty() ? "" : read_text(folder, "tokenizer.json");
-  if (text.empty()) {
-    if (m.vocab != 256) {
-      notes.push_back("tokenizer: there is no tokenizer.json; the file carries none");
-      w.set("tokenizer.ggml.model", GgufValue::string("no_vocab"));
-      w.set(m.arch + ".vocab_size", GgufValue::u32(static_cast<uint32_t>(m.vocab)));
-      return;
-    }
-    GgufVocabulary v;
-    v.model = "gpt2";
-    v.pre = "default";
-    v.types.assign(256, kNormal);
-    for (int b = 0; b < 256; ++b) v.tokens.push_back(byte_characters()[static_cast<size_t>(b)]);
-    put(w, std::move(v));
-    w.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(false));
-    return;
-  }
+  if (text.empty()) return put_no_file(w, m, notes);
   const std::string where = join_path(folder, "tokenizer.json");
   const Json tree = parse(text, where);
   const std::string config_text = read_text(folder, "tokenizer_config.json");
@@ -321,11 +335,11 @@ void put_tokenizer(GgufWriter& w, const std::string& folder, const GgufModel& m,
   put_templates(w, folder, config);
   // The keys above leave out what GGUF has no word for: normalizers, tokens that take white space,
   // merges of "llama". Its standard has this key for all of it.
-  w.set(kTokenizerJson, GgufValue::string(
-                            class_follows_flags(config)
-                                ? with_template(tree, named_of(adds_bos ? bos : "", tokens),
-                                                named_of(adds_eos ? eos : "", tokens))
-                                : text));
+  w.set(kTokenizerJson,
+        GgufValue::string(class_follows_flags(config)
+                              ? with_template(tree, named_of(adds_bos ? bos : "", tokens),
+                                              named_of(adds_eos ? eos : "", tokens))
+                              : text));
 }
 
 }  // namespace braid

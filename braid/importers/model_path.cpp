@@ -24,8 +24,8 @@ constexpr std::string_view kGguf = ".gguf";
 std::vector<std::string> files_in(const std::string& folder, std::string_view end) {
   std::vector<std::string> out;
   for (const std::string& name : list_folder(folder)) {
-    const bool later = matches_pattern(name, "*-#-of-#.gguf") &&
-                       !matches_pattern(name, "*-00001-of-#.gguf");
+    const bool later =
+        matches_pattern(name, "*-#-of-#.gguf") && !matches_pattern(name, "*-00001-of-#.gguf");
     if (name.ends_with(end) && !later && !is_folder(join_path(folder, name))) out.push_back(name);
   }
   return out;
