@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <memory>
+#include <string_view>
+#include <unordered_map>
 
 #include "braid/base/format.h"
 #include "braid/infer/generate.h"
@@ -22,10 +24,15 @@ void count_parameters(const Model& model, Plan& plan) {
   plan.layers.push_back({"embedding", "embed_", 0});
   for (const Model::SubLayer& l : model.sublayers()) plan.layers.push_back({l.name, l.path, 0});
   plan.layers.push_back({"other", "", 0});
+  std::unordered_map<std::string_view, PlanLayer*> layers;  // by "layers.7."
+  for (PlanLayer& l : plan.layers) layers.emplace(l.path, &l);
+  const auto owner = [&](std::string_view name) {
+    if (name.starts_with(plan.layers.front().path)) return &plan.layers.front();
+    const auto found = layers.find(name.substr(0, name.find('.', name.find('.') + 1) + 1));
+    return found != layers.end() ? found->second : &plan.layers.back();
+  };
   for (const Parameter& p : model.parameters()) {
-    auto layer = std::find_if(plan.layers.begin(), plan.layers.end(),
-                              [&](const PlanLayer& l) { return p.name.starts_with(l.path); });
-    layer->parameters += p.value.count();
+    owner(p.name)->parameters += p.value.count();
     plan.weight_bytes += p.bytes();
   }
   plan.parameters = model.parameters().trained_count();

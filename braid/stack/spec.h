@@ -54,9 +54,10 @@ struct KnownLayer {
   LayerKind kind;
 };
 
-constexpr int64_t kMaxSublayers =
-    1'000'000;                   // loops and counts unrolled, parallel mixers counted one by one
-constexpr int kMaxNesting = 32;  // parentheses
+// Loops and counts unrolled, parallel mixers counted one by one. Several times the deepest models
+// there are, and still planned in seconds.
+constexpr int64_t kMaxSublayers = 10'000;
+constexpr int kMaxNesting = 32;            // parentheses
 constexpr size_t kMaxStackText = 1 << 20;  // bytes of an expression
 
 // Reads an expression into its canonical tree (see `canonical`). Where `known` is not empty, other
