@@ -9,6 +9,7 @@
 
 #include "braid/base/format.h"
 #include "braid/base/rng.h"
+#include "braid/layers/chooser.h"
 #include "braid/ops/tape.h"
 #include "braid/stack/model.h"
 #include "braid/stack/reference.h"
@@ -47,11 +48,41 @@ double relative_error(const Tensor& want, const Tensor& got) {
   return relative_error(to_double(want), got.data());
 }
 
-// The gradient along a random direction, against central differences of the reference's loss();
-// relative to the size that the gradient could give along any direction of that length.
+// The slope of f at 0 by central differences. Where f jumps or bends inside the step (a choice that
+// changes), its slopes to either side differ, and a smaller step is taken.
+struct Slope {
+  double value = std::numeric_limits<double>::quiet_NaN();
+  bool smooth = false;  // at some step; else `value` is that of the step with the least difference
+};
+
+template <typename F>
+Slope slope(double f0, double step, double tolerance, F f) {
+  constexpr int kSteps = 5;
+  constexpr double kSmaller = 8;
+  Slope best;
+  double least = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kSteps && !best.smooth; ++i, step /= kSmaller) {
+    const double after = (f(step) - f0) / step, before = (f0 - f(-step)) / step;
+    const double difference = std::abs(after - before);
+    if (!(difference < least)) continue;
+    least = difference;
+    best = {(after + before) / 2, difference <= tolerance};
+  }
+  return best;
+}
+
+struct GradientError {
+  double error = std::numeric_limits<double>::infinity();
+  bool smooth = true;
+};
+
+// The gradient along a random direction, against the slope of the reference's loss(), which is
+// `loss0` at `at`; relative to the size that the gradient could give along any direction of that
+// length.
 template <typename Loss>
-double directional_error(const Rng& rng, std::vector<double>& at, const Tensor& grad, Loss loss) {
-  if (!grad.defined()) return std::numeric_limits<double>::infinity();
+GradientError directional_error(const Rng& rng, std::vector<double>& at, const Tensor& grad,
+                                double loss0, Loss loss) {
+  if (!grad.defined()) return {};
   std::vector<double> v(at.size());
   double size = 0, got = 0, grad_norm = 0, v_norm = 0;
   for (size_t i = 0; i < at.size(); ++i) {
@@ -61,17 +92,24 @@ double directional_error(const Rng& rng, std::vector<double>& at, const Tensor& 
     grad_norm += static_cast<double>(grad.data()[i]) * grad.data()[i];
     v_norm += v[i] * v[i];
   }
-  const double h = 1e-5 * std::max(1.0, std::sqrt(size / v_norm));
+  const std::vector<double> kept = at;
   const auto shifted = [&](double by) {
     for (size_t i = 0; i < at.size(); ++i) at[i] += by * v[i];
     const double value = loss();
-    for (size_t i = 0; i < at.size(); ++i) at[i] -= by * v[i];
+    at = kept;
     return value;
   };
-  const double want = (shifted(h) - shifted(-h)) / (2 * h);
-  const double error =
-      std::abs(want - got) / std::max({std::abs(want), std::sqrt(grad_norm), 1e-12});
-  return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
+  // A jump moves the central difference by half of what it adds to the slopes' difference.
+  const double scale = std::max(std::sqrt(grad_norm), 1e-12);
+  const Slope want = slope(loss0, 1e-5 * std::max(1.0, std::sqrt(size / v_norm)),
+                           kGradientBound / 4 * scale, shifted);
+  const double error = std::abs(want.value - got) / std::max(std::abs(want.value), scale);
+  if (!std::isfinite(error)) return {};
+  return {error, want.smooth};
+}
+
+std::string gradient_check(const std::string& of, const GradientError& e) {
+  return format("d {} = reference{}", of, e.smooth ? "" : ", which jumps here");
 }
 
 // A saved state without a disk.
@@ -95,11 +133,13 @@ class MemoryFile final : public StateWriter, public StateReader {
 
 class LayerVerifier {
  public:
-  LayerVerifier(const Context& ctx, Model& model, const Model::SubLayer& sub,
-                const VerifyOptions& options, std::vector<VerifyCheck>& out)
+  // `layer` is called `label` and has the parameters of `sub`.
+  LayerVerifier(const Context& ctx, Model& model, const Model::SubLayer& sub, Layer& layer,
+                std::string label, const VerifyOptions& options, std::vector<VerifyCheck>& out)
       : ctx_(ctx),
         sub_(sub),
-        layer_(*sub.layer),
+        layer_(layer),
+        label_(std::move(label)),
         tokens_(options.tokens),
         rng_(options.seed, "verify/" + sub.scope),
         out_(out) {
@@ -118,7 +158,7 @@ class LayerVerifier {
 
  private:
   void report(std::string what, double error, double bound) {
-    out_.push_back({sub_.name, std::move(what), error, bound});
+    out_.push_back({label_, std::move(what), error, bound});
   }
 
   ReferenceParams params() const {
@@ -151,13 +191,16 @@ class LayerVerifier {
       for (size_t i = 0; i < out.size(); ++i) sum += out[i] * up.data()[i];
       return sum;
     };
-    report("d input = reference", directional_error(rng_, x, tape.grad(leaf), loss),
-           kGradientBound);
+    const double here = loss();
+    const auto gradient = [&](const std::string& of, std::vector<double>& at, const Tensor& grad) {
+      const GradientError e = directional_error(rng_, at, grad, here, loss);
+      report(gradient_check(of, e), e.error, kGradientBound);
+    };
+    gradient("input", x, tape.grad(leaf));
     for (Parameter* p : own_) {
       if (p->role == ParamRole::kBuffer) continue;
       const std::string name = p->name.substr(sub_.scope.size());
-      report("d " + name + " = reference",
-             directional_error(rng_, ref.values.find(name)->second, p->grad, loss), kGradientBound);
+      gradient(name, ref.values.find(name)->second, p->grad);
       p->grad = Tensor();
     }
   }
@@ -238,6 +281,7 @@ class LayerVerifier {
   const Context& ctx_;
   Model::SubLayer sub_;
   Layer& layer_;
+  std::string label_;
   int64_t tokens_;
   Rng rng_;
   std::vector<VerifyCheck>& out_;
@@ -289,11 +333,12 @@ void verify_wiring(const Context& ctx, Model& model, const VerifyOptions& option
     std::erase_if(kind, [](char c) { return c >= '0' && c <= '9'; });
     if (!layers_own && p.grad.defined()) checked[kind] = &p;
   }
+  const auto reference = [&] { return reference_loss(model, params, ids); };
+  const double here = reference();
   for (const auto& [kind, p] : checked) {
-    out.push_back({"stack", "d " + p->name + " of the loss = reference",
-                   directional_error(rng, params.values.find(p->name)->second, p->grad,
-                                     [&] { return reference_loss(model, params, ids); }),
-                   kWiringBound});
+    const GradientError e =
+        directional_error(rng, params.values.find(p->name)->second, p->grad, here, reference);
+    out.push_back({"stack", gradient_check(p->name + " of the loss", e), e.error, kWiringBound});
   }
   for (Parameter& p : model.parameters()) p.grad = Tensor();
 }
@@ -324,6 +369,45 @@ void verify_model(const Context& ctx, Model& model, const VerifyOptions& options
   out.push_back({"stack", "one thread = all threads, bitwise", equal ? 0.0 : 1.0, 0});
 }
 
+// "moba{block=9,top_k=3}": of the options those that `layer` has otherwise.
+std::string narrowed_label(const std::string& name, const Layer& layer, const Layer& narrowed) {
+  std::string changed;
+  const Options before = layer.options(), after = narrowed.options();
+  for (const Options::Item& item : after.items()) {
+    const auto same = [&](const Options::Item& old) {
+      return old.key == item.key && old.value == item.value;
+    };
+    if (std::any_of(before.items().begin(), before.items().end(), same)) continue;
+    changed += (changed.empty() ? "" : ",") + item.key + "=" + item.value;
+  }
+  return format("{}{{{}}}", name, changed);
+}
+
+void verify_choice(const Context& ctx, Model& model, const Model::SubLayer& sub,
+                   const VerifyOptions& options, std::vector<VerifyCheck>& out) {
+  constexpr int64_t kLongest = 1024;  // the reference is slow on purpose
+  const auto* chooser = dynamic_cast<const Chooser*>(sub.layer);
+  if (chooser == nullptr || chooser->sees() < options.tokens) return;
+  const std::unique_ptr<Layer> small = chooser->narrowed();
+  if (small == nullptr) return;
+  const int64_t sees = dynamic_cast<const Chooser&>(*small).sees();
+  const int64_t positions = model.settings().positions;
+  VerifyOptions own = options;
+  own.tokens = std::max(options.tokens, 2 * sees);
+  if (positions > 0) own.tokens = std::min(own.tokens, positions);
+  if (own.tokens > std::max(kLongest, options.tokens) || own.tokens <= sees) {
+    if (options.on_untested) {
+      options.on_untested(
+          format("{} sees all of {} tokens; what it leaves out of more is not "
+                 "tested: raise --tokens or give it smaller blocks",
+                 sub.name, options.tokens));
+    }
+    return;
+  }
+  LayerVerifier(ctx, model, sub, *small, narrowed_label(sub.name, *sub.layer, *small), own, out)
+      .run();
+}
+
 }  // namespace
 
 void perturb_small_parameters(Model& model, uint64_t seed) {
@@ -347,7 +431,8 @@ std::vector<VerifyCheck> verify_stack(const Context& ctx, Model& model,
   for (const Model::SubLayer& sub : model.sublayers()) {
     if (sub.reads) continue;  // verified with the stack around it
     if (!done.insert(sub.name + "{" + sub.layer->options().str() + "}").second) continue;
-    LayerVerifier(ctx, model, sub, options, out).run();
+    LayerVerifier(ctx, model, sub, *sub.layer, sub.name, options, out).run();
+    verify_choice(ctx, model, sub, options, out);
   }
   verify_wiring(ctx, model, options, out);
   verify_model(ctx, model, options, out);

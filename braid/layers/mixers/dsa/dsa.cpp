@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "braid/base/format.h"
+#include "braid/layers/chooser.h"
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/dsa/index_loss.h"
 #include "braid/layers/mixers/latent_mixer.h"
@@ -22,6 +23,7 @@ namespace {
 
 constexpr double kKeyNormEps = 1e-6;
 constexpr int64_t kTogether = 32;  // queries over chosen latents at a time
+constexpr int64_t kFewKeys = 20;   // of a narrowed layer
 
 struct DsaConfig {
   LatentOptions latent;
@@ -101,7 +103,7 @@ Tensor detached(Tensor x) {
   return x;
 }
 
-class Dsa final : public LatentMixer {
+class Dsa final : public LatentMixer, public Chooser {
  public:
   Dsa(DsaConfig config, const DsaShape& s, const LayerEnv& env, ParamBuilder& params)
       : LatentMixer(s.latent, env, params),
@@ -134,6 +136,14 @@ class Dsa final : public LatentMixer {
     return reads() ? own : own + LatentKv::bytes_at(shape_.index_dim, 0, tokens);
   }
   Options options() const override { return write_options(config_); }
+
+  int64_t sees() const override { return shape_.top; }
+  std::unique_ptr<Layer> narrowed() const override {
+    if (reads() || shape_.warmup) return nullptr;
+    auto small = std::make_unique<Dsa>(*this);
+    small->config_.index_topk = small->shape_.top = std::min(shape_.top, kFewKeys);
+    return small;
+  }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t tokens) const override {

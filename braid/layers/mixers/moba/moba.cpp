@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "braid/base/format.h"
+#include "braid/layers/chooser.h"
 #include "braid/layers/mixer.h"
 #include "braid/ops/block_choice.h"
 #include "braid/ops/chosen_attention.h"
@@ -23,6 +24,8 @@ namespace {
 constexpr KvPaging kPaging{.tiles = 1};      // tiles are chosen
 constexpr int64_t kMost = int64_t{1} << 30;  // of any size: positions are 32 bits
 constexpr int64_t kQueries = 64;             // of a prefill whose choices are held at a time
+// A narrowed layer's: the token's own block and two by choice, which end inside tiles.
+constexpr int64_t kFewTokens = 9, kFewBlocks = 3;
 
 struct MobaConfig {
   AttentionHeads heads;
@@ -53,7 +56,7 @@ MobaShape resolve(const MobaConfig& c, const LayerEnv& env) {
   return s;
 }
 
-class Moba final : public Layer {
+class Moba final : public Layer, public Chooser {
  public:
   Moba(const MobaConfig& config, const MobaShape& s, const LayerEnv& env, ParamBuilder& params)
       : config_(config),
@@ -95,6 +98,14 @@ class Moba final : public Layer {
            static_cast<size_t>(row()) * sizeof(float);
   }
   Options options() const override { return write_options(config_); }
+
+  int64_t sees() const override { return shape_.block * shape_.top; }
+  std::unique_ptr<Layer> narrowed() const override {
+    auto small = std::make_unique<Moba>(*this);
+    small->config_.block = small->shape_.block = std::min(shape_.block, kFewTokens);
+    small->config_.top_k = small->shape_.top = std::min(shape_.top, kFewBlocks);
+    return small;
+  }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t) const override {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "braid/base/format.h"
+#include "braid/layers/chooser.h"
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/nsa/compressor.h"
 #include "braid/layers/mixers/nsa/gated_sum.h"
@@ -107,7 +108,7 @@ struct Kept {
   ConvState& tail() const { return dynamic_cast<ConvState&>(group.member(2)); }
 };
 
-class Nsa final : public Layer {
+class Nsa final : public Layer, public Chooser {
  public:
   Nsa(NsaConfig config, const NsaShape& s, const LayerEnv& env, ParamBuilder& params)
       : config_(std::move(config)),
@@ -157,6 +158,16 @@ class Nsa final : public Layer {
            static_cast<size_t>(tail) * sizeof(float);
   }
   Options options() const override { return write_options(config_); }
+
+  int64_t sees() const override { return shape_.block * shape_.top; }
+  // A compressed block is never longer than a chosen one.
+  std::unique_ptr<Layer> narrowed() const override {
+    auto small = std::make_unique<Nsa>(*this);
+    small->config_.block = small->shape_.block = shape_.compressed.block;
+    small->config_.top_n = small->shape_.top = std::min(shape_.top, kAlwaysChosen + 1);
+    small->config_.window = small->shape_.window = std::min(shape_.window, small->shape_.block);
+    return small;
+  }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t) const override {
