@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "braid/base/json.h"
+#include "braid/state/state_file.h"
 #include "tests/braid_process.h"
 
 namespace braid::e2e {
@@ -15,6 +16,7 @@ struct Case {
   Args args;
   int code;
   std::vector<std::string> words;  // all of them are in the message
+  size_t more = 0;                 // lines that may follow it
 };
 
 // `more` lines may follow the message: a stack expression and the mark below it.
@@ -117,6 +119,17 @@ TEST_CASE("command lines") {
       {"bad time", train(text, out, {"--time", "3x"}), 2, {"--time", "3x", "180s"}},
       {"a word for a number", {"plan", "gqa", "--norm-eps", "x"}, 2, {"--norm-eps", "x"}},
       {"negative steps", {"train", "--out", out, "--steps", "-1"}, 2, {"--steps", "-1", "range"}},
+      {"a negative sample", {"report", "-m", run, "-n", "-4"}, 2, {"--max-tokens", "-4", "range"}},
+      {"no context", {"report", "-m", run, "--contexts", "64,0"}, 2, {"--contexts", "0", "range"}},
+      {"no pattern", train(text, out, {"--freeze", ""}), 2, {"--freeze", "names nothing"}},
+      {"no pattern either", train(text, out, {"--train-only", ""}), 2, {"--train-only"}},
+      {"a word for a range", {"plan", "gqa", "--width", "x"}, 2, {"--width is \"x\"", "1 to"}},
+      {"a million layers", {"plan", "1000000 x (gqa)"}, 2, {"1000000", "10000", "sub-layers"}, 2},
+      {"a thousand thousand",
+       {"plan", "1000 x (1000 x (gqa))"},
+       2,
+       {"more than 10000 sub-layers", "unrolled"},
+       2},
       {"zero width", {"plan", "gqa", "--width", "0"}, 2, {"--width", "0", "1 to"}},
       {"bad threads", {"plan", "gqa", "-t", "-2"}, 2, {"--threads", "-2", "0 to 1024"}},
       {"bad memory", {"plan", "gqa", "--mem", "lots"}, 2, {"--mem", "lots", "4G"}},
@@ -151,7 +164,7 @@ TEST_CASE("command lines") {
   };
   for (const Case& c : cases) {
     INFO(c.name);
-    check_refused(braid(c.args), c.code, c.words);
+    check_refused(braid(c.args), c.code, c.words, c.more);
   }
   CHECK_FALSE(path_exists(out));
 }
@@ -216,6 +229,22 @@ TEST_CASE("a path that holds no model says what stands there and what to do") {
     if (path != std::string("shards") && path != std::string("both"))
       check_refused(braid({"plan", "-m", f / path}), 3, words);
   }
+}
+
+TEST_CASE("a value from the environment is named by its variable") {
+  const auto with = [](const std::string& variable, const Args& args) {
+    Setting setup;
+    setup.environment = {variable};
+    return braid(args, setup);
+  };
+  check_refused(with("BRAID_WIDTH=abc", {"plan", "gqa"}), 2,
+                {"BRAID_WIDTH", "--width", "\"abc\"", "1 to 1048576"});
+  check_refused(with("BRAID_NORM_EPS=abc", {"plan", "gqa"}), 2,
+                {"BRAID_NORM_EPS", "--norm-eps", "\"abc\"", "a number"});
+  check_refused(with("BRAID_WEIGHTS=q3", {"plan", "gqa"}), 2, {"BRAID_WEIGHTS", "q3", "q4min"});
+  const Outcome typed = with("BRAID_WIDTH=abc", {"plan", "gqa", "--width=x"});
+  check_refused(typed, 2, {"--width is \"x\""});
+  CHECK(typed.err.find("BRAID_WIDTH") == std::string::npos);
 }
 
 TEST_CASE("stack expressions show the place") {
@@ -320,6 +349,46 @@ TEST_CASE("a damaged state file") {
   flipped[whole.size() - 5] ^= 1;
   write_file(state, flipped);
   check_refused(load(), 3, {state, "damaged"});
+}
+
+// Whole and with the digest of its content, but of parts that do not belong together.
+TEST_CASE("a state file whose parts disagree") {
+  const Folder f;
+  const std::string state = f / "state";
+  REQUIRE(
+      braid({"generate", "-m", world().run, "-p", "The", "-n", "4", "--save-state", state}).code ==
+      0);
+  const Context ctx;
+  const auto refused = [&](const std::string& name, int64_t count, float value,
+                           const std::vector<std::string>& words) {
+    INFO(name, " ", count);
+    const SafetensorsFile file = SafetensorsFile::open(state);
+    StateFileWriter out;
+    for (const auto& [key, text] : file.metadata()) out.text(key, text);
+    for (const SafetensorsEntry& e : file.entries()) {
+      if (e.name != name) out.tensor(e.name, file.tensor(e.name));
+    }
+    out.integer(name + ".count", count);
+    Tensor other = Tensor::empty(ctx, {count}, name == "tokens" ? DType::kI32 : DType::kF32);
+    for (int64_t i = 0; i < count; ++i) {
+      if (name == "tokens")
+        other.data<int32_t>()[i] = static_cast<int32_t>(value);
+      else
+        other.data()[i] = value;
+    }
+    out.tensor(name, other);
+    const std::string path = f / "other";
+    out.write(path);
+    check_refused(
+        braid({"generate", "-m", world().run, "-n", "2", "--greedy", "--load-state", path}), 3,
+        words);
+  };
+  refused("tokens", 6, 65, {"other", "6 tokens", "7"});
+  refused("tokens", 0, 65, {"other", "0 tokens"});
+  refused("tokens", 7, -1, {"other", "token -1"});
+  refused("tokens", 7, 256, {"other", "token 256", "vocabulary of 256"});
+  refused("logits", 12, 0, {"other", "12 logits"});
+  CHECK(braid({"generate", "-m", world().run, "-n", "2", "--load-state", state}).code == 0);
 }
 
 TEST_CASE("a file in place of a folder") {

@@ -188,12 +188,34 @@ StateFileReader open_state(const Context& ctx, const std::string& path, const Mo
   return in;
 }
 
+// A file's parts can disagree with each other and with the model.
+void check_sequence(const std::string& path, const Model& model, const SequenceState& sequence) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error(ErrorKind::kBadInput,
+                format("{}: {}; the state is damaged, save it anew", path, what));
+  };
+  const ModelSettings& s = model.settings();
+  for (const int32_t token : sequence.tokens) {
+    if (token < 0 || token >= s.vocab)
+      refuse(format("token {} is outside the vocabulary of {}", token, s.vocab));
+  }
+  if (sequence.logits.defined() && sequence.logits.count() != s.vocab)
+    refuse(format("{} logits for a vocabulary of {}", sequence.logits.count(), s.vocab));
+  const int64_t tokens = std::ssize(sequence.tokens);
+  const int64_t rows = tokens == 0 ? 0 : tokens + s.meta_tokens;
+  for (const auto& layer : sequence.layers) {
+    if (layer != nullptr && layer->length() != rows)
+      refuse(format("{} tokens, but its layers have seen {}", rows, layer->length()));
+  }
+}
+
 }  // namespace
 
 void load_sequence(const Context& ctx, const std::string& path, const Model& model,
                    SequenceState& sequence) {
   StateFileReader in = open_state(ctx, path, model);
   sequence.load(in);
+  check_sequence(path, model, sequence);
 }
 
 void load_sequence(const Context& ctx, const std::string& path, const Model& model,
@@ -203,8 +225,10 @@ void load_sequence(const Context& ctx, const std::string& path, const Model& mod
   if (in.integer("has_earlier") != 0) {
     EarlierReader second(in);
     earlier.load(second);
+    check_sequence(path, model, earlier);
   }
   sequence.load(in);
+  check_sequence(path, model, sequence);
 }
 
 }  // namespace braid

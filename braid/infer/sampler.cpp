@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "braid/base/error.h"
@@ -30,6 +31,18 @@ void penalise(std::vector<Candidate>& c, std::span<const int32_t> history,
     c[i].weight = c[i].weight > 0 ? c[i].weight / config.repetition_penalty
                                   : c[i].weight * config.repetition_penalty;
   }
+}
+
+// Of NaN and infinity no order and no probability can be made.
+void require_numbers(std::span<const float> logits) {
+  const auto bad = std::find_if(logits.begin(), logits.end(), [](float x) {
+    return !(x < std::numeric_limits<float>::infinity());
+  });
+  if (bad == logits.end()) return;
+  throw Error(ErrorKind::kBadInput,
+              format("the model gives token {} the logit {}: its weights or the loaded state are "
+                     "damaged, or its training diverged",
+                     bad - logits.begin(), *bad));
 }
 
 // Best first; keeps the candidates that the filters allow, at least one.
@@ -71,6 +84,7 @@ void check_sampling(const SamplingConfig& c) {
 
 int32_t sample(std::span<const float> logits, std::span<const int32_t> history,
                const SamplingConfig& config, uint64_t draw) {
+  require_numbers(logits);
   std::vector<Candidate> c(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) c[i] = {static_cast<int32_t>(i), logits[i]};
   penalise(c, history, config);

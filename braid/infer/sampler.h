@@ -21,7 +21,8 @@ void check_sampling(const SamplingConfig& config);
 
 // Draws the next token from logits [vocab] of a sequence whose tokens so far are `history`. A pure
 // function of its arguments: `draw` counts the tokens sampled before in this sequence. Order of the
-// filters: repetition penalty, temperature, top-k, top-p, min-p. Ties go to the lowest id.
+// filters: repetition penalty, temperature, top-k, top-p, min-p. Ties go to the lowest id. Throws
+// Error(kBadInput) for a logit that is NaN or infinite; minus infinity is a token never drawn.
 int32_t sample(std::span<const float> logits, std::span<const int32_t> history,
                const SamplingConfig& config, uint64_t draw);
 

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "braid/base/error.h"
@@ -53,6 +54,28 @@ TEST_CASE("greedy takes the lowest of equal ids, and the penalty moves it") {
   c.repetition_penalty = 1.5;
   const std::vector<int32_t> history = {1, 1};
   CHECK(sample(logits, history, c, 0) == 2);
+}
+
+TEST_CASE("logits that are not numbers are refused, whatever the filters") {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const double temperature : {0.0, 1.0}) {
+    SamplingConfig c;
+    c.temperature = temperature;
+    for (const float bad : {nan, kInf}) {
+      std::vector<float> logits(100, 1.0f);
+      logits[42] = bad;
+      CHECK_THROWS_AS(sample(logits, {}, c, 0), Error);
+      try {
+        sample(logits, {}, c, 0);
+      } catch (const Error& e) {
+        CHECK(e.kind() == ErrorKind::kBadInput);
+        CHECK(std::string_view(e.what()).find("token 42") != std::string_view::npos);
+      }
+    }
+    const std::vector<float> masked = {-kInf, 1.0f, -kInf};
+    CHECK(sample(masked, {}, c, 0) == 1);
+  }
 }
 
 TEST_CASE("values out of range are refused with their flag") {

@@ -52,6 +52,21 @@ TEST_CASE("the largest scores: those of a stable sort, with ties, signs, zeros a
   CHECK(largest(equal, 10) == sorted_choice(equal, 10));
 }
 
+TEST_CASE("NaN is the largest score: lists are as long with it as without") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> all(50, nan), negative(50, -nan);
+  CHECK(largest(all, 3) == std::vector<int32_t>{0, 1, 2});
+  CHECK(largest(negative, 3) == std::vector<int32_t>{0, 1, 2});
+  std::vector<float> some(50, 1.0f);
+  some[7] = nan;
+  some[9] = -nan;
+  some[30] = 2.0f;
+  CHECK(largest(some, 4) == std::vector<int32_t>{0, 7, 9, 30});
+  CHECK(largest(some, 1) == std::vector<int32_t>{7});
+  const std::vector<double> wide(some.begin(), some.end());
+  CHECK(largest(wide, 4) == std::vector<int32_t>{0, 7, 9, 30});
+}
+
 TEST_CASE("the indexer chooses by its definition, for any number of heads and channels") {
   Context ctx;
   struct Size {

@@ -99,31 +99,41 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
 
 namespace {
 
-// Larger numbers have larger keys; -0 and 0 the same one.
+// Larger numbers have larger keys; -0 and 0 the same one, and NaN the largest, so that lists are as
+// long with it as without and it is passed on.
 uint32_t order_key(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x + 0.0f);
-  return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+  const uint32_t key = bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+  return x != x ? UINT32_MAX : key;
 }
 
-// The count-th largest of more than `count` scores. A histogram of the keys' upper bits tells where
-// it lies; only what shares them with it is compared.
-float least_of_largest(std::span<const float> scores, int64_t count) {
+uint64_t order_key(double x) {
+  constexpr uint64_t kSign = uint64_t{1} << 63;
+  const uint64_t bits = std::bit_cast<uint64_t>(x + 0.0);
+  const uint64_t key = (bits & kSign) != 0 ? ~bits : bits | kSign;
+  return x != x ? UINT64_MAX : key;
+}
+
+// The key of the count-th largest of more than `count` scores. A histogram of the keys' upper bits
+// tells where it lies; only what shares them with it is compared.
+uint32_t least_of_largest(std::span<const float> scores, int64_t count) {
   constexpr int kShift = 21;
   std::array<int32_t, size_t{1} << (32 - kShift)> counts{};
   for (const float s : scores) ++counts[order_key(s) >> kShift];
   size_t bin = counts.size() - 1;
   for (; counts[bin] < count; --bin) count -= counts[bin];
-  std::vector<float> same;
+  std::vector<uint32_t> same;
   same.reserve(static_cast<size_t>(counts[bin]));
   for (const float s : scores) {
-    if (order_key(s) >> kShift == bin) same.push_back(s);
+    if (order_key(s) >> kShift == bin) same.push_back(order_key(s));
   }
   std::nth_element(same.begin(), same.begin() + count - 1, same.end(), std::greater<>());
   return same[static_cast<size_t>(count - 1)];
 }
 
-double least_of_largest(std::span<const double> scores, int64_t count) {
-  std::vector<double> sorted(scores.begin(), scores.end());
+uint64_t least_of_largest(std::span<const double> scores, int64_t count) {
+  std::vector<uint64_t> sorted;
+  for (const double s : scores) sorted.push_back(order_key(s));
   std::nth_element(sorted.begin(), sorted.begin() + count - 1, sorted.end(), std::greater<>());
   return sorted[static_cast<size_t>(count - 1)];
 }
@@ -137,13 +147,13 @@ Chosen largest_of(std::span<const T> scores, int64_t count) {
     return chosen;
   }
   if (count <= 0) return chosen;
-  const T least = least_of_largest(scores, count);
-  int64_t equal =
-      count - std::count_if(scores.begin(), scores.end(), [least](T s) { return s > least; });
+  const auto least = least_of_largest(scores, count);
+  int64_t equal = count - std::count_if(scores.begin(), scores.end(),
+                                        [least](T s) { return order_key(s) > least; });
   chosen.reserve(static_cast<size_t>(count));
   for (size_t i = 0; i < scores.size(); ++i) {
-    if (scores[i] > least || (scores[i] == least && equal-- > 0))
-      chosen.push_back(static_cast<int32_t>(i));
+    const auto key = order_key(scores[i]);
+    if (key > least || (key == least && equal-- > 0)) chosen.push_back(static_cast<int32_t>(i));
   }
   return chosen;
 }

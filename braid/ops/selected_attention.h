@@ -34,7 +34,7 @@ Tensor selected_attention(const Context& ctx, const Tensor& q, const Tensor& k, 
                           std::span<const int64_t> seq_starts);
 
 // Indices of the `count` largest of scores, rising; of equal ones the first. All when there are no
-// more.
+// more. NaN is larger than any number.
 std::vector<int32_t> largest(std::span<const float> scores, int64_t count);
 std::vector<int32_t> largest(std::span<const double> scores, int64_t count);
 

@@ -62,11 +62,16 @@ void SequenceState::load(StateReader& in) {
                 format("the state is of a model with {} sub-layers, this one has {}", count,
                        layers.size()));
   }
-  const Tensor ids = in.tensor("tokens", {in.integer("tokens.count")}, DType::kI32);
+  const auto count_of = [&](const char* name) {
+    const int64_t n = in.integer(name);
+    if (n < 0) throw Error(ErrorKind::kBadInput, format("the state's {} is {}", name, n));
+    return n;
+  };
+  const Tensor ids = in.tensor("tokens", {count_of("tokens.count")}, DType::kI32);
   tokens.assign(ids.data<int32_t>(), ids.data<int32_t>() + ids.count());
   seed = static_cast<uint64_t>(in.integer("seed"));
   draws = static_cast<uint64_t>(in.integer("draws"));
-  const int64_t vocab = in.integer("logits.count");
+  const int64_t vocab = count_of("logits.count");
   logits = vocab > 0 ? in.tensor("logits", {vocab}) : Tensor();
   for (size_t i = 0; i < layers.size(); ++i) {
     if (layers[i]) layers[i]->load(in, layer_prefix(i));
