@@ -57,21 +57,50 @@ std::string unknown_word(const std::vector<std::string>& known, bool in_command,
   return {};
 }
 
-// "--width is "x"; it must be a whole number"
-std::string conversion_message(const CLI::App& command, const std::string& text) {
-  const size_t name = text.find("--"), equal = text.find(" = ", name);
-  const CLI::Option* option = name == std::string::npos || equal == std::string::npos
+bool given_in(const CLI::Option& option, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    for (const std::string& name : option.get_lnames()) {
+      if (word == "--" + name || word.starts_with("--" + name + "=")) return true;
+    }
+    for (const std::string& name : option.get_snames()) {
+      if (word.starts_with("-" + name)) return true;
+    }
+  }
+  return false;
+}
+
+const char* wanted_type(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  return type.starts_with("UINT")      ? "a whole number of 0 or more"
+         : type.starts_with("INT")     ? "a whole number"
+         : type.starts_with("FLOAT")   ? "a number"
+         : type.starts_with("BOOLEAN") ? "true or false"
+                                       : "of another form";
+}
+
+// "--width is "x"; it must be a number in the range 1 to 1048576": CLI11 names the flag only, which
+// may never have been typed, and says of a word that it is not in a range.
+std::string value_message(const CLI::App& command, const std::string& text, int argc, char** argv) {
+  constexpr std::string_view kValue = ": Value ", kRange = " not in range ", kEqual = " = ";
+  const size_t begin = text.find("--"), end = text.find_first_of(" :", begin);
+  const CLI::Option* option = end == std::string::npos
                                   ? nullptr
-                                  : command.get_option_no_throw(text.substr(name, equal - name));
+                                  : command.get_option_no_throw(text.substr(begin, end - begin));
   if (option == nullptr) return text;
-  const std::string type = option->get_type_name();
-  const char* wanted = type.starts_with("UINT")      ? "a whole number of 0 or more"
-                       : type.starts_with("INT")     ? "a whole number"
-                       : type.starts_with("FLOAT")   ? "a number"
-                       : type.starts_with("BOOLEAN") ? "true or false"
-                                                     : "of another form";
-  return format("{} is \"{}\"; it must be {}", text.substr(name, equal - name),
-                text.substr(equal + 3), wanted);
+  const std::string name = option->get_name(), rest = text.substr(end);
+  const std::string shown = given_in(*option, argc, argv)
+                                ? name
+                                : format("{}, which sets {},", option->get_envname(), name);
+  const size_t range = rest.find(kRange);
+  if (rest.starts_with(kValue) && range != std::string::npos) {
+    return format("{} is \"{}\"; it must be a number in the range {}", shown,
+                  rest.substr(kValue.size(), range - kValue.size()),
+                  rest.substr(range + kRange.size()));
+  }
+  if (!rest.starts_with(kEqual)) return shown + rest;
+  return format("{} is \"{}\"; it must be {}", shown, rest.substr(kEqual.size()),
+                wanted_type(*option));
 }
 
 // One line for what CLI11 did not understand, with the nearest thing that exists.
@@ -103,7 +132,9 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& e, int arg
   }
   if (kind == CLI::ExitCodes::ExtrasError) return format("{}; see {}", e.what(), help);
   if (!in_command) return format("no command given; see {}", help);
-  if (kind == CLI::ExitCodes::ConversionError) return conversion_message(*command, e.what());
+  if (kind == CLI::ExitCodes::ConversionError || kind == CLI::ExitCodes::ValidationError) {
+    return format("{}; see {}", value_message(*command, e.what(), argc, argv), help);
+  }
   return format("{}; see {}", e.what(), help);
 }
 

@@ -138,11 +138,14 @@ std::function<int()> setup_report(CLI::App& app) {
   f->sampling.top_p = 0.95;
   app.add_option("-m,--model", f->model, "Run folder")->required();
   app.add_option("-p,--prompt", f->prompt, "Prompt of the sample")->capture_default_str();
-  app.add_option("-n,--max-tokens", f->max_tokens, "Tokens of the sample")->capture_default_str();
+  app.add_option("-n,--max-tokens", f->max_tokens, "Tokens of the sample")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   app.add_option("--temp,--temperature", f->sampling.temperature, "Temperature of the sample")
       ->capture_default_str();
   app.add_option("-s,--seed", f->sampling.seed, "Seed of the sample")->capture_default_str();
   app.add_option("--contexts", f->contexts, "Context lengths of the decode cost")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str();

@@ -241,6 +241,9 @@ int run(CLI::App& app, Flags& f) {
 void add_flags(CLI::App& app, Flags& f) {
   const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 40);
   const auto count = CLI::Range(int64_t{0}, int64_t{1} << 60);
+  const auto not_empty = [](const std::string& list) {
+    return list.empty() ? std::string("\"\" names nothing; leave the flag out") : std::string();
+  };
   app.add_option("--data", f.run.data,
                  "Text: a file, a folder, .gz, .zst, .dz or .jsonl (a resumed run knows its own)");
   add_tokenizer_flag(app, f.tokenizer);
@@ -265,8 +268,10 @@ void add_flags(CLI::App& app, Flags& f) {
          "--train-only", f.train_only,
          "Train only parameters whose names fit, the rest stays bit for bit: patterns with * "
          "and ?, commas between them")
+      ->check(not_empty)
       ->group("Optimizer");
   app.add_option("--freeze", f.freeze, "Train all but parameters whose names fit")
+      ->check(not_empty)
       ->group("Optimizer");
   app.add_option("--save-every", f.run.save_every, "Steps between checkpoints (0 = every minute)")
       ->capture_default_str()
