@@ -31,16 +31,19 @@ std::string command_word(const Command& c) {
   return word;
 }
 
-// Every flag is also an environment variable: --save-every is BRAID_SAVE_EVERY.
+// Every flag is also an environment variable: --save-every is BRAID_SAVE_EVERY. Those of the chosen
+// command alone, or another's flag would be set too and its bad value refused.
 void name_environment(CLI::App& app) {
-  for (CLI::Option* o : app.get_options()) {
-    if (o->get_lnames().empty() || o->get_lnames()[0] == "help") continue;
-    std::string env = "BRAID_";
-    for (const char c : o->get_lnames()[0]) {
-      env += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  app.preparse_callback([&app](size_t) {
+    for (CLI::Option* o : app.get_options()) {
+      if (o->get_lnames().empty() || o->get_lnames()[0] == "help") continue;
+      std::string env = "BRAID_";
+      for (const char c : o->get_lnames()[0]) {
+        env += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+      }
+      o->envname(env);
     }
-    o->envname(env);
-  }
+  });
   for (CLI::App* sub : app.get_subcommands({})) name_environment(*sub);
 }
 

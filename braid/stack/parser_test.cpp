@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "braid/base/error.h"
+#include "braid/base/format.h"
 #include "braid/stack/spec.h"
 
 namespace braid {
@@ -269,8 +270,11 @@ TEST_CASE("stack: a long line is cut around the caret") {
 }
 
 TEST_CASE("stack: a long text with many options is read in linear time") {
-  std::string text = "gqa{a=1}";
-  while (text.size() + 16 < kMaxStackText) text += ",\ngqa{a=1,b=2}";
+  std::string layer = "gqa{a0=1";
+  for (int i = 1; i < 20; ++i) layer += format(",a{}=1", i);
+  layer += "}";
+  std::string text = layer;
+  while (text.size() + layer.size() + 2 < kMaxStackText) text += ",\n" + layer;
   const StackSpec spec = parse_stack(text);
   CHECK(spec.items.back().layers[0].line == static_cast<int>(spec.items.size()));
 }
