@@ -94,7 +94,7 @@ std::vector<PositionLayers> position_layers(const Model& model) {
 std::string window_pattern(const Model& model) {
   std::vector<LayerSpec> windows;
   for (const PositionLayers& p : each_layer(model))
-    windows.push_back({p.window > 0 ? format("{}", p.window) : "full", {}});
+    windows.push_back({p.window > 0 ? format("window{}", p.window) : "full", {}});
   return windows.empty() ? "" : print_stack(compress(windows));
 }
 

@@ -27,7 +27,7 @@ std::span<const PositionLayers> attending_mixers();
 // In the order of their first layers; mixers that carry a state are left out.
 std::vector<PositionLayers> position_layers(const Model& model);
 
-// The windows of all that attend, in the order of the layers, as "5 x 1024, full".
+// The windows of all that attend, in the order of the layers, as "5 x window1024, full".
 std::string window_pattern(const Model& model);
 
 // "yarn:4:32768:32:1:1:1.14" -> "yarn, 4 times from 32768"

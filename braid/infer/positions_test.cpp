@@ -27,7 +27,7 @@ TEST_CASE("what attends in one way is one entry, linear layers are none") {
   CHECK(p[0] == PositionLayers{"gqa", 4, true, 10000, 1, "", 8});
   CHECK(p[1] == PositionLayers{"gqa", 2, true, 5e5, 0.5, "yarn:4:32:32:1:true:1.1", 0});
   CHECK(p[2] == PositionLayers{"gqa", 1, false, 0, 1, "", 0});
-  CHECK(window_pattern(model) == "2 x (2 x 8, full), full");
+  CHECK(window_pattern(model) == "2 x (2 x window8, full), full");
 }
 
 TEST_CASE("what a mixer does without options is its own default") {
