@@ -50,35 +50,35 @@ struct Bf16Rows {
 };
 
 // out[h][j] (+)= sum over the rows i in [begin, end) of w[h][i] * x[i][j] for kHeads rows of w and
-// 4 vectors of columns. Heads of a group share the loads of x. The pass that comes to x first loads
-// whole rows in order.
-template <int kHeads, class Source>
+// kVectors vectors of columns. Heads of a group share the loads of x. The pass that comes to x
+// first loads whole rows in order.
+template <int kHeads, int kVectors, class Source>
 void weighted_rows(const float* HWY_RESTRICT w, int64_t ld_w, const Source& x, int64_t begin,
                    int64_t end, int64_t column, float* HWY_RESTRICT out, int64_t ld_out,
                    bool accumulate, bool first_pass) {
   const D d;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
   const int64_t ahead = first_pass ? x.ld * static_cast<int64_t>(sizeof *x.x) : 0;
-  V acc[kHeads][4];
+  V acc[kHeads][kVectors];
   for (int h = 0; h < kHeads; ++h) {
-    for (int c = 0; c < 4; ++c) {
+    for (int c = 0; c < kVectors; ++c) {
       acc[h][c] = accumulate ? hn::LoadU(d, out + h * ld_out + c * n) : hn::Zero(d);
     }
   }
   for (int64_t i = begin; i < end; ++i) {
     load_lines(x.x + i * x.ld, ahead);
-    const V x0 = x.load(i, column), x1 = x.load(i, column + n);
-    const V x2 = x.load(i, column + 2 * n), x3 = x.load(i, column + 3 * n);
+    V row[kVectors];
+    HWY_UNROLL(8)
+    for (int c = 0; c < kVectors; ++c) row[c] = x.load(i, column + c * n);
+    HWY_UNROLL(4)
     for (int h = 0; h < kHeads; ++h) {
       const V f = hn::Set(d, w[h * ld_w + i]);
-      acc[h][0] = hn::MulAdd(f, x0, acc[h][0]);
-      acc[h][1] = hn::MulAdd(f, x1, acc[h][1]);
-      acc[h][2] = hn::MulAdd(f, x2, acc[h][2]);
-      acc[h][3] = hn::MulAdd(f, x3, acc[h][3]);
+      HWY_UNROLL(8)
+      for (int c = 0; c < kVectors; ++c) acc[h][c] = hn::MulAdd(f, row[c], acc[h][c]);
     }
   }
   for (int h = 0; h < kHeads; ++h) {
-    for (int c = 0; c < 4; ++c) hn::StoreU(acc[h][c], d, out + h * ld_out + c * n);
+    for (int c = 0; c < kVectors; ++c) hn::StoreU(acc[h][c], d, out + h * ld_out + c * n);
   }
 }
 
@@ -102,26 +102,44 @@ struct Sums {
   int64_t ld_out;
 };
 
+// Columns from `column` on in steps of kVectors vectors; returns where less than a step is left.
+template <int kHeads, int kVectors, class Source>
+int64_t weighted_columns(const Sums& s, int64_t head, const Source& x, int64_t begin, int64_t end,
+                         int64_t column, int64_t columns, bool accumulate) {
+  const int64_t step = kVectors * static_cast<int64_t>(hn::Lanes(D()));
+  int64_t c = column;
+  for (; c + step <= columns; c += step) {
+    const bool first_pass = head == 0 && c == 0 && step < columns;
+    weighted_rows<kHeads, kVectors>(s.w + head * s.ld_w, s.ld_w, x, begin, end, c,
+                                    s.out + head * s.ld_out + c, s.ld_out, accumulate, first_pass);
+  }
+  return c;
+}
+
+// The heads from `head` on. Where registers allow, rows of 128 columns are one pass for two heads.
+template <int kHeads, class Source>
+void weighted_heads(const Sums& s, int64_t head, const Source& x, int64_t begin, int64_t end,
+                    int64_t columns, bool accumulate) {
+  int64_t c = 0;
+  if constexpr (kHeads <= 2 && HWY_MAX_BYTES >= 64)
+    c = weighted_columns<kHeads, 8>(s, head, x, begin, end, c, columns, accumulate);
+  c = weighted_columns<kHeads, 4>(s, head, x, begin, end, c, columns, accumulate);
+  for (int64_t h = head; h < head + kHeads && c < columns; ++h) {
+    weighted_rows_tail(s.w + h * s.ld_w, x, begin, end, c, columns, s.out + h * s.ld_out,
+                       accumulate);
+  }
+}
+
 template <class Source>
 void weighted_sum(const Sums& s, const Source& x, int64_t begin, int64_t end, int64_t columns,
                   bool accumulate) {
-  const int64_t step = 4 * static_cast<int64_t>(hn::Lanes(D()));
   for (int64_t h = 0; h < s.heads; h += 4) {
-    const float* w = s.w + h * s.ld_w;
-    float* out = s.out + h * s.ld_out;
     const int64_t some = std::min<int64_t>(4, s.heads - h);
-    const auto kernel = some == 4   ? weighted_rows<4, Source>
-                        : some == 3 ? weighted_rows<3, Source>
-                        : some == 2 ? weighted_rows<2, Source>
-                                    : weighted_rows<1, Source>;
-    int64_t c = 0;
-    for (; c + step <= columns; c += step) {
-      const bool first_pass = h == 0 && c == 0 && step < columns;
-      kernel(w, s.ld_w, x, begin, end, c, out + c, s.ld_out, accumulate, first_pass);
-    }
-    for (int64_t i = 0; i < some && c < columns; ++i) {
-      weighted_rows_tail(w + i * s.ld_w, x, begin, end, c, columns, out + i * s.ld_out, accumulate);
-    }
+    const auto kernel = some == 4   ? weighted_heads<4, Source>
+                        : some == 3 ? weighted_heads<3, Source>
+                        : some == 2 ? weighted_heads<2, Source>
+                                    : weighted_heads<1, Source>;
+    kernel(s, h, x, begin, end, columns, accumulate);
   }
 }
 
