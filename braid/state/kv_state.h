@@ -21,8 +21,9 @@ struct KvShape {
   int64_t prefix = 0;             // as in AttentionConfig: positions that no window leaves out
   int64_t value_dim = 0;          // channels of a value; 0 = head_dim
 
+  int64_t values() const { return value_dim > 0 ? value_dim : head_dim; }  // channels of a value
   KvLayout layout(KvType type, int64_t tiles_per_page) const {
-    return {type, head_dim, value_dim > 0 ? value_dim : head_dim, tiles_per_page, decay_heads};
+    return {type, head_dim, values(), tiles_per_page, decay_heads};
   }
   // Positions that the token at `position` sees: [0, kept) and [first, position).
   struct Seen {

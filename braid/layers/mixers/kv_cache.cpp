@@ -3,6 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include "braid/base/error.h"
+#include "braid/base/format.h"
 #include "braid/ops/rows.h"
 
 namespace braid {
@@ -28,6 +30,31 @@ KvShape kv_of_link(const LinkShape& link) {
           .window = link.sizes[2],
           .chunk = link.sizes[3],
           .value_dim = link.sizes[4]};
+}
+
+KvShape read_kv_link(std::string_view layer, LinkTable* links, const std::string& of,
+                     const KvReader& reader) {
+  const auto usage = [&](const std::string& message) {
+    throw Error(ErrorKind::kUsage, format("{}: {}", layer, message));
+  };
+  const auto channels = [](int64_t key_dim, int64_t value_dim) {
+    return key_dim == value_dim ? format("{}", key_dim) : format("{} and {}", key_dim, value_dim);
+  };
+  const KvShape kv = kv_of_link(find_link(links, layer, of, "kv"));
+  const int64_t n = reader.together, heads = kv.heads * n, value_dim = kv.values();
+  if (reader.kv_heads != 0 && reader.kv_heads != heads)
+    usage(format("kv_heads={}, but {} has {}", reader.kv_heads, of, heads));
+  if (reader.head_dim * n != kv.head_dim || reader.value_dim * n != value_dim) {
+    usage(format("{}heads of {} channels, but those of {} have {}", n == 1 ? "" : "pairs of ",
+                 channels(reader.head_dim, reader.value_dim), of,
+                 channels(kv.head_dim, value_dim)));
+  }
+  if (reader.heads % heads != 0)
+    usage(format("heads={} is not a multiple of the {} kv heads of {}", reader.heads, heads, of));
+  if (reader.window > kv.window && kv.window > 0) {
+    usage(format("window={} is wider than {}, the window of {}", reader.window, kv.window, of));
+  }
+  return kv;
 }
 
 LinkValue kept_kv(const Context& ctx, const Tensor& k, const Tensor& v, const Batch& batch,

@@ -19,6 +19,20 @@ size_t kv_bytes(const KvShape& shape, int64_t tokens, const StateOptions& option
 LinkShape kv_link(const KvShape& shape);
 KvShape kv_of_link(const LinkShape& link);
 
+// A layer that reads another's keys and values.
+struct KvReader {
+  int64_t heads = 0;      // of queries
+  int64_t kv_heads = 0;   // as written; 0: the publisher's
+  int64_t head_dim = 0;   // of queries and keys
+  int64_t value_dim = 0;  // of values
+  int64_t window = 0;     // as written; 0: the publisher's
+  int64_t together = 1;   // heads that the cache keeps as one
+};
+// The keys and values published as `of`. Throws Error(kUsage), naming both values, where the
+// reader's heads do not fit them or its window is wider than theirs.
+KvShape read_kv_link(std::string_view layer, LinkTable* links, const std::string& of,
+                     const KvReader& reader);
+
 // The keys and values of this call's tokens, or, appended to them, the states that keep all; with
 // forget gates their logarithms [T, Hq] as well.
 LinkValue kept_kv(const Context& ctx, const Tensor& k, const Tensor& v, const Batch& batch,

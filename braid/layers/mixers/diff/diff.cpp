@@ -45,17 +45,9 @@ KvShape kv_shape(const DiffShape& s) {
 }
 
 void take_link(const DiffConfig& c, const LayerEnv& env, DiffShape& s) {
-  const KvShape kv = kv_of_link(find_link(env.links, "diff", c.of, "kv"));
-  if (c.heads.kv_heads != 0 && c.heads.kv_heads != 2 * kv.heads)
-    usage(format("kv_heads={}, but {} has {} pairs", c.heads.kv_heads, c.of, kv.heads));
-  if (2 * s.head_dim != kv.head_dim || kv.value_dim != 0)
-    usage(format("pairs of heads of {} channels, but those of {} have {} together", s.head_dim,
-                 c.of, kv.head_dim));
-  if (s.heads % (2 * kv.heads) != 0)
-    usage(format("heads={} is not a multiple of the {} pairs of {}", s.heads, kv.heads, c.of));
+  const KvShape kv = read_kv_link("diff", env.links, c.of,
+                                  {s.heads, c.heads.kv_heads, s.head_dim, s.head_dim, c.window, 2});
   if (kv.chunk != 0) usage(format("{} has chunk={}, which diff does not know", c.of, kv.chunk));
-  if (c.window > kv.window && kv.window > 0)
-    usage(format("window={} is wider than {}, the window of {}", c.window, kv.window, c.of));
   s.kv_heads = 2 * kv.heads;
   if (c.window == 0) s.window = kv.window;
   s.reads = true;

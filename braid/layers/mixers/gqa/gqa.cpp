@@ -91,15 +91,8 @@ void resolve_norm(const GqaConfig& c, GqaShape& s) {
 
 // The shape of a reader: heads and what may be seen are those of the published keys and values.
 void take_link(const GqaConfig& c, const LayerEnv& env, GqaShape& s) {
-  const KvShape kv = kv_of_link(find_link(env.links, "gqa", c.of, "kv"));
-  if (c.heads.kv_heads != 0 && c.heads.kv_heads != kv.heads)
-    usage(format("kv_heads={}, but {} has {}", c.heads.kv_heads, c.of, kv.heads));
-  if (s.head_dim != kv.head_dim || kv.value_dim != 0)
-    usage(format("heads of {} channels, but those of {} have {}", s.head_dim, c.of, kv.head_dim));
-  if (s.heads % kv.heads != 0)
-    usage(format("heads={} is not a multiple of the {} kv heads of {}", s.heads, kv.heads, c.of));
-  if (c.window > kv.window && kv.window > 0)
-    usage(format("window={} is wider than {}, the window of {}", c.window, kv.window, c.of));
+  const KvShape kv = read_kv_link("gqa", env.links, c.of,
+                                  {s.heads, c.heads.kv_heads, s.head_dim, s.head_dim, c.window});
   if (c.chunk != 0 && c.chunk != kv.chunk)
     usage(format("chunk={}, but {} has chunk={}", c.chunk, c.of, kv.chunk));
   s.kv_heads = kv.heads;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "braid/base/format.h"
+#include "braid/layers/mixers/attention_heads.h"
 #include "braid/layers/mixers/hymba/hymba_ref.h"
 #include "braid/layers/mixers/kv_cache.h"
 #include "braid/layers/mixers/recurrent_mixer.h"
@@ -18,27 +19,19 @@ namespace braid {
 namespace {
 
 struct HymbaConfig {
-  int64_t heads = 0;     // 0: as many as share the width
-  int64_t kv_heads = 0;  // 0: heads
-  int64_t head_dim = 0;  // of queries and keys; 0: the model's, or width / heads
+  AttentionHeads heads;  // head_dim of queries and keys
   int64_t expand = 2;    // inner channels = expand * width
   int64_t state = 16;
   int64_t conv = 4;     // taps, 0 = none
   int64_t dt_rank = 0;  // 0: width / 16, rounded up
-  bool rope = true;
-  double rope_theta = 10000;
-  int64_t window = 0;  // tokens seen, the current one included; 0: all
-  std::string as, of;  // publishes its keys and values; reads those of another layer
+  int64_t window = 0;   // tokens seen, the current one included; 0: all
+  std::string as, of;   // publishes its keys and values; reads those of another layer
   void visit(OptionVisitor& v) {
-    v.field("heads", heads, int64_t{0});
-    v.field("kv_heads", kv_heads, int64_t{0});
-    v.field("head_dim", head_dim, int64_t{0});
+    heads.visit(v);
     v.field("expand", expand, int64_t{2});
     v.field("state", state, int64_t{16});
     v.field("conv", conv, int64_t{4});
     v.field("dt_rank", dt_rank, int64_t{0});
-    v.field("rope", rope, true);
-    v.field("rope_theta", rope_theta, 10000.0);
     v.field("window", window, int64_t{0});
     v.field("as", as, std::string());
     v.field("of", of, std::string());
@@ -58,18 +51,9 @@ KvShape own_kv(const HymbaShape& s) {
 // Heads and window of a reader are those of the published keys and values; its own window may be
 // narrower.
 void take_link(const HymbaConfig& c, const LayerEnv& env, HymbaShape& s) {
-  const KvShape kv = kv_of_link(find_link(env.links, "hymba", c.of, "kv"));
-  const int64_t value_dim = kv.value_dim > 0 ? kv.value_dim : kv.head_dim;
-  if (c.kv_heads != 0 && c.kv_heads != kv.heads)
-    usage(format("kv_heads={}, but {} has {}", c.kv_heads, c.of, kv.heads));
-  if (s.head_dim != kv.head_dim || s.value_dim() != value_dim)
-    usage(format("heads of {} and {} channels, but those of {} have {} and {}", s.head_dim,
-                 s.value_dim(), c.of, kv.head_dim, value_dim));
-  if (s.heads % kv.heads != 0)
-    usage(format("heads={} is not a multiple of the {} kv heads of {}", s.heads, kv.heads, c.of));
+  const KvShape kv = read_kv_link("hymba", env.links, c.of,
+                                  {s.heads, c.heads.kv_heads, s.head_dim, s.value_dim(), c.window});
   if (kv.chunk != 0) usage(format("{} has chunk={}, which hymba does not know", c.of, kv.chunk));
-  if (c.window > kv.window && kv.window > 0)
-    usage(format("window={} is wider than {}, the window of {}", c.window, kv.window, c.of));
   s.kv_heads = kv.heads;
   if (c.window == 0) s.window = kv.window;
   s.reads = true;
@@ -82,32 +66,28 @@ void check_options(const HymbaConfig& c) {
   if (c.state > 256) usage(format("state={} is more than 256", c.state));
   if (c.dt_rank < 0 || c.window < 0)
     usage(format("dt_rank={} and window={} must not be negative", c.dt_rank, c.window));
-  if (!c.rope && c.rope_theta != 10000)
-    usage(format("rope_theta={} says how positions turn, but rope=false", c.rope_theta));
-  if (!(c.rope_theta > 0)) usage(format("rope_theta={} is not positive", c.rope_theta));
 }
 
 HymbaShape resolve(const HymbaConfig& c, const LayerEnv& env) {
   check_options(c);
-  const HeadSizes sizes = resolve_heads("hymba", {c.heads, c.head_dim, 0, 0}, env);
+  AttentionHeads own = c.heads;
+  if (!c.of.empty()) own.kv_heads = 0;  // the publisher's
+  own = own.resolved("hymba", env);
+  own.require_pairs("hymba");
   HymbaShape s;
   s.width = env.width;
   s.inner = c.expand * env.width;
-  s.heads = sizes.heads;
-  s.head_dim = sizes.key_dim;
-  s.kv_heads = c.kv_heads == 0 || !c.of.empty() ? s.heads : c.kv_heads;
-  if (s.kv_heads < 1 || s.heads % s.kv_heads != 0)
-    usage(format("heads={} is not a multiple of kv_heads={}", s.heads, s.kv_heads));
+  s.heads = own.heads;
+  s.head_dim = own.head_dim;
+  s.kv_heads = own.kv_heads;
   if (s.inner % s.heads != 0)
     usage(format("heads={} do not divide the {} inner channels (expand={} x width={})", s.heads,
                  s.inner, c.expand, env.width));
-  if (c.rope && s.head_dim % 2 != 0)
-    usage(format("head_dim={} is odd; rope turns channels in pairs", s.head_dim));
   s.states = c.state;
   s.dt_rank = c.dt_rank > 0 ? c.dt_rank : (env.width + 15) / 16;
   s.conv = c.conv > 0;
-  s.rope = c.rope;
-  s.theta = c.rope_theta;
+  s.rope = own.rope;
+  s.theta = own.rope_theta;
   s.window = c.window;
   s.eps = env.norm_eps;
   if (!c.of.empty()) take_link(c, env, s);
