@@ -299,6 +299,32 @@ TEST_CASE("data") {
   }
 }
 
+TEST_CASE("a run that is refused leaves no folder behind") {
+  const Folder f;
+  write_file(f / "binary", std::string("text\0text", 9) + std::string(100, '\1'));
+  const std::string out = f / "out";
+  check_refused(braid(train(f / "binary", out)), 3, {"--data-binary"});
+  CHECK_FALSE(path_exists(out));
+  check_refused(braid(train(world().text, out, {"--freeze", "layers.*.kad.*"})), 2,
+                {"layers.*.kad.*"});
+  CHECK_FALSE(path_exists(out));
+  check_refused(braid(train(world().text, out, {"--init-from", f / "missing"})), 3, {"missing"});
+  CHECK_FALSE(path_exists(out));
+  make_folders(out);  // which somebody made before stays
+  check_refused(braid(train(f / "binary", out)), 3, {"--data-binary"});
+  CHECK(path_exists(out));
+}
+
+TEST_CASE("report says what stands in place of a run") {
+  const Folder f;
+  make_folders(f / "hf");
+  write_file(f / "hf/config.json", R"({"model_type":"qwen3"})");
+  make_folders(f / "versus");
+  write_file(f / "versus/comparison.json", "{}");
+  check_refused(braid({"report", "-m", f / "hf"}), 2, {"hf", "a Hugging Face folder"});
+  check_refused(braid({"report", "-m", f / "versus"}), 2, {"versus", "comparison", "compare.html"});
+}
+
 TEST_CASE(
     "a checkpoint cut anywhere is refused by generate, and by train when it is the only one") {
   for (const char* file : {"weights.safetensors", "model.toml", "manifest.json",

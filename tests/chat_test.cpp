@@ -118,4 +118,18 @@ TEST_CASE("templates: a file, a variable of it, and one that refuses") {
   CHECK(t.answers[0].at("prompt_tokens").as_int() == 8);
 }
 
+TEST_CASE("a state that is no chat says what it is, and one of another type names its file") {
+  const std::string state = trained().folder / "sequence", saved = trained().folder / "saved chat";
+  REQUIRE(braid({"generate", "-m", trained().run, "-p", "Hello", "-n", "4", "--save-state", state})
+              .code == 0);
+  const Talk t = chat("Hello\n", {"--load", state});
+  CHECK(t.outcome.code == 3);
+  CHECK(t.outcome.err.find("generate --load-state") != std::string::npos);
+  CHECK(t.outcome.err.find(state) != std::string::npos);
+  REQUIRE(chat("Hello\n/save " + saved + "\n").outcome.code == 0);
+  const Talk other = chat("Hello\n", {"--load", saved, "--kv", "bf16"});
+  CHECK(other.outcome.code == 3);
+  CHECK(other.outcome.err.find(saved) != std::string::npos);
+}
+
 }  // namespace braid::e2e

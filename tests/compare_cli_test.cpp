@@ -192,14 +192,16 @@ TEST_CASE("usage errors name the flag or the stack") {
   write_file(folder / "text.txt", some_text(20000));
   const std::string data = folder / "text.txt", out = folder / "out";
   const std::pair<Args, const char*> cases[] = {
-      {{"gqa, swiglo", "--data", data, "--steps", "2"}, "stack A"},
+      {{"gqa, swiglo", "mlp", "--data", data, "--steps", "2"}, "stack A"},
       {{"--data", data, "--steps", "2"}, "no stacks given"},
-      {{"gqa", "--steps", "2"}, "--data"},
-      {{"gqa", "--data", data}, "--steps"},
-      {{"gqa", "--data", data, "--time", "2s"}, "--match time"},
-      {{"gqa", "--data", data, "--match", "time", "--steps", "2"}, "--time"},
-      {{"gqa", "--data", data, "--match", "size", "--steps", "2"}, "params, flops, time or none"},
-      {{"gqa", "--data", data, "--seeds", "0", "--steps", "2"}, "--seeds"}};
+      {{"gqa", "--data", data, "--steps", "2"}, "one stack alone, gqa"},
+      {{"gqa", "mlp", "--steps", "2"}, "--data"},
+      {{"gqa", "mlp", "--data", data}, "--steps"},
+      {{"gqa", "mlp", "--data", data, "--time", "2s"}, "--match time"},
+      {{"gqa", "mlp", "--data", data, "--match", "time", "--steps", "2"}, "--time"},
+      {{"gqa", "mlp", "--data", data, "--match", "size", "--steps", "2"},
+       "params, flops, time or none"},
+      {{"gqa", "mlp", "--data", data, "--seeds", "0", "--steps", "2"}, "--seeds"}};
   for (const auto& [args, part] : cases) {
     const Outcome o = braid(Args{"compare"} + args + Args{"--out", out});
     INFO(o.all());

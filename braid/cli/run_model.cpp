@@ -209,26 +209,42 @@ void check_sequence(const std::string& path, const Model& model, const SequenceS
   }
 }
 
+// What does not fit is said with the file's name.
+void load_named(const std::string& path, const Model& model, SequenceState& sequence,
+                StateReader& in) {
+  try {
+    sequence.load(in);
+  } catch (Error& e) {
+    if (std::string_view(e.what()).find(path) == std::string_view::npos) e.add_context(path);
+    throw;
+  }
+  check_sequence(path, model, sequence);
+}
+
 }  // namespace
 
 void load_sequence(const Context& ctx, const std::string& path, const Model& model,
                    SequenceState& sequence) {
   StateFileReader in = open_state(ctx, path, model);
-  sequence.load(in);
-  check_sequence(path, model, sequence);
+  load_named(path, model, sequence, in);
 }
 
 void load_sequence(const Context& ctx, const std::string& path, const Model& model,
                    SequenceState& sequence, std::string& notes, SequenceState& earlier) {
   StateFileReader in = open_state(ctx, path, model);
+  if (!in.has_text("notes")) {
+    throw Error(
+        ErrorKind::kBadInput,
+        format("{} is a sequence of `braid generate --save-state`, which knows of no turns; "
+               "go on with `braid generate --load-state`, or save a chat with /save",
+               path));
+  }
   notes = in.text("notes");
   if (in.integer("has_earlier") != 0) {
     EarlierReader second(in);
-    earlier.load(second);
-    check_sequence(path, model, earlier);
+    load_named(path, model, earlier, second);
   }
-  sequence.load(in);
-  check_sequence(path, model, sequence);
+  load_named(path, model, sequence, in);
 }
 
 }  // namespace braid

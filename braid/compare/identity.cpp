@@ -48,6 +48,8 @@ void compare_values(const std::string& path, const Json* there, const Json* here
   }
   const auto text = [](const Json* value) {
     if (value == nullptr) return std::string("not set");
+    if (value->is_string())
+      return value->as_string();  // settings stand there as model.toml has them
     return value->is_object() ? std::string("set") : value->dump();
   };
   if (there != nullptr && here != nullptr && *there == *here) return;

@@ -106,6 +106,10 @@ int64_t StateFileReader::integer(std::string_view name) {
   return value;
 }
 
+bool StateFileReader::has_text(const std::string& key) const {
+  return file_.metadata().contains(key);
+}
+
 std::string StateFileReader::text(const std::string& key) const { return file_.metadata(key); }
 
 }  // namespace braid

@@ -28,6 +28,7 @@ class StateFileReader final : public StateReader {
   Tensor tensor(std::string_view name, Shape shape, DType dtype) override;
   int64_t integer(std::string_view name) override;
   std::string text(const std::string& key) const;
+  bool has_text(const std::string& key) const;
 
  private:
   const Context& ctx_;

@@ -117,9 +117,33 @@ void check_same_settings(const std::string& out, const ModelSettings& saved,
 void check_model(const RunConfig& config) {
   Context dry;
   dry.arena = Arena::create(Arena::Mode::kDry);
-  const Model shapes(dry, config.model, Model::Fill::kDeferred);
+  Model shapes(dry, config.model, Model::Fill::kDeferred);
+  check_optim(config.optim);
+  freeze_parameters(shapes.parameters(), config.optim.trained);
   check_vocabulary(config.tokenizer, config.model.vocab);
 }
+
+// The folder of a run, removed again where it is new and the run is refused before it begins.
+class RunFolder {
+ public:
+  explicit RunFolder(const std::string& path) : path_(path), fresh_(!path_exists(path)) {
+    make_folders(path);
+  }
+  ~RunFolder() {
+    if (!fresh_) return;
+    try {
+      remove_folder(path_);
+    } catch (const Error&) {  // what refused the run is what is said
+    }
+  }
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+  void keep() { fresh_ = false; }
+
+ private:
+  std::string path_;
+  bool fresh_;
+};
 
 // Between steps: a checkpoint first, then a look at the model.
 void save_and_look(TrainingRun& run, const Context& ctx, const RunConfig& config,
@@ -267,7 +291,7 @@ std::string run_data_cache(const std::string& run_folder) { return join_path(run
 RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWatcher& watcher) {
   check_model(config);
   list_sources(config.data);  // a wrong path is said before there is a folder
-  make_folders(config.out);
+  RunFolder folder(config.out);
   const FolderLock lock(config.out);
   TrainingRun run(ctx, config, watcher,
                   open_run_data(run_data_cache(config.out), config.data, config.data_binary,
@@ -288,6 +312,7 @@ RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWa
           "--time");
     }
   }
+  folder.keep();
   while (!run.finished()) {
     summary.interrupted = watcher.should_stop && watcher.should_stop();
     if (summary.interrupted) break;

@@ -5,6 +5,7 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/base/shell_word.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
 #include "braid/cli/optim_flags.h"
@@ -38,6 +39,12 @@ void fill_from_folder(CLI::App& app, Flags& f) {
   if (f.stacks.empty()) {
     throw Error(ErrorKind::kUsage,
                 format("no stacks given, and {} holds no comparison to go on with", f.compare.out));
+  }
+  if (f.stacks.size() == 1) {
+    throw Error(ErrorKind::kUsage,
+                format("one stack alone, {}, is nothing to compare: give a second, or use `braid "
+                       "train`",
+                       shell_word(f.stacks[0])));
   }
 }
 
@@ -177,7 +184,7 @@ CompareWatcher watcher_of(const Flags& f, ProgressLine& line) {
 int stopped(const Flags& f) {
   if (f.common.json) print(Json::object({{"event", "interrupted"}, {"out", f.compare.out}}));
   std::fprintf(stderr, "interrupted, saved in %s; braid compare --out %s goes on\n",
-               f.compare.out.c_str(), f.compare.out.c_str());
+               f.compare.out.c_str(), shell_word(f.compare.out).c_str());
   return static_cast<int>(ErrorKind::kInterrupted);
 }
 

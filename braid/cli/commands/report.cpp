@@ -12,6 +12,7 @@
 #include "braid/cli/command.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
+#include "braid/importers/gguf_load.h"
 #include "braid/infer/generate.h"
 #include "braid/report/compress.h"
 #include "braid/train/checkpoint.h"
@@ -83,8 +84,26 @@ StackCost decode_cost(const Context& ctx, const ModelSettings& settings, const c
   return cost;
 }
 
+// A report is of a run of train's; what else has a name says what it is.
+void require_run(const std::string& folder) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error(ErrorKind::kUsage,
+                format("{} is {}, not the folder of a training run (train --out)", folder, what));
+  };
+  if (is_gguf_file(folder)) refuse("a GGUF file");
+  if (path_exists(join_path(folder, "comparison.json")))
+    refuse(
+        "the folder of a comparison, whose report is its own compare.html; a run is in each of "
+        "its folders");
+  if (is_hf_folder(folder)) refuse("a Hugging Face folder");
+  if (path_exists(join_path(folder, "model.toml")) &&
+      !path_exists(join_path(folder, "train/state.json")))
+    refuse("a packed model");
+}
+
 int run(const Flags& f) {
   check_sampling(f.sampling);
+  require_run(f.model);
   const Context ctx = f.common.context();
   const LoadedModel loaded = load_any_model(ctx, f.model);
   Model* const model = loaded.model.get();
