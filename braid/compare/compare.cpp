@@ -366,11 +366,11 @@ double median_tokens_per_second(const Comparison& c, size_t stack) {
   return median(std::move(all));
 }
 
-ComparedRun read_run_log(const std::string& log) {
+ComparedRun read_run_log(std::string_view log) {
   ComparedRun r;
   for (size_t at = 0; at < log.size();) {
     const size_t end = std::min(log.find('\n', at), log.size());
-    const Json line = Json::parse(std::string_view(log).substr(at, end - at));
+    const Json line = Json::parse(log.substr(at, end - at));
     at = end + 1;
     if (line.at("event").as_string() != "step") {
       const Json& bpb = line.at("bpb");
@@ -381,7 +381,14 @@ ComparedRun read_run_log(const std::string& log) {
     const int64_t tokens = line.at("tokens").as_int();
     const double seconds = line.at("seconds").as_real();
     r.steps = line.at("step").as_int();
-    r.tokens += tokens;
+    if (r.steps < 0 || tokens < 0 || __builtin_add_overflow(r.tokens, tokens, &r.tokens) ||
+        !(seconds > 0)) {
+      throw Error(
+          ErrorKind::kBadInput,
+          format("step {} took {} tokens in {} s; none of them can be negative, and no step "
+                 "takes no time",
+                 r.steps, tokens, seconds));
+    }
     r.seconds += seconds;
     r.flops += line.at("gflops").as_real() * 1e9 * seconds;
     r.tokens_per_second.push_back(static_cast<double>(tokens) / seconds);

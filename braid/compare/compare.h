@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "braid/base/stats.h"
@@ -98,6 +99,6 @@ constexpr int64_t kSeedsForInterval = 3;
 double median_tokens_per_second(const Comparison& c, size_t stack);
 
 // The curve of a run whose log.jsonl is `log`.
-ComparedRun read_run_log(const std::string& log);
+ComparedRun read_run_log(std::string_view log);
 
 }  // namespace braid

@@ -427,4 +427,19 @@ TEST_CASE("the report is whole: every stack, seed, curve and no interval that th
   CHECK(has(compare_table(r), "intervals need 3"));
 }
 
+TEST_CASE("a run's log whose numbers cannot be is refused") {
+  const auto line = [](const char* step, const char* tokens, const char* seconds) {
+    return format(R"({{"event":"step","step":{},"bpb":1,"tokens":{},"seconds":{},"gflops":1}})"
+                  "\n",
+                  step, tokens, seconds);
+  };
+  CHECK(read_run_log(line("1", "5", "0.5") + line("2", "6", "1.5")).tokens == 11);
+  for (const std::string& log :
+       {line("-1", "5", "1"), line("1", "-5", "1"), line("1", "5", "0"), line("1", "5", "-1"),
+        line("1", "9223372036854775807", "1") + line("2", "1", "1")}) {
+    INFO(log);
+    CHECK_THROWS_WITH_AS(read_run_log(log), doctest::Contains("none of them can be"), Error);
+  }
+}
+
 }  // namespace braid
