@@ -4,6 +4,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "braid/base/json.h"
 #include "braid/state/state_file.h"
 #include "tests/braid_process.h"
@@ -153,13 +155,16 @@ TEST_CASE("command lines") {
       {"memory of training",
        train(text, out, {"--mem", "100K"}),
        4,
-       {"--mem 100K", "102400", "2 x 32"}},
-      {"memory of a plan", {"plan", "gqa", "--mem", "1M"}, 4, {"--mem 1M", "1048576"}},
+       {"--mem 100K allows 100 KiB", "activations", "optimizer states", "MiB", "2 x 32"}},
+      {"memory of a plan",
+       {"plan", "gqa", "--mem", "1M"},
+       4,
+       {"--mem 1M allows 1.0 MiB", "needs", "gradients"}},
       {"neither file nor layer", {"plan", "nowhere"}, 2, {"no file or folder \"nowhere\""}},
       {"memory of generating",
        {"generate", "-m", run, "-p", "x", "--mem", "10K"},
        4,
-       {"--mem", "10240", "of weights", "of state", "of scratch"}},
+       {"--mem 10K allows 10.0 KiB", "weights ", "state ", "scratch "}},
       {"another stack", train(text, run, {"--width", "64"}), 2, {"--width"}},
   };
   for (const Case& c : cases) {
@@ -306,7 +311,7 @@ TEST_CASE("a run that is refused leaves no folder behind") {
   check_refused(braid(train(f / "binary", out)), 3, {"--data-binary"});
   CHECK_FALSE(path_exists(out));
   check_refused(braid(train(world().text, out, {"--freeze", "layers.*.kad.*"})), 2,
-                {"layers.*.kad.*"});
+                {"layers.*.kad.*", "near are layers.0.kda.", "plan --parameters"});
   CHECK_FALSE(path_exists(out));
   check_refused(braid(train(world().text, out, {"--init-from", f / "missing"})), 3, {"missing"});
   CHECK_FALSE(path_exists(out));
@@ -323,6 +328,17 @@ TEST_CASE("report says what stands in place of a run") {
   write_file(f / "versus/comparison.json", "{}");
   check_refused(braid({"report", "-m", f / "hf"}), 2, {"hf", "a Hugging Face folder"});
   check_refused(braid({"report", "-m", f / "versus"}), 2, {"versus", "comparison", "compare.html"});
+}
+
+TEST_CASE("--mem counts the model that weights are taken from") {
+  const Folder f;
+  const std::string out = f / "out", big = f / "big";
+  Args wide = train(world().text, big);
+  *std::find(wide.begin(), wide.end(), "32") = "256";
+  REQUIRE(braid(wide).code == 0);
+  const Args small = train(world().text, out, {"--init-from", big, "--mem", "4M"});
+  check_refused(braid(small), 4, {"--mem 4M allows 4.0 MiB", "the model of --init-from", "MiB"});
+  CHECK_FALSE(path_exists(out));
 }
 
 TEST_CASE(

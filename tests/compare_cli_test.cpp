@@ -166,8 +166,10 @@ TEST_CASE("--mem is enforced before anything is written, and what it allows suff
   const std::string needs = " needs ";
   const size_t at = o.err.find(needs);
   REQUIRE(at != std::string::npos);
-  const std::string bytes = format("{}", std::atoll(o.err.c_str() + at + needs.size()));
-  args.back() = bytes;
+  std::string shown = o.err.substr(at + needs.size());  // "3.1 MiB (..."
+  shown.resize(shown.find(" ("));
+  std::erase(shown, ' ');
+  args.back() = shown;
   o = braid(args);
   INFO(o.all());
   CHECK(o.code == 0);

@@ -34,6 +34,25 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
+size_t pattern_distance(std::string_view text, std::string_view pattern) {
+  const size_t columns = text.size() + 1;
+  std::vector<size_t> last(columns), now(columns);  // of the pattern so far and text[0, j)
+  for (size_t j = 0; j < columns; ++j) last[j] = j;
+  for (const char c : pattern) {
+    now[0] = last[0] + (c == '*' ? 0 : 1);
+    for (size_t j = 1; j < columns; ++j) {
+      const char t = text[j - 1];
+      const bool digit = t >= '0' && t <= '9';
+      const bool fits = c == '?' || (c == '#' && digit) || lower(c) == lower(t);
+      const bool free = c == '*' || (c == '#' && digit);
+      now[j] = std::min({last[j] + (c == '*' ? 0 : 1), last[j - 1] + (fits ? 0 : 1),
+                         now[j - 1] + (free ? 0 : 1)});
+    }
+    std::swap(last, now);
+  }
+  return last[text.size()];
+}
+
 std::string_view nearest_name(std::string_view word, std::span<const std::string_view> names) {
   if (word.empty() || word.size() > kLongest) return {};
   // A third of the word may be wrong, and always one letter.

@@ -16,6 +16,16 @@ TEST_CASE("suggest: edit distance") {
   CHECK(edit_distance("heads", "head") == 1);
 }
 
+TEST_CASE("suggest: how far a pattern is from a text") {
+  CHECK(pattern_distance("layers.12.gqa.q_proj.weight", "layers.#.*.weight") == 0);
+  CHECK(pattern_distance("layers.12.gqa.q_proj.weight", "layers.#.qga.*") == 2);
+  CHECK(pattern_distance("layers.x.gqa", "layers.#.gqa") == 1);
+  CHECK(pattern_distance("abc", "*") == 0);
+  CHECK(pattern_distance("abc", "") == 3);
+  CHECK(pattern_distance("", "ab*") == 2);
+  CHECK(pattern_distance("abc", "A?C") == 0);
+}
+
 TEST_CASE("suggest: the nearest name, if one is near") {
   const std::vector<std::string_view> names = {"gqa", "kda", "gdn", "swiglu", "heads", "head_dim"};
   CHECK(nearest_name("kad", names) == "kda");

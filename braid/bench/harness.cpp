@@ -103,8 +103,8 @@ void Bench::print(const BenchCase& c, const BenchResult& r) {
     std::puts(line.dump().c_str());
   } else {
     if (measured_ == 1) {
-      std::puts(format("{}: {}\n{:<26} {:>10} {:>16}  {:>6}  {:<17} {:>16}  {}", suite_, cpu_name(),
-                       "name", "ms", "rate", "share", "of the limit", "beside it", "shape")
+      std::puts(format("{}\n{:<26} {:>10} {:>16}  {:>6}  {:<17} {:>16}  {}", suite_, "name", "ms",
+                       "rate", "share", "of the limit", "beside it", "shape")
                     .c_str());
     }
     std::puts(format("{:<26} {:>10} {:>8.1f} {:<7}  {:>5.1f}%  {:<17} {:>8.1f} {:<7}  {}", c.name,

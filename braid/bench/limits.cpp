@@ -85,7 +85,7 @@ MachineLimits probe_limits(const Context& ctx) {
   MachineLimits m;
   m.threads = effective_threads(ctx);
   m.cpu = cpu_name();
-  m.target = vector_target();
+  m.instructions = probe_instructions(ctx);
   m.peak_gflops = best_of(probe, Limit::kPeak, 12);
   m.read_gbs = best_of(probe, Limit::kRead, 12);
   m.read_write_gbs = best_of(probe, Limit::kReadWrite, 12);

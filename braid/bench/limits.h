@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "braid/bench/instructions.h"
 #include "braid/core/tensor.h"
 
 namespace braid {
@@ -20,8 +21,8 @@ struct MachineLimits {
   double read_gbs = 0;
   double read_write_gbs = 0;
   int threads = 0;
-  std::string cpu;     // model name and core count as the system gives them
-  std::string target;  // the vector instruction set in use, Highway's name
+  std::string cpu;  // model name and core count as the system gives them
+  Instructions instructions;
 };
 
 // Takes single readings of a limit. Holds a 192 MiB buffer from the first memory reading on.

@@ -55,8 +55,8 @@ TEST_CASE("the machine has limits") {
   CHECK(m.read_write_gbs > 0.1);
   CHECK(m.threads >= 1);
   CHECK(m.cpu.find("threads") != std::string::npos);
-  MESSAGE(m.cpu, " ", m.target, ": ", m.peak_gflops, " GFLOP/s, reads ", m.read_gbs,
-          " GB/s, changes ", m.read_write_gbs, " GB/s");
+  MESSAGE(m.cpu, " ", instructions_text(m.instructions), ": ", m.peak_gflops, " GFLOP/s, reads ",
+          m.read_gbs, " GB/s, changes ", m.read_write_gbs, " GB/s");
 }
 
 }  // namespace

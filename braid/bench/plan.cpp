@@ -60,6 +60,14 @@ std::vector<WeightType> kept_types(const Model& model, const PlanOptions& option
   return options.types.empty() ? weight_types(model, options.weights) : options.types;
 }
 
+void list_parameters(const Model& model, const PlanOptions& options, Plan& plan) {
+  const std::vector<WeightType> types = kept_types(model, options);
+  plan.types = type_shares(model.parameters(), types);
+  auto type = types.begin();
+  for (const Parameter& p : model.parameters())
+    plan.list.push_back({p.name, p.value.shape(), *type++, p.role != ParamRole::kBuffer});
+}
+
 void count_types(const Model& model, const PlanOptions& options, Plan& plan) {
   constexpr int64_t kLong = int64_t{1} << 20;  // windows are full there
   for (size_t i = 0; i < std::size(kKvTypes); ++i) {
@@ -99,6 +107,7 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
   plan.windows = window_pattern(model);
   count_parameters(model, plan);
   count_types(model, options, plan);
+  list_parameters(model, options, plan);
   {
     SequenceState seq = model.new_sequence(ctx, options.state);
     const std::vector<int32_t> ids(static_cast<size_t>(options.prefill), 0);
@@ -130,7 +139,7 @@ TrainBatch batch_of(const PlanOptions& options) {
 
 struct DryTraining {
   double flops = 0;  // of one step of every model
-  size_t bytes = 0;  // held at most
+  TrainingNeed need;
 };
 
 // A step of each model in turn, in one arena that holds them all.
@@ -149,22 +158,29 @@ DryTraining train_dry(std::span<const ModelSettings> models, const PlanOptions& 
   }
   const std::vector<TrainBatch> micro(static_cast<size_t>(options.accumulate), batch_of(options));
   counters.product_flops = 0;
-  DryTraining need;
-  for (const auto& trainer : trainers) {
-    trainer->step(ctx, micro, 1.0);
-    need.bytes = std::max(need.bytes, ctx.arena->stats().reserved);
+  DryTraining out;
+  size_t most = 0;
+  for (size_t i = 0; i < trainers.size(); ++i) {
+    trainers[i]->step(ctx, micro, 1.0);
+    most = std::max(most, ctx.arena->stats().reserved);
     ctx.arena->trim();
+    for (const Parameter& p : built[i]->parameters()) {
+      out.need.weights += p.value.bytes();
+      out.need.gradients += p.grad.defined() ? p.grad.bytes() : 0;
+    }
+    out.need.optimizer += trainers[i]->optimizer().state_bytes();
   }
-  need.flops = counters.product_flops;
-  return need;
+  out.need.activations = most - std::min(most, out.need.total());
+  out.flops = counters.product_flops;
+  return out;
 }
 
 void plan_training(const ModelSettings& settings, const PlanOptions& options, Plan& plan) {
-  const DryTraining need = train_dry({&settings, 1}, options);
-  plan.train_flops = need.flops;
+  const DryTraining dry = train_dry({&settings, 1}, options);
+  plan.train_flops = dry.flops;
   plan.train_seconds = plan.train_flops / (plan.limits.peak_gflops * 1e9);
-  plan.train_bytes = need.bytes;
-  plan.train_resident = plan.train_bytes + kProcessBytes;
+  plan.train_need = dry.need;
+  plan.train_resident = plan.train_need.total() + kProcessBytes;
 }
 
 }  // namespace
@@ -181,8 +197,22 @@ PlanOptions fitted(PlanOptions options, int64_t positions) {
   return options;
 }
 
-size_t training_bytes(std::span<const ModelSettings> models, const PlanOptions& options) {
-  return train_dry(models, options).bytes;
+TrainingNeed training_need(std::span<const ModelSettings> models, const PlanOptions& options) {
+  return train_dry(models, options).need;
+}
+
+size_t weight_bytes(const ModelSettings& settings) {
+  const Context ctx = dry_context(nullptr);
+  return Model(ctx, settings, Model::Fill::kDeferred).parameters().bytes();
+}
+
+Plan list_plan(const ModelSettings& settings, const PlanOptions& options) {
+  const Context ctx = dry_context(nullptr);
+  const Model model(ctx, settings);
+  Plan plan;
+  plan.stack = model.canonical_stack();
+  list_parameters(model, options, plan);
+  return plan;
 }
 
 double decode_seconds(const Plan& plan, const PlanContext& c, const MachineLimits& limits) {

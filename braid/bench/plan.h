@@ -9,6 +9,7 @@
 
 #include "braid/base/json.h"
 #include "braid/bench/limits.h"
+#include "braid/bench/type_shares.h"
 #include "braid/infer/memory.h"
 #include "braid/infer/positions.h"
 #include "braid/kernels/quant/weight_type.h"
@@ -41,10 +42,24 @@ struct PlanContext {
   double decode_seconds = 0;  // the larger of bytes / read bandwidth and flops / peak
 };
 
+// Bytes of tensors that training holds at most.
+struct TrainingNeed {
+  size_t weights = 0, gradients = 0, optimizer = 0;
+  size_t activations = 0;  // and scratch, at their peak
+  size_t total() const { return weights + gradients + optimizer + activations; }
+};
+
 struct PlanLayer {
   std::string name;
   std::string path;
   int64_t parameters = 0;
+};
+
+struct PlanParameter {
+  std::string name;
+  Shape shape;
+  WeightType type = WeightType::kF32;  // as inference keeps it
+  bool trained = true;                 // false: a buffer, which gradients do not reach
 };
 
 struct Plan {
@@ -63,12 +78,14 @@ struct Plan {
   // Of all weights at --weights f32, bf16, q8 and q4.
   size_t typed_weight_bytes[4] = {};
   std::vector<PlanLayer> layers;
-  double prefill_flops = 0;    // products of `prefill` tokens
-  double prefill_seconds = 0;  // at the f32 peak
+  std::vector<PlanParameter> list;  // all, in the order of the model
+  std::vector<TypeShare> types;     // as inference keeps them
+  double prefill_flops = 0;         // products of `prefill` tokens
+  double prefill_seconds = 0;       // at the f32 peak
   std::vector<PlanContext> contexts;
   double train_flops = 0;    // products of one optimizer step, forward and backward
   double train_seconds = 0;  // at the f32 peak
-  size_t train_bytes = 0;    // weights, gradients, optimizer state and activations at their peak
+  TrainingNeed train_need;
   size_t train_resident =
       0;  // the same plus what the process itself holds (code, libraries, their buffers)
   MachineLimits limits;
@@ -79,12 +96,20 @@ struct Plan {
 PlanOptions fitted(PlanOptions options, int64_t positions);
 Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
                const MachineLimits& limits);
+// Its stack and its parameters alone: list and types. Nothing is stepped or measured.
+Plan list_plan(const ModelSettings& settings, const PlanOptions& options);
 // The least time of one token at that context: its bytes at the memory's rates or its products at
 // the peak, whichever is longer.
 double decode_seconds(const Plan& plan, const PlanContext& c, const MachineLimits& limits);
-// Bytes of tensors that training holds at most: weights, gradients and optimizer states of models
-// that train in turns, and the activations of one of them.
-size_t training_bytes(std::span<const ModelSettings> models, const PlanOptions& options);
+// Of models that train in turns: weights, gradients and optimizer states of all, and the
+// activations of one of them.
+TrainingNeed training_need(std::span<const ModelSettings> models, const PlanOptions& options);
+// f32 bytes of all parameters.
+size_t weight_bytes(const ModelSettings& settings);
+// Names, shapes and types of all parameters: what train's --freeze and --train-only
+// are matched with.
+Json parameters_json(const Plan& plan);
+std::string parameters_text(const Plan& plan);
 Json plan_json(const Plan& plan, const PlanOptions& options);
 std::string plan_text(const Plan& plan, const PlanOptions& options);
 

@@ -127,6 +127,36 @@ std::string positions_text(const Plan& plan) {
 
 }  // namespace
 
+Json parameters_json(const Plan& plan) {
+  Json list = Json::array();
+  for (const PlanParameter& p : plan.list) {
+    Json shape = Json::array();
+    for (int i = 0; i < p.shape.rank(); ++i) shape.push(p.shape[i]);
+    list.push(Json::object({{"name", p.name},
+                            {"shape", std::move(shape)},
+                            {"type", weight_type_name(p.type)},
+                            {"parameters", p.shape.count()},
+                            {"trained", p.trained}}));
+  }
+  return Json::object({{"stack", plan.stack}, {"parameters", std::move(list)}});
+}
+
+std::string parameters_text(const Plan& plan) {
+  size_t name = 4, shape = 5;
+  for (const PlanParameter& p : plan.list) {
+    name = std::max(name, p.name.size());
+    shape = std::max(shape, p.shape.str().size());
+  }
+  std::string out =
+      format("{:<{}}  {:<{}}  {:<5}  {:>12}\n", "name", name, "shape", shape, "type", "parameters");
+  for (const PlanParameter& p : plan.list) {
+    out += format("{:<{}}  {:<{}}  {:<5}  {:>12}{}\n", p.name, name, p.shape.str(), shape,
+                  weight_type_name(p.type), p.shape.count(),
+                  p.trained ? "" : "  not trained by gradients");
+  }
+  return out;
+}
+
 Json plan_json(const Plan& plan, const PlanOptions& options) {
   Json layers = Json::array();
   for (const PlanLayer& l : plan.layers) {
@@ -157,6 +187,7 @@ Json plan_json(const Plan& plan, const PlanOptions& options) {
        {"kv_bytes_per_token_f32", plan.token_state_bytes[0]},
        {"kv_bytes_per_token_bf16", plan.token_state_bytes[1]},
        {"kv_bytes_per_token_q8", plan.token_state_bytes[2]},
+       {"types", type_shares_json(plan.types)},
        {"layers", layers},
        {"prefill", Json::object({{"tokens", options.prefill},
                                  {"flops", plan.prefill_flops},
@@ -170,13 +201,18 @@ Json plan_json(const Plan& plan, const PlanOptions& options) {
                                {"recompute", options.recompute},
                                {"flops", plan.train_flops},
                                {"seconds", plan.train_seconds},
-                               {"tensor_bytes", plan.train_bytes},
+                               {"tensor_bytes", plan.train_need.total()},
+                               {"weight_bytes", plan.train_need.weights},
+                               {"gradient_bytes", plan.train_need.gradients},
+                               {"optimizer_bytes", plan.train_need.optimizer},
+                               {"activation_bytes", plan.train_need.activations},
                                {"resident_bytes", plan.train_resident}})},
        {"limits", Json::object({{"f32_peak_gflops", plan.limits.peak_gflops},
                                 {"read_gbs", plan.limits.read_gbs},
                                 {"read_write_gbs", plan.limits.read_write_gbs},
                                 {"threads", plan.limits.threads},
-                                {"cpu", plan.limits.cpu}})}});
+                                {"cpu", plan.limits.cpu},
+                                {"instructions", instructions_json(plan.limits.instructions)}})}});
 }
 
 std::string plan_text(const Plan& plan, const PlanOptions& options) {
@@ -195,16 +231,20 @@ std::string plan_text(const Plan& plan, const PlanOptions& options) {
   out += layers_text(plan);
   out += format("machine     {}: f32 peak {:.0f} GFLOP/s, read {:.1f} GB/s, measured now\n",
                 plan.limits.cpu, plan.limits.peak_gflops, plan.limits.read_gbs);
+  out += format("            {}\n", instructions_text(plan.limits.instructions));
   out += format(
       "prefill     {} tokens: {}FLOP ({}FLOP a token), at the limit {:.3f} s = {} tokens/s\n",
       options.prefill, count_text(plan.prefill_flops),
       count_text(plan.prefill_flops / static_cast<double>(options.prefill)), plan.prefill_seconds,
       count_text(static_cast<double>(options.prefill) / plan.prefill_seconds));
-  out +=
-      format("memory      weights {}: {}; resident = weights, state, scratch and {} of process\n",
-             options.types.empty() ? format("in {}", weight_type_name(options.weights))
-                                   : "as the checkpoint has them",
-             bytes_text(plan.inference_weight_bytes), bytes_text(plan.contexts[0].memory.process));
+  const std::optional<WeightType> wanted =
+      options.types.empty() ? std::optional(options.weights) : std::nullopt;
+  out += format(
+      "memory      weights {}: {} ({}); resident = weights, state, scratch and {} of process\n",
+      options.types.empty() ? format("in {}", weight_type_name(options.weights))
+                            : "as the checkpoint has them",
+      bytes_text(plan.inference_weight_bytes), type_shares_text(plan.types, wanted),
+      bytes_text(plan.contexts[0].memory.process));
   out +=
       "            context        state      scratch     resident     FLOP/token   ms/token at the "
       "limit\n";

@@ -198,7 +198,7 @@ class Limits {
     MachineLimits m;
     m.threads = effective_threads(ctx);
     m.cpu = cpu_name();
-    m.target = vector_target();
+    m.instructions = probe_instructions(ctx);
     m.peak_gflops = median(readings_[static_cast<int>(Limit::kPeak)]);
     m.read_gbs = median(readings_[static_cast<int>(Limit::kRead)]);
     m.read_write_gbs = median(readings_[static_cast<int>(Limit::kReadWrite)]);

@@ -278,7 +278,7 @@ std::string machine_html(const StackCosts& costs) {
   const MachineLimits& m = costs.limits;
   out += html_fact("Processor", m.cpu);
   out += html_fact("Threads used", format("{}", m.threads));
-  out += html_fact("Vector instructions", m.target);
+  out += html_fact("Instructions", instructions_text(m.instructions));
   out += html_fact("f32 product peak", format("{:.0f} GFLOP/s", m.peak_gflops));
   out += html_fact("Memory read", format("{:.1f} GB/s", m.read_gbs));
   out += html_fact("Memory read and write", format("{:.1f} GB/s", m.read_write_gbs));
@@ -304,7 +304,7 @@ std::vector<Json> stack_cost_json(const StackCosts& costs) {
   lines.push_back(Json::object({{"event", "machine"},
                                 {"cpu", m.cpu},
                                 {"threads", m.threads},
-                                {"target", m.target},
+                                {"instructions", instructions_json(m.instructions)},
                                 {"f32_peak_gflops", m.peak_gflops},
                                 {"memory_read_gbs", m.read_gbs},
                                 {"memory_read_write_gbs", m.read_write_gbs},
@@ -359,8 +359,9 @@ std::vector<Json> stack_cost_json(const StackCosts& costs) {
 std::string stack_cost_table(const StackCosts& costs) {
   const MachineLimits& m = costs.limits;
   std::string out =
-      format("{}; f32 peak {:.0f} GFLOP/s, read {:.1f} GB/s, medians of {} rounds in {}\n\n", m.cpu,
-             m.peak_gflops, m.read_gbs, costs.rounds, duration_text(costs.seconds));
+      format("{}; f32 peak {:.0f} GFLOP/s, read {:.1f} GB/s, medians of {} rounds in {}\n{}\n\n",
+             m.cpu, m.peak_gflops, m.read_gbs, costs.rounds, duration_text(costs.seconds),
+             instructions_text(m.instructions));
   out += text_table(stack_rows(costs), true);
   const auto times = [&](const std::vector<CostSubject>& subjects, const char* of) {
     for (const CostPhase phase : kCostPhases) {

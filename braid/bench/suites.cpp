@@ -1,8 +1,11 @@
 #include <algorithm>
+#include <cstdio>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
+#include "braid/base/json.h"
 #include "braid/bench/harness.h"
+#include "braid/core/parallel.h"
 
 namespace braid {
 
@@ -22,6 +25,22 @@ constexpr Entry kEntries[] = {
 #include "braid/bench/list.inc"
 #undef BRAID_BENCH
 };
+
+// What the figures below it were measured on.
+void print_machine(const BenchOptions& options) {
+  Context ctx;
+  ctx.threads = options.threads;
+  const Instructions i = probe_instructions(ctx);
+  if (options.json) {
+    const Json line = Json::object({{"event", "machine"},
+                                    {"cpu", cpu_name()},
+                                    {"threads", effective_threads(ctx)},
+                                    {"instructions", instructions_json(i)}});
+    std::puts(line.dump().c_str());
+  } else {
+    std::puts(format("{}\n{}", cpu_name(), instructions_text(i)).c_str());
+  }
+}
 
 std::string joined(std::span<const std::string> words) {
   std::string text;
@@ -48,6 +67,7 @@ int run_bench(std::span<const std::string> suites, const BenchOptions& options) 
     }
   }
   const std::span<const std::string> wanted = suites.empty() ? known : suites;
+  print_machine(options);
   int measured = 0;
   for (const std::string& s : wanted) {
     Bench bench(options, s);

@@ -420,20 +420,27 @@ void perturb_small_parameters(Model& model, uint64_t seed) {
   }
 }
 
-std::vector<VerifyCheck> verify_stack(const Context& ctx, Model& model,
-                                      const VerifyOptions& asked) {
+std::vector<VerifyCheck> verify_stack(const Context& ctx, Model& model, const VerifyOptions& asked,
+                                      FunctionRef<void(const VerifyProgress&)> progress) {
   VerifyOptions options = asked;
   if (const int64_t positions = model.settings().positions; positions > 0) {
     options.tokens = std::min(options.tokens, positions);
   }
   std::vector<VerifyCheck> out;
-  std::set<std::string> done;  // layers of equal kind and options are verified once
-  for (const Model::SubLayer& sub : model.sublayers()) {
+  std::set<std::string> known;  // layers of equal kind and options are verified once
+  std::vector<Model::SubLayer> layers;
+  for (Model::SubLayer& sub : model.sublayers()) {
     if (sub.reads) continue;  // verified with the stack around it
-    if (!done.insert(sub.name + "{" + sub.layer->options().str() + "}").second) continue;
+    if (known.insert(sub.name + "{" + sub.layer->options().str() + "}").second)
+      layers.push_back(std::move(sub));
+  }
+  for (size_t i = 0; i < layers.size(); ++i) {
+    progress({i, layers.size() + 1, layers[i].name});
+    const Model::SubLayer& sub = layers[i];
     LayerVerifier(ctx, model, sub, *sub.layer, sub.name, options, out).run();
     verify_choice(ctx, model, sub, options, out);
   }
+  progress({layers.size(), layers.size() + 1, "the whole stack"});
   verify_wiring(ctx, model, options, out);
   verify_model(ctx, model, options, out);
   return out;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "braid/base/function_ref.h"
 #include "braid/core/context.h"
 #include "braid/stack/model.h"
 
@@ -19,6 +20,12 @@ struct VerifyCheck {
   double error = 0;  // largest difference over the largest value of the reference
   double bound = 0;  // what f32 rounding explains
   bool passed() const { return error <= bound; }  // false for NaN
+};
+
+// Before each part: parts done, how many there are, and what comes.
+struct VerifyProgress {
+  size_t done = 0, all = 0;
+  std::string what;  // "kda"
 };
 
 struct VerifyOptions {
@@ -37,7 +44,8 @@ void perturb_small_parameters(Model& model, uint64_t seed);
 // random directions with central differences of the double-precision reference, over a step that no
 // jump of it (another choice of experts, blocks or keys) lies in. A layer that sees all of the test
 // sequence whatever it chooses (layers/chooser.h) is verified with smaller sizes too.
-std::vector<VerifyCheck> verify_stack(const Context& ctx, Model& model,
-                                      const VerifyOptions& options);
+std::vector<VerifyCheck> verify_stack(
+    const Context& ctx, Model& model, const VerifyOptions& options,
+    FunctionRef<void(const VerifyProgress&)> progress = [](const VerifyProgress&) {});
 
 }  // namespace braid

@@ -1,15 +1,19 @@
 #include "braid/cli/command.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cctype>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
+#include <functional>
+#include <iterator>
 #include <thread>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/cli/interrupt.h"
+#include "braid/cli/progress.h"
 
 namespace braid {
 namespace {
@@ -36,6 +40,15 @@ double leading_number(const std::string& text, std::string* rest) {
   return end == text.c_str() || !std::isfinite(value) || value < 0 ? -1 : value;
 }
 
+// Rounded up, so that --mem with the number shown is enough: "3.1 MiB".
+std::string bytes_that_suffice(size_t bytes) {
+  const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double n = static_cast<double>(bytes);
+  size_t unit = 0;
+  for (; n >= 1024 && unit + 1 < std::size(units); ++unit) n /= 1024;
+  return format("{:.1f} {}", std::ceil(n * 10) / 10, units[unit]);
+}
+
 }  // namespace
 
 void CommonFlags::add(CLI::App& app) {
@@ -58,12 +71,22 @@ Context CommonFlags::probe_context() const {
   return ctx;
 }
 
-void CommonFlags::require_memory(size_t needed, const std::string& what, const char* remedy) const {
+void CommonFlags::require_memory(std::vector<MemoryPart> parts, const std::string& what,
+                                 const std::string& remedy) const {
   if (mem.empty()) return;
   const size_t allowed = parse_bytes(mem, "--mem");
+  std::ranges::stable_sort(parts, std::greater(), &MemoryPart::bytes);
+  size_t needed = 0;
+  std::string list;
+  for (const MemoryPart& p : parts) {
+    needed += p.bytes;
+    list += format("{}{} {}", list.empty() ? "" : ", ", p.name,
+                   format_bytes(static_cast<double>(p.bytes)));
+  }
   if (needed <= allowed) return;
-  throw Error(ErrorKind::kBudget, format("--mem {} is {} bytes, but {} needs {} bytes: {}", mem,
-                                         allowed, what, needed, remedy));
+  throw Error(ErrorKind::kBudget, format("--mem {} allows {}, but {} needs {} ({}): {}", mem,
+                                         format_bytes(static_cast<double>(allowed)), what,
+                                         bytes_that_suffice(needed), list, remedy));
 }
 
 size_t parse_bytes(const std::string& text, const char* flag) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "braid/core/context.h"
 
@@ -20,6 +21,11 @@ struct Command {
   CommandSetup setup;
 };
 
+struct MemoryPart {
+  std::string name;  // "weights"
+  size_t bytes = 0;
+};
+
 // Flags that every computing command has.
 struct CommonFlags {
   int threads = 0;
@@ -30,9 +36,10 @@ struct CommonFlags {
   Context context() const;
   // The same without the budget: for measuring the machine, whose buffer is given back at once.
   Context probe_context() const;
-  // Throws Error(kBudget) when `needed` bytes are more than --mem, saying what needs them and what
-  // to do.
-  void require_memory(size_t needed, const std::string& what, const char* remedy) const;
+  // Throws Error(kBudget) when the parts together are more than --mem, saying what needs them, the
+  // largest first, and what to do.
+  void require_memory(std::vector<MemoryPart> parts, const std::string& what,
+                      const std::string& remedy) const;
 };
 
 // "4G", "512M", "1000000" -> bytes (binary units). Throws Error(kUsage) naming the flag.

@@ -7,6 +7,7 @@
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/base/json.h"
+#include "braid/cli/progress.h"
 #include "braid/cli/token_list.h"
 #include "braid/infer/divergence.h"
 
@@ -64,8 +65,13 @@ int eval_against(const CommonFlags& common, const Context& ctx, LoadedModel load
   const std::vector<int64_t> contexts = reached(f.contexts, std::ssize(ids));
   const LoadedModel reference = load_any_model(ctx, f.reference);
   warn_beyond_trained(*loaded.model, contexts.back());
-  const std::vector<Divergence> found =
-      divergence(ctx, *loaded.model, *reference.model, ids, contexts);
+  WorkProgress work;
+  const WorkProgress::Tick tick = work.counts("both models read", "tokens");
+  const std::vector<Divergence> found = divergence(
+      ctx, *loaded.model, *reference.model, ids, contexts, [&](int64_t done, int64_t all) {
+        tick(static_cast<uint64_t>(done), static_cast<uint64_t>(all));
+      });
+  work.finish();
   Json rows = Json::array();
   for (const Divergence& d : found) {
     rows.push(Json::object({{"context", d.context},

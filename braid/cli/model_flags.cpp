@@ -104,4 +104,11 @@ ModelSettings ModelFlags::settings() const {
   return s;
 }
 
+std::vector<MemoryPart> training_parts(const TrainingNeed& need) {
+  return {{"weights", need.weights},
+          {"gradients", need.gradients},
+          {"optimizer states", need.optimizer},
+          {"activations", need.activations}};
+}
+
 }  // namespace braid

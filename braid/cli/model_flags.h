@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "braid/bench/plan.h"
 #include "braid/cli/command.h"
 #include "braid/stack/settings.h"
 
@@ -27,5 +28,8 @@ struct ModelFlags {
   ModelSettings settings() const;
   ModelSettings settings(const std::string& expression) const;  // of that stack
 };
+
+// What --mem is held against (CommonFlags::require_memory).
+std::vector<MemoryPart> training_parts(const TrainingNeed& need);
 
 }  // namespace braid

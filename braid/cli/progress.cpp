@@ -58,11 +58,20 @@ void ProgressLine::finish() {
   current_.clear();
 }
 
-std::function<void(uint64_t, uint64_t)> WorkProgress::bytes(std::string what) {
+WorkProgress::Tick WorkProgress::bytes(std::string what) {
+  return ticks(std::move(what), format_bytes, "");
+}
+
+WorkProgress::Tick WorkProgress::counts(std::string what, const std::string& unit) {
+  return ticks(std::move(what), format_count, format(" {}", unit));
+}
+
+WorkProgress::Tick WorkProgress::ticks(std::string what, std::string (*shown)(double),
+                                       std::string unit) {
   constexpr double kSilent = 2;
   // From the first call on, for what was done before it may have been another piece of work.
-  return [this, what = std::move(what), begun = 0.0, first = uint64_t{0}](uint64_t done,
-                                                                          uint64_t all) mutable {
+  return [this, what = std::move(what), shown, unit = std::move(unit), begun = 0.0,
+          first = uint64_t{0}](uint64_t done, uint64_t all) mutable {
     const double now = now_seconds();
     if (first == 0) {
       begun = now;
@@ -70,9 +79,8 @@ std::function<void(uint64_t, uint64_t)> WorkProgress::bytes(std::string what) {
     }
     if (now - begun_ < kSilent || done == first) return;
     const double left = static_cast<double>(all - done) / static_cast<double>(done - first);
-    line_.show(format("{}: {} of {}  ETA {}", what, format_bytes(static_cast<double>(done)),
-                      format_bytes(static_cast<double>(all)),
-                      format_seconds((now - begun) * left)));
+    line_.show(format("{}: {} of {}{}  ETA {}", what, shown(static_cast<double>(done)),
+                      shown(static_cast<double>(all)), unit, format_seconds((now - begun) * left)));
   };
 }
 

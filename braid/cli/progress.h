@@ -28,12 +28,16 @@ class ProgressLine {
 // How far a piece of work is, on such a line once it has taken over two seconds.
 class WorkProgress {
  public:
+  using Tick = std::function<void(uint64_t done, uint64_t all)>;
   // What to call as it goes on; begins anew, `what` in front: "writing: 1.2 GiB of 4.0 GiB  ETA
   // 9s".
-  std::function<void(uint64_t done, uint64_t all)> bytes(std::string what);
+  Tick bytes(std::string what);
+  // The same of things that are counted: "validation: 12.3k of 65.5k tokens  ETA 9s".
+  Tick counts(std::string what, const std::string& unit);
   void finish() { line_.finish(); }
 
  private:
+  Tick ticks(std::string what, std::string (*shown)(double), std::string unit);
   ProgressLine line_;
   double begun_ = now_seconds();
 };

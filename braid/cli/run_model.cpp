@@ -33,11 +33,10 @@ LoadOptions LoadFlags::options(const CommonFlags& common, WorkloadOf work) const
                                                       std::span<const WeightType> types) {
     const Workload w = work(loaded);
     const MemoryNeed need = inference_memory(common.threads, loaded.model->settings(), types, w);
-    common.require_memory(need.tensors(),
-                          format("the model with {} tokens ({} bytes of weights, {} of state, {} "
-                                 "of scratch)",
-                                 w.prompt + w.decode, need.weights, need.state, need.scratch),
-                          "ask for smaller --weights or --kv or for fewer tokens");
+    common.require_memory(
+        {{"weights", need.weights}, {"state", need.state}, {"scratch", need.scratch}},
+        format("the model with {} tokens", w.prompt + w.decode),
+        "ask for smaller --weights or --kv or for fewer tokens");
   };
   return out;
 }

@@ -289,7 +289,7 @@ Json compare_json(const Comparison& c) {
        {"tokens_per_step", r.batch * r.seq_len * r.accumulate},
        {"machine", Json::object({{"cpu", m.cpu},
                                  {"threads", m.threads},
-                                 {"target", m.target},
+                                 {"instructions", instructions_json(m.instructions)},
                                  {"f32_peak_gflops", m.peak_gflops},
                                  {"memory_read_gbs", m.read_gbs}})},
        {"stacks", stacks}});

@@ -88,11 +88,13 @@ bool Arena::dry() const { return impl_->mode == Mode::kDry; }
 void Arena::require(size_t bytes) const {
   const Impl& a = *impl_;
   if (bytes <= a.budget - std::min(a.budget, a.stats.reserved)) return;
-  throw Error(ErrorKind::kBudget,
-              format("out of memory budget: {} bytes more asked for, {} held ({} weights, {} state "
-                     "and scratch), {} allowed (--mem)",
-                     bytes, a.stats.reserved, a.stats.weights,
-                     a.stats.reserved - std::min(a.stats.reserved, a.stats.weights), a.budget));
+  const auto mib = [](size_t n) { return static_cast<double>(n) * 0x1p-20; };
+  throw Error(
+      ErrorKind::kBudget,
+      format("out of memory budget: {:.3f} MiB more asked for, {:.1f} MiB held ({:.1f} of weights, "
+             "{:.1f} of state and scratch), {:.1f} MiB allowed (--mem)",
+             mib(bytes), mib(a.stats.reserved), mib(a.stats.weights),
+             mib(a.stats.reserved - std::min(a.stats.reserved, a.stats.weights)), mib(a.budget)));
 }
 
 std::shared_ptr<Storage> Arena::allocate(size_t bytes) {

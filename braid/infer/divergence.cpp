@@ -74,8 +74,8 @@ void compare_rows(const float* row, const float* reference, int64_t vocab, Diver
 }
 
 std::vector<Divergence> divergence(const Context& ctx, Model& model, Model& reference,
-                                   std::span<const int32_t> ids,
-                                   std::span<const int64_t> contexts) {
+                                   std::span<const int32_t> ids, std::span<const int64_t> contexts,
+                                   FunctionRef<void(int64_t done, int64_t all)> progress) {
   check_vocabularies(model, reference);
   std::vector<Divergence> out;
   if (contexts.empty()) return out;
@@ -100,6 +100,7 @@ std::vector<Divergence> divergence(const Context& ctx, Model& model, Model& refe
         }
       }
     }
+    progress(end, contexts.back());
   }
   for (Divergence& d : out) {
     d.kl /= static_cast<double>(d.positions);

@@ -143,6 +143,8 @@ TEST_CASE("patterns that freeze nothing or everything are refused") {
   };
   CHECK(error({{"*.indexer.*"}, {}}).find("no parameter's name fits \"*.indexer.*\"") == 0);
   CHECK(error({{}, {"*.gqa.*", "*.kda.*"}}).find("no parameter's name fits \"*.kda.*\"") == 0);
+  CHECK(error({{}, {"layers.#.gqa.k_poj.*"}}).find("near are layers.0.gqa.k_proj.weight") !=
+        std::string::npos);
   CHECK(error({{}, {"*"}}).find("every parameter is frozen") == 0);
   CHECK(error({{"*.gqa.*"}, {"*.q_proj.*"}}) == "");
   for (const Parameter& p : model.parameters()) {

@@ -9,6 +9,7 @@
 
 #include "braid/base/format.h"
 #include "braid/base/strings.h"
+#include "braid/base/suggest.h"
 #include "braid/core/parallel.h"
 #include "braid/kernels/optim/adamw.h"
 
@@ -42,6 +43,24 @@ void check_optim(const OptimConfig& c) {
   check_range("Muon's beta2", c.muon.beta2, 0, 1);
 }
 
+namespace {
+
+// "layers.0.gqa.q_proj.weight, ...": what a pattern that fits nothing is nearest to.
+std::string near_names(const ParameterSet& parameters, const std::string& pattern) {
+  constexpr size_t kShown = 3, kLongest = 256;
+  std::vector<std::pair<size_t, const Parameter*>> near;
+  for (const Parameter& p : parameters)
+    near.emplace_back(pattern_distance(p.name, pattern.substr(0, kLongest)), &p);
+  std::stable_sort(near.begin(), near.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  near.resize(std::min(near.size(), kShown));
+  std::string all;
+  for (const auto& [distance, p] : near) all += (all.empty() ? "" : ", ") + p->name;
+  return all;
+}
+
+}  // namespace
+
 void freeze_parameters(ParameterSet& parameters, const TrainedNames& names) {
   const auto fits = [](const Parameter& p, const std::vector<std::string>& patterns) {
     return std::any_of(patterns.begin(), patterns.end(),
@@ -53,8 +72,9 @@ void freeze_parameters(ParameterSet& parameters, const TrainedNames& names) {
                       [&](const Parameter& p) { return fits(p, {one}); }))
         continue;
       throw Error(ErrorKind::kUsage,
-                  format("no parameter's name fits \"{}\"; the first is {}", printable(one),
-                         parameters.size() > 0 ? parameters.begin()->name : "missing"));
+                  format("no parameter's name fits \"{}\"; near are {} (`braid plan --parameters` "
+                         "lists all)",
+                         printable(one), near_names(parameters, one)));
     }
   }
   bool trains = false;

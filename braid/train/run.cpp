@@ -255,10 +255,7 @@ std::optional<Evaluation> TrainingRun::evaluate_held_out(int64_t tokens) {
   Evaluation sum;
   for (const TrainBatch& window : data_.held_out(config_.batch, config_.seq_len, tokens)) {
     if (stop_wanted()) return std::nullopt;
-    const Evaluation e = evaluate(ctx_, model_, {&window, 1});
-    sum.nats += e.nats;
-    sum.targets += e.targets;
-    sum.bytes += e.bytes;
+    sum.add(evaluate(ctx_, model_, {&window, 1}));
   }
   return sum;
 }

@@ -92,6 +92,12 @@ double Evaluation::bits_per_byte() const {
   return nats / (std::log(2.0) * static_cast<double>(bytes));
 }
 
+void Evaluation::add(const Evaluation& o) {
+  nats += o.nats;
+  targets += o.targets;
+  bytes += o.bytes;
+}
+
 double Evaluation::nats_per_token() const {
   if (targets == 0) return std::numeric_limits<double>::quiet_NaN();
   return nats / static_cast<double>(targets);

@@ -63,6 +63,7 @@ struct Evaluation {
   int64_t bytes = 0;             // of text that the targets stand for
   double bits_per_byte() const;  // NaN without targets
   double nats_per_token() const;
+  void add(const Evaluation& of_other_windows);
 };
 Evaluation evaluate(const Context& ctx, Model& model, std::span<const TrainBatch> windows);
 

@@ -12,7 +12,8 @@ std::function<int()> setup_bench(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   app.add_option("suite", f->suites, "kernels, train, decode or infer (default: all)");
   app.add_flag("--json", f->options.json,
-               "One JSON object a line: name, shape, ms, gflops or gbs, limit, share");
+               "One JSON object a line: the machine and its instructions, then of each case name, "
+               "shape, ms, gflops or gbs, limit, share");
   app.add_option("--filter", f->options.filter, "Only benchmarks whose name contains this");
   app.add_option("--min-time", f->options.min_seconds, "Seconds measured per case")
       ->capture_default_str()

@@ -126,7 +126,7 @@ void check_memory(const Flags& f) {
   std::vector<ModelSettings> runs;
   for (const ComparedStack& s : c.stacks)
     runs.insert(runs.end(), static_cast<size_t>(c.seeds), s.settings);
-  f.common.require_memory(training_bytes(runs, step_options(c.run)),
+  f.common.require_memory(training_parts(training_need(runs, step_options(c.run))),
                           format("{} runs in turns, all in memory, with steps of {} x {} tokens,",
                                  runs.size(), c.run.batch, c.run.seq_len),
                           "lower --seeds, --batch or --seq-len, or use --recompute");

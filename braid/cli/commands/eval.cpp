@@ -11,6 +11,7 @@
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
 #include "braid/cli/eval_against.h"
+#include "braid/cli/evaluate_shown.h"
 #include "braid/cli/run_model.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/infer/generate.h"
@@ -83,7 +84,7 @@ int run(const Flags& f) {
   const int64_t seq_len = f.seq_len > 0 ? f.seq_len : trained_length(f.model);
   warn_beyond_trained(*loaded.model, seq_len);
   const double start = now_seconds();
-  const Evaluation e = evaluate(
+  const Evaluation e = evaluate_shown(
       ctx, *loaded.model, data.held_out(f.batch, seq_len, f.tokens > 0 ? f.tokens : INT64_MAX));
   const double took = now_seconds() - start;
   if (e.targets == 0) {

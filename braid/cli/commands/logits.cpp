@@ -10,6 +10,7 @@
 #include "braid/base/json.h"
 #include "braid/base/strings.h"
 #include "braid/cli/command.h"
+#include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
 #include "braid/cli/token_list.h"
 #include "braid/formats/safetensors.h"
@@ -58,6 +59,8 @@ Tensor all_logits(const Context& ctx, Model& model, const std::vector<int32_t>& 
   Tensor out = Tensor::empty(ctx, {std::ssize(ids), vocab});
   SequenceState sequence = model.new_sequence(ctx);
   SequenceState* const one[] = {&sequence};
+  WorkProgress work;
+  const WorkProgress::Tick tick = work.counts("reading", "tokens");
   int64_t at = 0;
   for (const int64_t n : pieces) {
     Batch batch;
@@ -69,7 +72,9 @@ Tensor all_logits(const Context& ctx, Model& model, const std::vector<int32_t>& 
     const Tensor logits = model.logits(ctx, h);
     std::copy_n(logits.data(), logits.count(), out.data() + at * vocab);
     at += n;
+    tick(static_cast<uint64_t>(at), ids.size());
   }
+  work.finish();
   return out;
 }
 

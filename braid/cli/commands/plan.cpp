@@ -32,6 +32,8 @@ ModelSettings settings_of(const std::string& target, ModelFlags& flags) {
   }
 }
 
+void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
+
 }  // namespace
 
 std::function<int()> setup_plan(CLI::App& app) {
@@ -41,6 +43,7 @@ std::function<int()> setup_plan(CLI::App& app) {
     CommonFlags common;
     PlanOptions options;
     std::string kv = "f32", weights;
+    bool parameters = false;
   };
   auto f = std::make_shared<Flags>();
   app.add_option("target", f->target,
@@ -69,6 +72,9 @@ std::function<int()> setup_plan(CLI::App& app) {
   app.add_option("--accumulate", f->options.accumulate, "Micro-batches a step")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app.add_flag("--parameters", f->parameters,
+               "Only the list of all parameters: name, shape, type, how many numbers; the names "
+               "that train --freeze and --train-only are matched with");
   app.add_flag("--recompute", f->options.recompute, "Activation recomputation in training");
   app.footer(
       "Example: braid plan \"12 x (3 x (gdn, swiglu), gqa{gate=true}, swiglu)\" --width 1024");
@@ -87,13 +93,16 @@ std::function<int()> setup_plan(CLI::App& app) {
     for (const int64_t c : f->options.contexts) {
       if (c < 1) throw Error(ErrorKind::kUsage, "--contexts must be whole numbers of at least 1");
     }
+    if (f->parameters) {
+      const Plan plan = list_plan(settings, f->options);
+      print(f->common.json ? parameters_json(plan).dump() + "\n" : parameters_text(plan));
+      return 0;
+    }
     if (!f->common.mem.empty()) parse_bytes(f->common.mem, "--mem");
     const Plan plan = make_plan(settings, f->options, probe_limits(f->common.probe_context()));
-    const std::string out =
-        f->common.json ? plan_json(plan, f->options).dump() + "\n" : plan_text(plan, f->options);
-    std::fputs(out.c_str(), stdout);
+    print(f->common.json ? plan_json(plan, f->options).dump() + "\n" : plan_text(plan, f->options));
     f->common.require_memory(
-        plan.train_bytes,
+        training_parts(plan.train_need),
         format("a training step of {} x {} tokens", f->options.batch, f->options.seq_len),
         "lower --batch or --seq-len, or use --recompute");
     return 0;

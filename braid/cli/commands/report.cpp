@@ -10,6 +10,7 @@
 #include "braid/bench/decode_cost.h"
 #include "braid/bench/limits.h"
 #include "braid/cli/command.h"
+#include "braid/cli/evaluate_shown.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
 #include "braid/importers/gguf_load.h"
@@ -66,7 +67,9 @@ void evaluate_run(const Context& ctx, Model& model, const std::string& folder, c
   r.train_bytes = data.train_bytes();
   r.held_out_bytes = static_cast<int64_t>(data.held_out_text().size());
   r.validation_bpb =
-      evaluate(ctx, model, data.held_out(state.at("batch").as_int(), state.at("seq_len").as_int()))
+      evaluate_shown(ctx, model,
+                     data.held_out(state.at("batch").as_int(), state.at("seq_len").as_int()),
+                     "validation")
           .bits_per_byte();
   r.gzip_bpb = gzip9_bits_per_byte(data.held_out_text());
   r.xz_bpb = xz9_bits_per_byte(data.held_out_text());

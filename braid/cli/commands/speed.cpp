@@ -94,6 +94,7 @@ int run(const Flags& f) {
   line.set("resident_bytes", resident).set("planned_resident_bytes", planned.resident());
   line.set("planned_weight_bytes", planned.weights).set("planned_state_bytes", planned.state);
   line.set("planned_scratch_bytes", planned.scratch);
+  line.set("instructions", instructions_json(limits.instructions));
   line.set("f32_peak_gflops", limits.peak_gflops).set("memory_read_gbs", limits.read_gbs);
   if (f.common.json) {
     std::puts(line.dump().c_str());
@@ -106,8 +107,8 @@ int run(const Flags& f) {
   std::printf("loaded in %.2f s; resident %.0f MiB, planned %.0f\n", load_seconds,
               static_cast<double>(resident) * 0x1p-20,
               static_cast<double>(planned.resident()) * 0x1p-20);
-  std::printf("the machine: %.0f GFLOP/s f32 peak, %.1f GB/s read\n", limits.peak_gflops,
-              limits.read_gbs);
+  std::printf("the machine: %.0f GFLOP/s f32 peak, %.1f GB/s read; %s\n", limits.peak_gflops,
+              limits.read_gbs, instructions_text(limits.instructions).c_str());
   return 0;
 }
 

@@ -150,9 +150,16 @@ void check_memory(const Flags& f) {
   o.recompute = f.run.recompute;
   o.use_muon = f.run.optim.use_muon;
   o.trained = f.run.optim.trained;
-  f.common.require_memory(training_bytes({&f.run.model, 1}, o),
+  const TrainingNeed need = training_need({&f.run.model, 1}, o);
+  f.common.require_memory(training_parts(need),
                           format("a training step of {} x {} tokens", o.batch, o.seq_len),
                           "lower --batch or --seq-len, or use --recompute");
+  if (f.init.empty() || find_checkpoint(f.run.out, {})) return;
+  // At the beginning there are no activations yet, but the model that weights are taken from.
+  std::vector<MemoryPart> parts = training_parts({need.weights, need.gradients, need.optimizer, 0});
+  parts.push_back({"the model of --init-from", weight_bytes(load_settings(f.init))});
+  f.common.require_memory(parts, "training that begins with weights of " + f.init,
+                          "raise --mem; the second model goes once its weights are taken");
 }
 
 // Parameters of the same name and shape are those of `from`.
@@ -201,7 +208,12 @@ int run(CLI::App& app, Flags& f) {
     line.show(progress_line(f.run, p, peak));
     if (f.common.json) print(step_json(p, peak));
   };
-  if (!f.init.empty()) w.on_fresh = [&](Model& model) { take_weights(ctx, f.init, model, line); };
+  if (!f.init.empty()) {
+    w.on_fresh = [&](Model& model) {
+      take_weights(ctx, f.init, model, line);
+      ctx.arena->trim();
+    };
+  }
   w.on_evaluation = [&](const RunProgress& p, const Evaluation& e) {
     if (e.targets == 0)
       return line.message("no validation: the held-out slice of this data is empty");

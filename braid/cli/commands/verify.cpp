@@ -11,6 +11,7 @@
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
+#include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
 
 namespace braid {
@@ -81,7 +82,13 @@ std::function<int()> setup_verify(CLI::App& app) {
     f->options.on_untested = [](const std::string& what) {
       std::fprintf(stderr, "note: %s\n", what.c_str());
     };
-    const std::vector<VerifyCheck> checks = verify_stack(ctx, *model, f->options);
+    ProgressLine line;
+    const std::vector<VerifyCheck> checks =
+        verify_stack(ctx, *model, f->options, [&](const VerifyProgress& p) {
+          if (now_seconds() - start > 2)
+            line.show(format("verifying {}: {} of {} done", p.what, p.done, p.all));
+        });
+    line.finish();
     const int64_t failed = std::count_if(checks.begin(), checks.end(),
                                          [](const VerifyCheck& c) { return !c.passed(); });
     f->common.json ? print_json(checks) : print_table(checks);

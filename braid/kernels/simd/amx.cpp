@@ -21,8 +21,6 @@ bool granted() {
 }
 
 bool machine_has_amx() {
-  const char* wanted = std::getenv("BRAID_AMX");
-  if (wanted != nullptr && std::string_view(wanted) == "0") return false;
   unsigned a, b, c, d, a1, b1, c1, d1;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
   if (__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) == 0) return false;
@@ -30,12 +28,22 @@ bool machine_has_amx() {
   return (d & kAll) == kAll && (a1 & kAvx512Bf16) != 0 && granted();
 }
 
+bool wanted() {
+  const char* said = std::getenv("BRAID_AMX");
+  return said == nullptr || std::string_view(said) != "0";
+}
+
 std::atomic<int> forbidden{0};
 
 }  // namespace
 
-bool amx() {
+bool amx_offered() {
   static const bool has = machine_has_amx();
+  return has;
+}
+
+bool amx() {
+  static const bool has = wanted() && amx_offered();
   return has && forbidden.load(std::memory_order_relaxed) == 0;
 }
 

@@ -10,6 +10,8 @@ namespace braid {
 // Whether kernels may use tiles: the processor has them for int8 and bf16, the system grants them,
 // and neither BRAID_AMX=0 nor a WithoutAmx says otherwise. Ask before every product, not inside.
 bool amx();
+// The same whatever BRAID_AMX says.
+bool amx_offered();
 
 // While one lives, kernels take the paths of machines without tiles. For tests and comparisons;
 // not while products are running.
