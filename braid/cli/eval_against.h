@@ -20,6 +20,6 @@ struct AgainstFlags {
 // Prints KL(reference || model) and how often both find the same token likeliest, at each context
 // that the text (or the token file) reaches. The reference is kept as its file has it.
 int eval_against(const CommonFlags& common, const Context& ctx, LoadedModel loaded,
-                 const std::string& model, const std::string& data, const AgainstFlags& f);
+                 const std::string& model, const std::string& text, const AgainstFlags& f);
 
 }  // namespace braid

@@ -29,8 +29,8 @@ bool holds(const Storage& block, int value) {
   return true;
 }
 
-size_t resident_bytes() {
-  size_t total = 0, resident = 0;
+int64_t resident_bytes() {
+  int64_t total = 0, resident = 0;
   std::ifstream("/proc/self/statm") >> total >> resident;
   return resident * 4096;
 }
@@ -77,24 +77,24 @@ TEST_CASE("a freed block serves the next of its size; trim frees the budget of w
 
 TEST_CASE("trim gives memory back while neighbours live; small blocks do not make much resident") {
   const auto arena = Arena::create();
-  const size_t before = resident_bytes();
+  const int64_t before = resident_bytes();
   Blocks alive, gone;
-  size_t held = 0;
+  int64_t held = 0;
   for (int i = 0; i < 64; ++i) {
     alive.push_back(filled(*arena, 256 * kKi, i));
     gone.push_back(filled(*arena, kMi, i));
-    held += 256 * kKi + kMi;
+    held += static_cast<int64_t>(256 * kKi + kMi);
   }
   CHECK(resident_bytes() - before >= held);
-  CHECK(resident_bytes() - before < held + 8 * kMi);
+  CHECK(resident_bytes() - before < held + static_cast<int64_t>(8 * kMi));
   gone.clear();
   arena->trim();
-  CHECK(resident_bytes() - before < held - 56 * kMi);
+  CHECK(resident_bytes() - before < held - static_cast<int64_t>(56 * kMi));
   for (int i = 0; i < 64; ++i) CHECK(holds(*alive[static_cast<size_t>(i)], i));
   alive.clear();
   arena->trim();
   CHECK(arena->stats().reserved == 0);
-  CHECK(resident_bytes() - before < 8 * kMi);
+  CHECK(resident_bytes() - before < static_cast<int64_t>(8 * kMi));
 }
 
 }  // namespace braid

@@ -18,11 +18,13 @@ class Reader {
     if (!json_.is_object()) fail("is not an object");
   }
 
-  std::vector<int32_t> ids(const char* key) const {
+  // Folders of the first Llama write -1 for "none", which `none_is_negative` allows.
+  std::vector<int32_t> ids(const char* key, bool none_is_negative = false) const {
     std::vector<int32_t> out;
     const Json* v = find(key);
     if (v == nullptr) return out;
     const auto add = [&](const Json& id) {
+      if (none_is_negative && id.kind() == Json::Kind::kInt && id.as_int() < 0) return;
       if (id.kind() != Json::Kind::kInt || id.as_int() < 0 || id.as_int() > INT32_MAX)
         fail(format("{} is {}, not a token", key, printable(v->dump())));
       out.push_back(static_cast<int32_t>(id.as_int()));
@@ -69,8 +71,8 @@ GenerationDefaults read_generation_defaults(const std::string& folder) {
   out.eos = generation.ids("eos_token_id");
   if (out.eos.empty()) out.eos = config.ids("eos_token_id");
   const auto first = [&](const char* key) -> std::optional<int32_t> {
-    std::vector<int32_t> ids = generation.ids(key);
-    if (ids.empty()) ids = config.ids(key);
+    std::vector<int32_t> ids = generation.ids(key, true);
+    if (ids.empty()) ids = config.ids(key, true);
     return ids.empty() ? std::nullopt : std::optional(ids.front());
   };
   out.bos = first("bos_token_id");

@@ -54,16 +54,6 @@ std::vector<PositionLayers> each_layer(const Model& model) {
   return out;
 }
 
-std::vector<std::string_view> parts_of(std::string_view text) {
-  std::vector<std::string_view> out;
-  for (size_t at = 0; at <= text.size();) {
-    const size_t end = std::min(text.find(':', at), text.size());
-    out.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
-  return out;
-}
-
 }  // namespace
 
 std::span<const PositionLayers> attending_mixers() {
@@ -100,7 +90,7 @@ std::string window_pattern(const Model& model) {
 
 std::string rope_scaling_words(std::string_view scaling) {
   if (scaling.empty()) return "none";
-  const std::vector<std::string_view> p = parts_of(scaling);
+  const std::vector<std::string_view> p = split(scaling, ':');
   const std::string name(p[0]);
   const auto times = [&](size_t factor, size_t from) {
     return format("{}, {} times from {}", name, p[factor], p[from]);

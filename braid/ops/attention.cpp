@@ -391,10 +391,10 @@ AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& con
   return g;
 }
 
-bool attention_needs_library(int64_t head_dim) {
+bool attention_needs_library(int64_t head_dim, bool rounded) {
   AttentionConfig config;
   config.head_dim = head_dim;
-  config.rounded = true;
+  config.rounded = rounded;
   return attention_by_library(config);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "braid/base/rng.h"
+#include "braid/kernels/attention/forward_int16.h"
 #include "braid/kernels/attention/kv_convert.h"
 #include "braid/kernels/simd/amx.h"
 #include "braid/ops/step.h"
@@ -171,7 +172,9 @@ constexpr double kParts = 8e-5;
 // of some 1e5 scores moves four times as far, and a quarter of that at most, p (1 - p), passes the
 // softmax: 1.4e-4, and some more for the probabilities.
 constexpr double kIntegers = 2e-4;
-double rounded_bound() { return amx() ? kParts : kIntegers; }
+double rounded_bound(const AttentionConfig& c) {
+  return amx() ? kParts : attention_in_int16(c) ? kIntegers : kForward;
+}
 
 }  // namespace
 
@@ -236,12 +239,12 @@ TEST_CASE("attention and its gradients agree with the definition in double") {
     AttentionConfig rounded = c;
     rounded.rounded = true;
     CHECK(distance(attention(ctx, rounded, q, k, v, starts, x.sinks ? &sinks : nullptr), r.out) <
-          rounded_bound());
+          rounded_bound(rounded));
     const WithoutAmx vectors;
     CHECK(distance(attention(ctx, c, q, k, v, starts, x.sinks ? &sinks : nullptr), r.out) <
           kForward);
     CHECK(distance(attention(ctx, rounded, q, k, v, starts, x.sinks ? &sinks : nullptr), r.out) <
-          rounded_bound());
+          rounded_bound(rounded));
   }
 }
 
@@ -367,7 +370,7 @@ TEST_CASE(
                                         std::span(&cache.view, 1), sinks);
       std::memcpy(steps.data() + t * 4 * d, y.data(), y.bytes());
     }
-    CHECK(distance(steps, want) < (c.rounded ? rounded_bound() : kForward));
+    CHECK(distance(steps, want) < (c.rounded ? rounded_bound(c) : kForward));
   }
 }
 
@@ -467,7 +470,7 @@ TEST_CASE("bf16 and q8 caches: prefill and decode attend over what is stored, wh
       const Reference r = reference(c, q.data(), kept_k.data(), kept_v.data(), q.data(), {0, n});
       // Decoding over q8 takes queries and probabilities as 16 bits.
       const double bound = type == KvType::kQ8 ? 5e-5 : kForward;
-      CHECK(distance(got, r.out) < (c.rounded ? rounded_bound() : bound));
+      CHECK(distance(got, r.out) < (c.rounded ? rounded_bound(c) : bound));
     }
   }
 }

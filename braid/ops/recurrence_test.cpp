@@ -259,6 +259,7 @@ TEST_CASE("recurrence: every form agrees with the definition, ragged and grouped
     // More heads of a group than one task takes, and groups that a task takes together.
     check_all(make(form, {0, 5, 40}, Sizes{2, 12, 16, 16}));
     check_all(make(form, {0, 40}, Sizes{8, 16, 16, 16}));
+    check_all(make(form, {0, 40}, Sizes{9, 9, 16, 16}));  // a last task of fewer
   }
 }
 
@@ -310,6 +311,22 @@ TEST_CASE("recurrence: strong decays neither overflow nor lose the weak ones") {
       CHECK(worst_error(t, t) == 0);
     for (int64_t i = 0; i < mixed.in.g.count(); ++i) mixed.in.g.data()[i] = 0.0f;
     check_all(mixed);
+  }
+}
+
+TEST_CASE("recurrence: a NaN decay does not pass for a number, in a chunk or a step") {
+  for (const Form& form : kForms) {
+    if (form.decay == Decay::kNone || form.decay == Decay::kPerHead) continue;
+    CAPTURE(form.name);
+    for (const int64_t length : {1, 40}) {
+      CAPTURE(length);
+      Problem p = make(form, {0, length});
+      for (int64_t i = 0; i < p.in.g.count(); ++i) p.in.g.data()[i] = std::nanf("");
+      Tensor state = copy(p.ctx, p.initial);
+      const Tensor out =
+          recurrence_forward(p.ctx, p.config, p.in, p.starts, blocks(state), nullptr);
+      for (int64_t i = 0; i < out.count(); ++i) CHECK(std::isnan(out.data()[i]));
+    }
   }
 }
 

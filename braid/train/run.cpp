@@ -123,10 +123,11 @@ void check_model(const RunConfig& config) {
   check_vocabulary(config.tokenizer, config.model.vocab);
 }
 
-// The folder of a run, removed again where it is new and the run is refused before it begins.
+// The folder of a run, removed again where it is new, this process's and the run is refused before
+// it begins.
 class RunFolder {
  public:
-  explicit RunFolder(const std::string& path) : path_(path), fresh_(!path_exists(path)) {
+  explicit RunFolder(const std::string& path) : path_(path), missing_(!path_exists(path)) {
     make_folders(path);
   }
   ~RunFolder() {
@@ -138,11 +139,12 @@ class RunFolder {
   }
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
+  void locked() { fresh_ = missing_; }
   void keep() { fresh_ = false; }
 
  private:
   std::string path_;
-  bool fresh_;
+  bool missing_, fresh_ = false;
 };
 
 // Between steps: a checkpoint first, then a look at the model.
@@ -290,6 +292,7 @@ RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWa
   list_sources(config.data);  // a wrong path is said before there is a folder
   RunFolder folder(config.out);
   const FolderLock lock(config.out);
+  folder.locked();
   TrainingRun run(ctx, config, watcher,
                   open_run_data(run_data_cache(config.out), config.data, config.data_binary,
                                 config.model.seed, config.tokenizer));

@@ -57,26 +57,42 @@ int64_t trained_length(const std::string& model) {
 
 Workload one_chunk(const LoadedModel&) { return {kPrefillChunk, 1}; }
 
+// All of --data to be evaluated on; `cache` is a folder to unpack into.
+DataOptions whole_data(const Flags& f, const std::string& cache) {
+  DataOptions options;
+  options.path = f.data;
+  options.allow_binary = f.binary;
+  options.cache_folder = cache;
+  options.held_out_share = 1.0;
+  options.held_out_most = INT64_MAX;
+  return options;
+}
+
+int run_against(const Flags& f, const Context& ctx) {
+  std::string text;
+  if (!f.data.empty()) {
+    const TemporaryFolder scratch;
+    text = TrainData::open(whole_data(f, scratch.path)).held_out_text();
+  }
+  return eval_against(f.common, ctx,
+                      load_any_model(ctx, f.model, f.load.options(f.common, one_chunk)), f.model,
+                      text, f.against);
+}
+
 int run(const Flags& f) {
   const bool against = !f.against.reference.empty();
+  if (against && f.compare)
+    throw Error(ErrorKind::kUsage, "--compare is for bpb; --against gives KL and agreement");
   if (!against && !f.against.tokens_file.empty())
     throw Error(ErrorKind::kUsage, "--tokens-file is for --against; bpb is of a text (--data)");
   if (f.data.empty() == f.against.tokens_file.empty())
     throw Error(ErrorKind::kUsage, "give either a text (--data) or, with --against, --tokens-file");
   const Context ctx = f.common.context();
-  if (against)
-    return eval_against(f.common, ctx,
-                        load_any_model(ctx, f.model, f.load.options(f.common, one_chunk)), f.model,
-                        f.data, f.against);
+  if (against) return run_against(f, ctx);
   const LoadedModel loaded = load_any_model(ctx, f.model, f.load.options(f.common, one_chunk));
   const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
-  DataOptions options;
-  options.path = f.data;
-  options.allow_binary = f.binary;
   const TemporaryFolder scratch;
-  options.cache_folder = scratch.path;
-  options.held_out_share = 1.0;  // all of it
-  options.held_out_most = INT64_MAX;
+  DataOptions options = whole_data(f, scratch.path);
   if (!tokenizer.is_bytes()) options.tokenizer = {loaded.tokenizer, "model", {}};
   const TrainData data = TrainData::open(options);
   if (const std::string lossy = data.lossy(); !lossy.empty())

@@ -14,6 +14,7 @@
 #include "braid/importers/gguf_tokenizer.h"
 #include "braid/importers/model_path.h"
 #include "braid/text/tokenizer/tokenizer.h"
+#include "braid/train/checkpoint.h"
 
 namespace braid {
 namespace {
@@ -63,7 +64,10 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const Flags& f) {
       throw e.add_context(f.tokenizer);
     }
   }
-  const std::string& folder = f.model.empty() ? f.tokenizer : f.model;
+  std::string folder = f.model.empty() ? f.tokenizer : f.model;
+  if (is_folder(folder)) {
+    if (const auto newest = find_checkpoint(folder, {})) folder = newest->path;  // of a run
+  }
   if (is_gguf_file(folder)) {
     const std::shared_ptr<const Tokenizer> own = gguf_tokenizer(GgufFile::open(folder));
     if (own == nullptr) throw Error(ErrorKind::kBadInput, format("{} has no vocabulary", folder));
@@ -71,7 +75,9 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const Flags& f) {
   }
   if (!is_folder(folder)) require_model(folder);
   const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(folder);
-  return tokenizer != nullptr ? tokenizer : byte_tokenizer();
+  if (tokenizer != nullptr) return tokenizer;
+  require_model(folder);  // which has bytes
+  return byte_tokenizer();
 }
 
 // Whole numbers with anything of " ,;[]" and line ends between them.

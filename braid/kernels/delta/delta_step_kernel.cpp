@@ -119,17 +119,20 @@ void step_all(int64_t key_dim, int64_t value_dim, const Factors& f, float qk, fl
   }
 }
 
-// Strongest decay as in delta_exp.
+// Strongest decay as in delta_exp; a NaN stays one.
+HWY_INLINE V decay(V g) {
+  return hn::IfThenElse(hn::IsNaN(g), g, hn::Exp(D(), hn::Max(g, hn::Set(D(), -1e4f))));
+}
+
 HWY_INLINE void decays(const float* g, bool vector, int64_t key_dim, float* alpha) {
-  const V least = hn::Set(D(), -1e4f);
   if (!vector) {
-    const V a = hn::Exp(D(), hn::Max(hn::Set(D(), g[0]), least));
+    const V a = decay(hn::Set(D(), g[0]));
     for (int64_t d = 0; d < key_dim; d += kLanes) hn::StoreU(a, D(), alpha + d);
     return;
   }
   for (int64_t d = 0; d < key_dim; d += kLanes) {
     const V x = hn::MaskedLoad(first(std::min(key_dim - d, kLanes)), D(), g + d);
-    hn::StoreU(hn::Exp(D(), hn::Max(x, least)), D(), alpha + d);
+    hn::StoreU(decay(x), D(), alpha + d);
   }
 }
 

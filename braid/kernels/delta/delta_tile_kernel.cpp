@@ -51,7 +51,8 @@ void transpose(int64_t rows, int64_t cols, const float* a, int64_t lda, float* b
 
 void exponentials(int64_t count, float* x) {
   for (int64_t i = 0; i < count; i += kLanes) {
-    store(hn::Exp(D(), hn::Max(load(x + i), all(-1e4f))), x + i);
+    const V g = load(x + i);  // a NaN stays one
+    store(hn::IfThenElse(hn::IsNaN(g), g, hn::Exp(D(), hn::Max(g, all(-1e4f)))), x + i);
   }
 }
 
@@ -62,7 +63,9 @@ void decay_matrix(int64_t n, const double* sums, float* l, int64_t ld) {
     for (int64_t j = 0; j < width; ++j) row[j] = static_cast<float>(sums[i] - sums[j]);
     for (int64_t j = 0; j < width; j += kLanes) {
       // Right of the diagonal differences are >= 0: clamped before the exponential, then dropped.
-      const V e = hn::Exp(D(), hn::Max(hn::Min(load(row + j), all(0.0f)), all(-1e4f)));
+      const V g = load(row + j);
+      const V finite = hn::Exp(D(), hn::Max(hn::Min(g, all(0.0f)), all(-1e4f)));
+      const V e = hn::IfThenElse(hn::IsNaN(g), g, finite);
       const auto inside = hn::FirstN(D(), static_cast<size_t>(i >= j ? i - j + 1 : 0));
       store(hn::IfThenElseZero(inside, e), row + j);
     }

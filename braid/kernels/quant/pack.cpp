@@ -108,6 +108,7 @@ bool on_grid(const float* x, float scale) {
 // block is -8 or, where the scale was searched for, -7 steps.
 uint16_t q8_scale(const float* x) {
   const float top = extreme(x);
+  if (top == 0) return 0;
   for (const float steps : {-8.0f, -7.0f}) {
     const uint16_t coarse = to_half(top / steps);
     if (on_grid(x, from_half(coarse))) return coarse;
