@@ -65,7 +65,8 @@ void list_parameters(const Model& model, const PlanOptions& options, Plan& plan)
   plan.types = type_shares(model.parameters(), types);
   auto type = types.begin();
   for (const Parameter& p : model.parameters())
-    plan.list.push_back({p.name, p.value.shape(), *type++, p.role != ParamRole::kBuffer});
+    plan.list.push_back(
+        {p.name, p.value.shape(), *type++, p.role != ParamRole::kBuffer, p.init.str()});
 }
 
 void count_types(const Model& model, const PlanOptions& options, Plan& plan) {
@@ -121,6 +122,7 @@ void plan_inference(const ModelSettings& settings, const PlanOptions& options, P
     PlanContext c;
     c.tokens = tokens;
     c.state_bytes = model.state_bytes(tokens, options.state);
+    c.state_read_bytes = model.state_read_bytes(tokens, options.state);
     c.memory = inference_memory(options.threads, settings, kept_types(model, options),
                                 {tokens, 1, options.state});
     c.decode_flops = decode_flops(model, ctx, counters, seq, tokens);
@@ -215,12 +217,15 @@ Plan list_plan(const ModelSettings& settings, const PlanOptions& options) {
   return plan;
 }
 
+size_t read_bytes(const Plan& plan, const PlanContext& c) {
+  return plan.token_weight_bytes + c.state_read_bytes;
+}
+
 double decode_seconds(const Plan& plan, const PlanContext& c, const MachineLimits& limits) {
   // What does not grow with the context is recurrent: read and written back. The rest is only
   // read.
-  const double recurrent = static_cast<double>(std::min(plan.recurrent_bytes, c.state_bytes));
-  const double read =
-      static_cast<double>(plan.token_weight_bytes) + static_cast<double>(c.state_bytes) - recurrent;
+  const double recurrent = static_cast<double>(std::min(plan.recurrent_bytes, c.state_read_bytes));
+  const double read = static_cast<double>(read_bytes(plan, c)) - recurrent;
   const double memory =
       read / (limits.read_gbs * 1e9) + 2 * recurrent / (limits.read_write_gbs * 1e9);
   return std::max(memory, c.decode_flops / (limits.peak_gflops * 1e9));

@@ -37,7 +37,8 @@ struct PlanOptions {
 struct PlanContext {
   int64_t tokens = 0;
   size_t state_bytes = 0;
-  double decode_flops = 0;  // products of one token at this context
+  size_t state_read_bytes = 0;  // of it and with repeats, by one more token (layers/layer.h)
+  double decode_flops = 0;      // products of one token at this context
   MemoryNeed memory;  // of a process that read this context as a prompt and then writes a token
   double decode_seconds = 0;  // the larger of bytes / read bandwidth and flops / peak
 };
@@ -60,6 +61,7 @@ struct PlanParameter {
   Shape shape;
   WeightType type = WeightType::kF32;  // as inference keeps it
   bool trained = true;                 // false: a buffer, which gradients do not reach
+  std::string init;                    // how training begins: "normal(0, 0.02)"
 };
 
 struct Plan {
@@ -106,7 +108,9 @@ double decode_seconds(const Plan& plan, const PlanContext& c, const MachineLimit
 TrainingNeed training_need(std::span<const ModelSettings> models, const PlanOptions& options);
 // f32 bytes of all parameters.
 size_t weight_bytes(const ModelSettings& settings);
-// Names, shapes and types of all parameters: what train's --freeze and --train-only
+// Bytes that one token after such a context reads: its weights and of the states what it sees.
+size_t read_bytes(const Plan& plan, const PlanContext& c);
+// Names, shapes, types and beginnings of all parameters: what train's --freeze and --train-only
 // are matched with.
 Json parameters_json(const Plan& plan);
 std::string parameters_text(const Plan& plan);

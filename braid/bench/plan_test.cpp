@@ -17,7 +17,39 @@ ModelSettings settings_of(const char* stack) {
   return resolved(s);
 }
 
+// A machine where only reading takes time.
+MachineLimits reader() {
+  MachineLimits m;
+  m.peak_gflops = 1e12;
+  m.read_gbs = m.read_write_gbs = 1;
+  return m;
+}
+
+Plan plan_of(const char* stack, std::vector<int64_t> contexts) {
+  PlanOptions o;
+  o.contexts = std::move(contexts);
+  o.batch = 1;
+  o.seq_len = 16;
+  o.prefill = 16;
+  return make_plan(settings_of(stack), o, reader());
+}
+
 }  // namespace
+
+TEST_CASE("plan: the time of a token is that of what it reads, not of all that is kept") {
+  const Plan p = plan_of("dsa{index_topk=64,index_head_dim=16,index_n_heads=2}, swiglu", {65536});
+  const PlanContext& c = p.contexts[0];
+  CHECK(c.state_read_bytes < c.state_bytes / 2);
+  CHECK(read_bytes(p, c) == p.token_weight_bytes + c.state_read_bytes);
+  CHECK(c.decode_seconds == doctest::Approx(static_cast<double>(read_bytes(p, c)) * 1e-9));
+  const Json json = plan_json(p, {}).at("contexts").elements()[0];
+  CHECK(json.at("state_read_bytes").as_int() == static_cast<int64_t>(c.state_read_bytes));
+  CHECK(json.at("read_bytes").as_int() == static_cast<int64_t>(read_bytes(p, c)));
+  // What is recurrent is written back as well.
+  const Plan r = plan_of("kda", {65536});
+  CHECK(r.contexts[0].decode_seconds ==
+        doctest::Approx(static_cast<double>(r.token_weight_bytes + 2 * r.recurrent_bytes) * 1e-9));
+}
 
 TEST_CASE("plan: the list of parameters has what train matches names with") {
   PlanOptions o;
@@ -32,7 +64,8 @@ TEST_CASE("plan: the list of parameters has what train matches names with") {
   const PlanParameter q = find("layers.0.gqa.q_proj.weight");
   CHECK(q.shape.str() == "[64, 64]");
   CHECK(q.type == WeightType::kQ4);
-  CHECK(find("norm.weight").trained);
+  CHECK(q.init == "normal(0, 0.02)");
+  CHECK(find("norm.weight").init == "ones");
   CHECK_FALSE(find("layers.1.moe.gate.e_score_correction_bias").trained);
   CHECK(parameters_json(p).at("parameters").size() == p.list.size());
   CHECK(parameters_text(p).find("layers.0.gqa.q_proj.weight") != std::string::npos);

@@ -136,7 +136,8 @@ Json parameters_json(const Plan& plan) {
                             {"shape", std::move(shape)},
                             {"type", weight_type_name(p.type)},
                             {"parameters", p.shape.count()},
-                            {"trained", p.trained}}));
+                            {"trained", p.trained},
+                            {"init", p.init}}));
   }
   return Json::object({{"stack", plan.stack}, {"parameters", std::move(list)}});
 }
@@ -147,12 +148,12 @@ std::string parameters_text(const Plan& plan) {
     name = std::max(name, p.name.size());
     shape = std::max(shape, p.shape.str().size());
   }
-  std::string out =
-      format("{:<{}}  {:<{}}  {:<5}  {:>12}\n", "name", name, "shape", shape, "type", "parameters");
+  std::string out = format("{:<{}}  {:<{}}  {:<5}  {:>12}  {}\n", "name", name, "shape", shape,
+                           "type", "parameters", "init");
   for (const PlanParameter& p : plan.list) {
-    out += format("{:<{}}  {:<{}}  {:<5}  {:>12}{}\n", p.name, name, p.shape.str(), shape,
-                  weight_type_name(p.type), p.shape.count(),
-                  p.trained ? "" : "  not trained by gradients");
+    out += format("{:<{}}  {:<{}}  {:<5}  {:>12}  {}{}\n", p.name, name, p.shape.str(), shape,
+                  weight_type_name(p.type), p.shape.count(), p.init,
+                  p.trained ? "" : " (not trained by gradients)");
   }
   return out;
 }
@@ -166,6 +167,8 @@ Json plan_json(const Plan& plan, const PlanOptions& options) {
   for (const PlanContext& c : plan.contexts) {
     contexts.push(Json::object({{"tokens", c.tokens},
                                 {"state_bytes", c.state_bytes},
+                                {"state_read_bytes", c.state_read_bytes},
+                                {"read_bytes", read_bytes(plan, c)},
                                 {"weight_bytes", c.memory.weights},
                                 {"scratch_bytes", c.memory.scratch},
                                 {"resident_bytes", c.memory.resident()},
@@ -245,14 +248,15 @@ std::string plan_text(const Plan& plan, const PlanOptions& options) {
                             : "as the checkpoint has them",
       bytes_text(plan.inference_weight_bytes), type_shares_text(plan.types, wanted),
       bytes_text(plan.contexts[0].memory.process));
-  out +=
-      "            context        state      scratch     resident     FLOP/token   ms/token at the "
-      "limit\n";
+  out += format("            {:>7} {:>11} {:>11} {:>11} {:>11} {:>11} {:>11}   {}\n", "context",
+                "state", "scratch", "resident", "state read", "read/token", "FLOP/token",
+                "ms/token at the limit");
   for (const PlanContext& c : plan.contexts) {
     out +=
-        format("            {:>7} {:>12} {:>12} {:>12} {:>14} {:>10.3f}\n", c.tokens,
+        format("            {:>7} {:>11} {:>11} {:>11} {:>11} {:>11} {:>11} {:>10.3f}\n", c.tokens,
                bytes_text(c.state_bytes), bytes_text(c.memory.scratch),
-               bytes_text(c.memory.resident()), count_text(c.decode_flops), c.decode_seconds * 1e3);
+               bytes_text(c.memory.resident()), bytes_text(c.state_read_bytes),
+               bytes_text(read_bytes(plan, c)), count_text(c.decode_flops), c.decode_seconds * 1e3);
   }
   out += format(
       "training    {} x {} x {} tokens a step{}: {}FLOP, at the limit {:.3f} s; resident memory "

@@ -57,6 +57,11 @@ class Layer {
   // State bytes of one sequence after `tokens` tokens (what `plan` prints; equals
   // make_state()->bytes() then).
   virtual size_t state_bytes(int64_t /*tokens*/, const StateOptions& = {}) const { return 0; }
+  // Bytes that one more token after `tokens` others reads of this layer's state and of one that it
+  // reads by name: only rows that the token sees, and at most so many where contents choose them.
+  virtual size_t state_read_bytes(int64_t tokens, const StateOptions& options = {}) const {
+    return state_bytes(tokens, options);
+  }
   // Canonical options, defaults left out: "heads=16,gate=true". parse(print(x)) == x.
   virtual Options options() const = 0;
   // Parameters that one token does not use: the experts it is not sent to.

@@ -18,6 +18,7 @@ Tensor checkpoint(const Context& ctx, const Tensor& x,
     inner.watch(leaf);
     const Tensor y = body(again, leaf);
     inner.backward(t.context(), y, dy);
+    t.add_losses(inner.losses());
     Tensor dx = inner.grad(leaf);
     if (dx.defined()) t.add(x, dx);
   });

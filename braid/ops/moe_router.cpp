@@ -103,8 +103,9 @@ Routing route(const Context& ctx, const Tensor& logits, const Parameter* bias,
     }
   }
   if (Tape* tape = recording(ctx, {&logits})) {
-    tape->record(r.weights, [logits, scores, chosen = r.experts, loads = r.loads, config](
-                                Tape& t, const Tensor& dw) {
+    tape->record(r.weights, [logits, scores, chosen = r.experts, loads = r.loads, config,
+                             aux_loss = r.aux_loss](Tape& t, const Tensor& dw) {
+      if (config.aux_coef != 0) t.add_loss("balance", aux_loss);
       t.add(logits, route_backward(t.context(), scores, chosen, loads, config, dw));
     });
   }

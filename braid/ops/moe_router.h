@@ -32,7 +32,8 @@ struct Routing {
 };
 
 // logits [T, E]. Selection by score + bias, weights from the scores alone; bias [E] or null. Ties
-// go to the lowest index. The auxiliary loss is taken over the T tokens of this call.
+// go to the lowest index. The auxiliary loss is taken over the T tokens of this call; the tape is
+// told its value as "balance" (Tape::add_loss).
 Routing route(const Context& ctx, const Tensor& logits, const Parameter* bias,
               const RouterConfig& config);
 

@@ -60,6 +60,28 @@ void set_f32(Parameter& p, Tensor value) {
   p.weight = nullptr;
 }
 
+std::string Init::str() const {
+  switch (kind) {
+    case Kind::kZeros:
+      return "zeros";
+    case Kind::kOnes:
+      return "ones";
+    case Kind::kNormal:
+      return format("normal(0, {:g})", a);
+    case Kind::kUniform:
+      return format("uniform({:g}, {:g})", a, b);
+    case Kind::kLogUniformOfUniform:
+      return format("log of uniform({:g}, {:g})", a, b);
+    case Kind::kDtBias:
+      return format("inverse softplus of steps in [{:g}, {:g}]", a, b);
+    case Kind::kLogOfColumn:
+      return "log(1), log(2), ... along rows";
+    case Kind::kValues:
+      return "values of the layer";
+  }
+  return "";
+}
+
 void set_weight(Parameter& p, std::shared_ptr<const Weight> weight) {
   if (!(weight->shape() == p.value.shape())) {
     throw Error(ErrorKind::kBadInput, format("{} is {}, the model has {}", p.name,
@@ -159,7 +181,9 @@ Parameter& ParamBuilder::add(const std::string& name, ParamRole role, Shape shap
   const std::string path = prefix_ + name;
   Tensor value = Tensor::empty(ctx_, shape);
   fill(ctx_, value, init, Rng(seed_, "init/" + path));
-  return set_.add(path, role, std::move(value));
+  Parameter& p = set_.add(path, role, std::move(value));
+  p.init = std::move(init);
+  return p;
 }
 
 Parameter& ParamBuilder::matrix(const std::string& name, int64_t out, int64_t in, double std) {

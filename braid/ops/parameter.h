@@ -20,47 +20,6 @@ enum class ParamRole {
   kBuffer,     // saved but not trained by gradient (a router's balance bias)
 };
 
-struct Parameter {
-  std::string name;  // path in the parameter tree: "layers.3.mixer.q_proj.weight"
-  ParamRole role = ParamRole::kMatrix;
-  Tensor value;
-  Tensor grad;  // f32, same shape; undefined until training allocates it. Backward ADDS to it.
-  // Rows of `value` that are separate logical matrices to Muon (fused q, k, v or experts); empty =
-  // one.
-  std::vector<int64_t> row_splits;
-  // Set when the parameter was loaded to be read only, in another form than f32: then this holds
-  // its numbers, and `value` nothing but the shape.
-  std::shared_ptr<const Weight> weight = nullptr;
-  // Keeps its bits in training: it has no gradient, and neither optimizer nor layer changes it.
-  bool frozen = false;
-  // Never anything but f32: gates, decays, norms, convolutions, routers (DESIGN section 5.7).
-  bool keep_f32 = false;
-  // Read by its columns as well, where blocks along the rows would have to be taken apart: bf16 at
-  // least (the up-projection of latents).
-  bool by_columns = false;
-
-  const Shape& shape() const { return value.shape(); }
-  size_t bytes() const { return weight ? weight->bytes().bytes() : value.bytes(); }
-};
-
-// Gives a parameter its value, f32 and of its shape: the tensor itself, not a copy. Throws
-// Error(kBadInput) for another shape.
-void set_f32(Parameter& p, Tensor value);
-void set_weight(Parameter& p, std::shared_ptr<const Weight> weight);
-
-// The type to keep a parameter in when `requested` is asked for: f32 for what stays f32 (keep_f32,
-// vectors, small matrices, column counts the type has no blocks for), q8 for token tables and heads
-// when q4 is asked for.
-WeightType weight_type_for(const Parameter& p, WeightType requested);
-
-// Bytes of a parameter's numbers when they are kept in that type.
-size_t bytes_as(const Parameter& p, WeightType type);
-
-// A parameter as a product reads it; `index` is the expert of an [E, R, C] one.
-WeightView weight_view(const Parameter& p, int64_t index = 0);
-// The numbers in f32: `value` itself, or a fresh tensor when they are kept in another type.
-Tensor dense_value(const Context& ctx, const Parameter& p);
-
 // How a fresh parameter is filled; every element is a function of (seed, name, index) alone.
 struct Init {
   enum class Kind {
@@ -96,7 +55,50 @@ struct Init {
   static Init dt_bias(double low = 1e-3, double high = 0.1) {
     return {Kind::kDtBias, low, high, nullptr};
   }
+  std::string str() const;  // "normal(0, 0.02)"
 };
+
+struct Parameter {
+  std::string name;  // path in the parameter tree: "layers.3.mixer.q_proj.weight"
+  ParamRole role = ParamRole::kMatrix;
+  Tensor value;
+  Tensor grad;  // f32, same shape; undefined until training allocates it. Backward ADDS to it.
+  // Rows of `value` that are separate logical matrices to Muon (fused q, k, v or experts); empty =
+  // one.
+  std::vector<int64_t> row_splits;
+  // Set when the parameter was loaded to be read only, in another form than f32: then this holds
+  // its numbers, and `value` nothing but the shape.
+  std::shared_ptr<const Weight> weight = nullptr;
+  // Keeps its bits in training: it has no gradient, and neither optimizer nor layer changes it.
+  bool frozen = false;
+  // Never anything but f32: gates, decays, norms, convolutions, routers (DESIGN section 5.7).
+  bool keep_f32 = false;
+  // Read by its columns as well, where blocks along the rows would have to be taken apart: bf16 at
+  // least (the up-projection of latents).
+  bool by_columns = false;
+  Init init = {};  // how a fresh one is filled
+
+  const Shape& shape() const { return value.shape(); }
+  size_t bytes() const { return weight ? weight->bytes().bytes() : value.bytes(); }
+};
+
+// Gives a parameter its value, f32 and of its shape: the tensor itself, not a copy. Throws
+// Error(kBadInput) for another shape.
+void set_f32(Parameter& p, Tensor value);
+void set_weight(Parameter& p, std::shared_ptr<const Weight> weight);
+
+// The type to keep a parameter in when `requested` is asked for: f32 for what stays f32 (keep_f32,
+// vectors, small matrices, column counts the type has no blocks for), q8 for token tables and heads
+// when q4 is asked for.
+WeightType weight_type_for(const Parameter& p, WeightType requested);
+
+// Bytes of a parameter's numbers when they are kept in that type.
+size_t bytes_as(const Parameter& p, WeightType type);
+
+// A parameter as a product reads it; `index` is the expert of an [E, R, C] one.
+WeightView weight_view(const Parameter& p, int64_t index = 0);
+// The numbers in f32: `value` itself, or a fresh tensor when they are kept in another type.
+Tensor dense_value(const Context& ctx, const Parameter& p);
 
 // All parameters of a model in the order they were made. Addresses are stable.
 class ParameterSet {

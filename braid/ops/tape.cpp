@@ -44,6 +44,14 @@ void Tape::add(const Tensor& x, Tensor g) {
 
 Tensor Tape::grad(const Tensor& x) const { return x.slot() >= 0 ? grads_[x.slot()] : Tensor(); }
 
+void Tape::add_loss(std::string_view name, double value) {
+  losses_[std::string(name)] += ctx_->loss_share * value;
+}
+
+void Tape::add_losses(const Losses& of_inner_tape) {
+  for (const auto& [name, value] : of_inner_tape) losses_[name] += value;
+}
+
 void Tape::backward(const Context& ctx, const Tensor& output, Tensor seed) {
   if (!seed.defined()) seed = Tensor::full(ctx, output.shape(), 1.0f);
   backward_many(ctx, std::span(&output, 1), std::span(&seed, 1));

@@ -11,7 +11,10 @@
 
 #include <functional>
 #include <initializer_list>
+#include <map>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "braid/core/tensor.h"
@@ -52,6 +55,14 @@ class Tape {
 
   const Context& context() const { return *ctx_; }  // valid inside backward
 
+  // What joins the loss of the step beside it, by name ("balance"), with its coefficient. Told by
+  // the backward function that makes the gradient, for this pass alone: it is weighted by
+  // Context::loss_share here. Values of one name, of several layers, are summed.
+  using Losses = std::map<std::string, double, std::less<>>;
+  void add_loss(std::string_view name, double value);
+  void add_losses(const Losses& of_inner_tape);
+  const Losses& losses() const { return losses_; }
+
  private:
   struct Node {
     std::vector<int> outputs;
@@ -60,6 +71,7 @@ class Tape {
   void run();
   std::vector<Node> nodes_;
   std::vector<Tensor> grads_;  // by slot
+  Losses losses_;
   const Context* ctx_ = nullptr;
 };
 

@@ -52,7 +52,18 @@ std::string cost_table(const RunReport& r) {
 
 }  // namespace
 
+std::string auxiliary_text(const RunReport& r) {
+  std::string out;
+  for (const AuxiliaryLoss& a : r.auxiliary)
+    out +=
+        format("{}{} {:.4g} (at first {:.4g})", out.empty() ? "" : ", ", a.name, a.last, a.first);
+  return out;
+}
+
 Json report_json(const RunReport& r) {
+  Json auxiliary = Json::object({});
+  for (const AuxiliaryLoss& a : r.auxiliary)
+    auxiliary.set(a.name, Json::object({{"first", a.first}, {"last", a.last}}));
   Json costs = Json::array();
   for (const StackCost& c : r.costs) costs.push(cost_json(c));
   return Json::object({
@@ -74,7 +85,8 @@ Json report_json(const RunReport& r) {
       {"held_out_bits_per_byte",
        Json::object({{"model", r.validation_bpb}, {"gzip_9", r.gzip_bpb}, {"xz_9", r.xz_bpb}})},
       {"loss", Json::object({{"training", points_json(r.training)},
-                             {"validation", points_json(r.validation)}})},
+                             {"validation", points_json(r.validation)},
+                             {"auxiliary", std::move(auxiliary)}})},
       {"sample", Json::object({{"prompt", r.prompt}, {"text", r.sample}})},
       {"decode_cost_untrained", costs},
   });
@@ -87,8 +99,9 @@ std::string report_table(const RunReport& r) {
                 count_text(static_cast<double>(r.tokens)), duration_text(r.seconds),
                 count_text(r.tokens_per_second));
   if (r.share_of_peak > 0) out += format(", {:.0f} % of the f32 peak", r.share_of_peak * 100);
-  out += ")\n\n";
-  out += format("  bits per byte of {} of held-out text\n",
+  out += ")\n";
+  if (!r.auxiliary.empty()) out += format("  auxiliary losses: {}\n", auxiliary_text(r));
+  out += format("\n  bits per byte of {} of held-out text\n",
                 bytes_text(static_cast<double>(r.held_out_bytes)));
   out += format("    {:<12} {:>7.3f}\n", "this model", r.validation_bpb);
   out += format("    {:<12} {:>7.3f}\n", "gzip -9", r.gzip_bpb);

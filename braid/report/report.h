@@ -15,6 +15,12 @@ struct LossPoint {
   double bits_per_byte = 0;
 };
 
+// A loss that joined the model's own in training ("balance"), with its coefficient.
+struct AuxiliaryLoss {
+  std::string name;
+  double first = 0, last = 0;  // of the first and the last step that had it
+};
+
 // What decoding one more token costs after `context` tokens.
 struct ContextCost {
   int64_t context = 0;
@@ -50,6 +56,7 @@ struct RunReport {
 
   std::vector<LossPoint> training;    // may be long: plotted thinned
   std::vector<LossPoint> validation;  // during the run
+  std::vector<AuxiliaryLoss> auxiliary;
   // On the same held-out text.
   double validation_bpb = 0;
   double gzip_bpb = 0;
@@ -61,6 +68,8 @@ struct RunReport {
   std::vector<StackCost> costs;  // of untrained weights: contents do not change the cost
 };
 
+// "balance 0.0312 (at first 0.0877), index 1.2 (at first 3.1)"; empty where there were none.
+std::string auxiliary_text(const RunReport& report);
 Json report_json(const RunReport& report);
 // About 20 lines, 80 columns, with a newline at the end; no colour.
 std::string report_table(const RunReport& report);

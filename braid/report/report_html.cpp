@@ -42,6 +42,7 @@ std::string header(const RunReport& r) {
   if (r.share_of_peak > 0) {
     out += html_fact("Share of f32 peak", format("{:.0f} %", r.share_of_peak * 100));
   }
+  if (!r.auxiliary.empty()) out += html_fact("Auxiliary losses", auxiliary_text(r));
   return out + "</dl>\n";
 }
 

@@ -34,6 +34,7 @@ RunReport example() {
     r.training.push_back({i, 1.9 + 6 * std::exp(-i / 40.0) + 0.1 * std::sin(i * 1.7)});
   }
   for (int i = 100; i <= 900; i += 100) r.validation.push_back({i, 1.95 + 6 * std::exp(-i / 40.0)});
+  r.auxiliary = {{"balance", 0.0877, 0.03125}};
   r.validation_bpb = 1.953;
   r.gzip_bpb = 3.021;
   r.xz_bpb = 2.411;
@@ -100,12 +101,14 @@ TEST_CASE("the report's JSON holds every number of the table") {
   CHECK(j.at("held_out_bits_per_byte").at("gzip_9").as_real() == 3.021);
   CHECK(j.at("held_out_bits_per_byte").at("xz_9").as_real() == 2.411);
   CHECK(j.at("loss").at("training").size() == 900);
+  CHECK(j.at("loss").at("auxiliary").at("balance").at("last").as_real() == 0.03125);
   const Json& costs = j.at("decode_cost_untrained");
   REQUIRE(costs.size() == 2);
   CHECK(costs.elements()[1].at("rows").elements()[4].at("state_bytes").as_int() ==
         int64_t{8} * 1536 * 131072);
   const std::string table = report_table(r);
-  for (const char* part : {"1.953", "3.021", "2.411", "128k", "1.50 GiB", "untrained"}) {
+  for (const char* part : {"1.953", "3.021", "2.411", "128k", "1.50 GiB", "untrained",
+                           "auxiliary losses: balance 0.03125 (at first 0.0877)\n"}) {
     CAPTURE(part);
     CHECK(has(table, part));
   }
@@ -115,6 +118,7 @@ TEST_CASE("the page is whole, escaped and asks for nothing from outside") {
   const std::string page = report_html(example());
   CHECK(has(page, "To &lt;weave&gt; &amp; plait;"));
   CHECK(has(page, "untrained weights"));
+  CHECK(has(page, "balance 0.03125 (at first 0.0877)"));
   for (const char* outside :
        {"http:", "https:", "src=", "url(", "<link", "<script", "nan", "inf\""}) {
     CAPTURE(outside);

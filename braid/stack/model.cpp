@@ -287,6 +287,15 @@ size_t Model::state_bytes(int64_t tokens, const StateOptions& options) const {
   return n;
 }
 
+size_t Model::state_read_bytes(int64_t tokens, const StateOptions& options) const {
+  size_t n = 0;
+  if (tokens > 0) tokens += settings_.meta_tokens;
+  for (const FlatStack::Step& step : flat_.steps) {
+    n += slots_[static_cast<size_t>(step.layer)].layer->state_read_bytes(tokens, options);
+  }
+  return n;
+}
+
 void Model::after_step(const Context& ctx) {
   for (Slot& slot : slots_) slot.layer->after_step(ctx);
 }

@@ -47,6 +47,8 @@ class Model {
   int64_t idle_parameters() const;
   // State bytes of one sequence after `tokens` tokens.
   size_t state_bytes(int64_t tokens, const StateOptions& options = {}) const;
+  // Of all states, what one more token after `tokens` others reads (Layer::state_read_bytes).
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options = {}) const;
 
   void after_step(const Context& ctx);  // after each optimizer step
 

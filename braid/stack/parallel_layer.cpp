@@ -58,6 +58,12 @@ size_t ParallelLayer::state_bytes(int64_t tokens, const StateOptions& options) c
   return n;
 }
 
+size_t ParallelLayer::state_read_bytes(int64_t tokens, const StateOptions& options) const {
+  size_t n = 0;
+  for (const auto& b : branches_) n += b->state_read_bytes(tokens, options);
+  return n;
+}
+
 int64_t ParallelLayer::idle_parameters() const {
   int64_t n = 0;
   for (const auto& b : branches_) n += b->idle_parameters();

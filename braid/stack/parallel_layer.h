@@ -20,6 +20,7 @@ class ParallelLayer final : public Layer {
   std::unique_ptr<LayerState> make_state(const Context& ctx,
                                          const StateOptions& options) const override;
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override;
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options) const override;
   Options options() const override { return {}; }
   int64_t idle_parameters() const override;
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,

@@ -34,6 +34,10 @@ struct KvShape {
     const int64_t first = AttentionConfig::first_key_seen(window, chunk, position);
     return {std::min(prefix, first), first};
   }
+  // Of one position.
+  size_t row_bytes(KvType type) const {
+    return static_cast<size_t>(layout(type, 1).page(heads) / kKvTile);
+  }
   bool operator==(const KvShape& other) const = default;
 };
 

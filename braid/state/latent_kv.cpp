@@ -19,6 +19,10 @@ size_t LatentKv::bytes_at(int64_t rank, int64_t rope, int64_t tokens, KvType typ
   return static_cast<size_t>(pages * LatentLayout{type, rank, rope}.page());
 }
 
+size_t LatentKv::row_bytes(int64_t rank, int64_t rope, KvType type) {
+  return static_cast<size_t>(LatentLayout{type, rank, rope}.row());
+}
+
 void LatentKv::append(const Context& ctx, const float* c, int64_t ld_c, const float* k,
                       int64_t ld_k, int64_t tokens) {
   if (tokens == 0) return;

@@ -17,6 +17,7 @@ class LatentKv final : public LayerState {
   LatentKv(const Context& ctx, int64_t rank, int64_t rope, KvType type = KvType::kF32,
            int64_t tokens_per_row = 1);
   static size_t bytes_at(int64_t rank, int64_t rope, int64_t tokens, KvType type = KvType::kF32);
+  static size_t row_bytes(int64_t rank, int64_t rope, KvType type = KvType::kF32);
 
   // c [tokens, rank] and k [tokens, rope] with their row strides, as the next positions.
   void append(const Context& ctx, const float* c, int64_t ld_c, const float* k, int64_t ld_k,

@@ -161,6 +161,9 @@ class Battery {
     expect(s[0]->bytes() == subject_.layer->state_bytes(n, b_.state),
            format("the state holds {} bytes after {} tokens, state_bytes says {}", s[0]->bytes(), n,
                   subject_.layer->state_bytes(n, b_.state)));
+    expect(subject_.layer->state_read_bytes(n, b_.state) <= s[0]->bytes(),
+           format("a token after {} reads {} bytes of {}", n,
+                  subject_.layer->state_read_bytes(n, b_.state), s[0]->bytes()));
     if (!b_.constant_state) return;
     const size_t at_start = subject_.layer->make_state(ctx_, b_.state)->bytes();
     expect(s[0]->bytes() == at_start,

@@ -215,6 +215,7 @@ void TrainingRun::step() {
   at_.tokens += r.targets;
   at_.seconds += took;
   at_.loss = r.loss;
+  at_.auxiliary = r.auxiliary;
   at_.grad_norm = r.grad_norm;
   at_.applied = r.applied;
   if (r.applied) {  // the loss of a step left out may be NaN, which would stay for ever

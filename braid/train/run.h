@@ -52,7 +52,8 @@ struct RunProgress {
   double bpb = 0;          // bits per byte of text, of the step
   double smooth_bpb = 0;   // of smooth_loss
   double tokens_per_second = 0;
-  double gflops = 0;  // products of the step over its time
+  double gflops = 0;       // products of the step over its time
+  Tape::Losses auxiliary;  // of the step, by name; not part of `loss`
   double grad_norm = 0;
   double lr_scale = 0;
   bool applied = true;

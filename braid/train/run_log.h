@@ -11,6 +11,9 @@ namespace braid {
 
 struct RunProgress;
 
+// {"balance": 0.012}
+Json losses_json(const Tape::Losses& losses);
+
 class RunLog {
  public:
   RunLog(const std::string& run_folder, int64_t resumed_step);

@@ -62,6 +62,7 @@ StepResult Trainer::step(const Context& ctx, std::span<const TrainBatch> micro_b
     nll += loss.nll_sum;
     result.target_bytes += b.target_bytes;
     tape.backward(recorded, loss.loss);
+    for (const auto& [name, value] : tape.losses()) result.auxiliary[name] += value;
   }
   result.loss = nll / static_cast<double>(std::max<int64_t>(1, result.targets));
   const double limit = std::isfinite(result.loss) ? norm_limit() : -1.0;

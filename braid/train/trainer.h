@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "braid/base/error.h"
+#include "braid/ops/tape.h"
 #include "braid/stack/model.h"
 #include "braid/train/data.h"
 #include "braid/train/optim.h"
@@ -24,6 +25,8 @@ struct StepResult {
   int64_t targets = 0;
   int64_t target_bytes = 0;
   double grad_norm = 0;
+  // What the gradients count beside `loss`, by name ("balance", "index"; ops/tape.h).
+  Tape::Losses auxiliary;
   bool applied = false;  // false: left out by the guard
 };
 

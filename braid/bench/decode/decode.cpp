@@ -13,11 +13,11 @@ namespace {
 constexpr int32_t kToken = 'e';
 
 // Bytes a token has to read: every weight in use once (of an untied embedding one row, which
-// nobody counts) and the whole state.
+// nobody counts) and what it sees of the state.
 double bytes_per_token(const Model& model, int64_t context) {
   const int64_t weights = model.parameters().trained_count() - model.idle_parameters();
   return static_cast<double>(weights) * sizeof(float) +
-         static_cast<double>(model.state_bytes(context));
+         static_cast<double>(model.state_read_bytes(context));
 }
 
 void bench_f32(Bench& bench) {

@@ -55,12 +55,13 @@ std::unique_ptr<Model> random_model(const Context& ctx, const std::string& stack
   return model;
 }
 
-// Weights of one token, all but the experts it is not sent to, and the state, read once.
+// Weights of one token, all but the experts it is not sent to, and what it sees of the state, read
+// once.
 double bytes_per_token(const Model& model, int64_t context) {
   const double active = 1 - static_cast<double>(model.idle_parameters()) /
                                 static_cast<double>(model.parameters().trained_count());
   return static_cast<double>(model.parameters().bytes()) * active +
-         static_cast<double>(model.state_bytes(context));
+         static_cast<double>(model.state_read_bytes(context));
 }
 
 void decode(Bench& bench, const std::string& name, WeightType type, int64_t layers,
@@ -74,7 +75,7 @@ void decode(Bench& bench, const std::string& name, WeightType type, int64_t laye
   const int32_t token = 17;
   bench.measure({.name = name,
                  .shape = format("{:.0f} MB a token, {:.0f} of them state, {} layers", bytes * 1e-6,
-                                 static_cast<double>(model->state_bytes(context)) * 1e-6, layers),
+                                 static_cast<double>(model->state_read_bytes(context)) * 1e-6, layers),
                  .work = bytes,
                  .limit = Limit::kRead,
                  .run = [&] {

@@ -72,9 +72,10 @@ std::function<int()> setup_plan(CLI::App& app) {
   app.add_option("--accumulate", f->options.accumulate, "Micro-batches a step")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  app.add_flag("--parameters", f->parameters,
-               "Only the list of all parameters: name, shape, type, how many numbers; the names "
-               "that train --freeze and --train-only are matched with");
+  app.add_flag(
+      "--parameters", f->parameters,
+      "Only the list of all parameters: name, shape, type, how training begins with it; the "
+      "names that train --freeze and --train-only are matched with");
   app.add_flag("--recompute", f->options.recompute, "Activation recomputation in training");
   app.footer(
       "Example: braid plan \"12 x (3 x (gdn, swiglu), gqa{gate=true}, swiglu)\" --width 1024");

@@ -1,5 +1,6 @@
 #include "braid/report/report.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -31,6 +32,18 @@ struct Flags {
   CommonFlags common;
 };
 
+void add_auxiliary(const Json& line, RunReport& r) {
+  const Json* losses = line.find("auxiliary");
+  if (losses == nullptr) return;
+  for (const Json::Member& m : losses->members()) {
+    if (!m.value.is_number()) continue;  // NaN, of a step left out
+    auto known = std::ranges::find(r.auxiliary, m.key, &AuxiliaryLoss::name);
+    if (known == r.auxiliary.end())
+      known = r.auxiliary.insert(known, {m.key, m.value.as_real(), 0});
+    known->last = m.value.as_real();
+  }
+}
+
 void read_log(const std::string& run_folder, RunReport& r) {
   const std::string path = join_path(run_folder, "log.jsonl");
   if (!path_exists(path)) return;
@@ -47,6 +60,7 @@ void read_log(const std::string& run_folder, RunReport& r) {
       continue;
     }
     r.training.push_back(point);
+    add_auxiliary(line, r);
     const double took = line.at("seconds").as_real();
     rates += line.at("tokens").as_real();
     work += line.at("gflops").as_real() * took;

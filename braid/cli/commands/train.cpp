@@ -19,6 +19,7 @@
 #include "braid/infer/generate.h"
 #include "braid/train/checkpoint.h"
 #include "braid/train/run.h"
+#include "braid/train/run_log.h"
 
 namespace braid {
 namespace {
@@ -42,9 +43,12 @@ std::string progress_line(const RunConfig& c, const RunProgress& p, double peak_
   const double eta = done > 0 ? p.seconds * (1 / done - 1) : 0;
   const std::string steps =
       c.budget.steps > 0 ? format("{}/{}", p.step, c.budget.steps) : format("{}", p.step);
-  return format("step {}  loss {:.3f}  bpb {:.3f}  {} tok/s  {:.0f}% of f32 peak  {:.0f}%  ETA {}",
-                steps, p.smooth_loss, p.smooth_bpb, format_count(p.tokens_per_second),
-                100 * p.gflops / peak_gflops, 100 * std::min(1.0, done), format_seconds(eta));
+  std::string beside;
+  for (const auto& [name, value] : p.auxiliary) beside += format("  {} {:.4g}", name, value);
+  return format(
+      "step {}  loss {:.3f}  bpb {:.3f}{}  {} tok/s  {:.0f}% of f32 peak  {:.0f}%  ETA {}", steps,
+      p.smooth_loss, p.smooth_bpb, beside, format_count(p.tokens_per_second),
+      100 * p.gflops / peak_gflops, 100 * std::min(1.0, done), format_seconds(eta));
 }
 
 std::string one_line(std::string text) {
@@ -68,13 +72,15 @@ std::string write_sample(const Context& ctx, Model& model, const Flags& f) {
 }
 
 Json step_json(const RunProgress& p, double peak_gflops) {
-  return Json::object({{"event", "step"},
-                       {"step", p.step},
-                       {"loss", p.loss},
-                       {"bpb", p.bpb},
-                       {"tokens_per_second", p.tokens_per_second},
-                       {"peak_share", p.gflops / peak_gflops},
-                       {"grad_norm", p.grad_norm}});
+  Json line = Json::object({{"event", "step"},
+                            {"step", p.step},
+                            {"loss", p.loss},
+                            {"bpb", p.bpb},
+                            {"tokens_per_second", p.tokens_per_second},
+                            {"peak_share", p.gflops / peak_gflops},
+                            {"grad_norm", p.grad_norm}});
+  if (!p.auxiliary.empty()) line.set("auxiliary", losses_json(p.auxiliary));
+  return line;
 }
 
 // tokenizer.json of a model's folder or of its newest checkpoint; empty where there is none.

@@ -20,6 +20,10 @@ size_t kv_bytes(const KvShape& shape, int64_t tokens, const StateOptions& option
                                              : GrowingKv::bytes_at(shape, tokens, options.kv);
 }
 
+size_t kv_read_bytes(const KvShape& shape, int64_t tokens, const StateOptions& options) {
+  return static_cast<size_t>(shape.seen(tokens).rows(tokens)) * shape.row_bytes(options.kv);
+}
+
 LinkShape kv_link(const KvShape& s) {
   return {"kv", {s.heads, s.head_dim, s.window, s.chunk, s.value_dim}};
 }

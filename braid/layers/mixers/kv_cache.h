@@ -14,6 +14,8 @@ namespace braid {
 std::unique_ptr<LayerState> make_kv(const Context& ctx, const KvShape& shape,
                                     const StateOptions& options);
 size_t kv_bytes(const KvShape& shape, int64_t tokens, const StateOptions& options);
+// What one more token reads of it (Layer::state_read_bytes).
+size_t kv_read_bytes(const KvShape& shape, int64_t tokens, const StateOptions& options);
 
 // What a publisher says of its keys and values, and what a reader takes from it.
 LinkShape kv_link(const KvShape& shape);

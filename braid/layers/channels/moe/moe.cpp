@@ -127,7 +127,6 @@ Tensor MoeLayer::forward(const Context& ctx, const Tensor& x, const Batch&, Stat
   const Routing routing = route(ctx, biased(ctx, in[0], gate_bias_), bias_, router());
   if (ctx.tape != nullptr) {
     for (size_t e = 0; e < loads_.size(); ++e) loads_[e] += routing.loads[e];
-    aux_loss_ = routing.aux_loss;
   }
   Tensor y = moe_experts(ctx, x, experts_, routing.experts, routing.weights);
   if (config_.shared == 0) return y;

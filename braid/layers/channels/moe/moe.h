@@ -48,7 +48,6 @@ class MoeLayer final : public Layer {
   // Tokens sent to each expert in recorded forwards since the last after_step. A checkpointed
   // sub-layer runs recorded once, when it is recomputed, so nothing is counted twice.
   const std::vector<int64_t>& loads() const { return loads_; }
-  double aux_loss() const { return aux_loss_; }  // of the last recorded forward
 
  private:
   RouterConfig router() const;
@@ -64,7 +63,6 @@ class MoeLayer final : public Layer {
   };
   Shared shared_ = {};
   std::vector<int64_t> loads_;
-  double aux_loss_ = 0;
 };
 
 }  // namespace braid

@@ -139,6 +139,9 @@ class Diff final : public Layer {
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
     return shape_.reads ? 0 : kv_bytes(kv_shape(shape_), tokens, options);
   }
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options) const override {
+    return kv_read_bytes(kv_shape(shape_), tokens, options);
+  }
   Options options() const override { return write_options(config_); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,

@@ -135,6 +135,14 @@ class Dsa final : public LatentMixer, public Chooser {
         LatentKv::bytes_at(shape_.latent.rank, shape_.latent.rope, tokens, options.kv);
     return reads() ? own : own + LatentKv::bytes_at(shape_.index_dim, 0, tokens);
   }
+  // The chosen latents, and to choose them the index key of every token.
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options) const override {
+    const auto rows = [](int64_t n, size_t bytes) { return static_cast<size_t>(n) * bytes; };
+    const size_t own = rows(
+        kept_of(tokens), LatentKv::row_bytes(shape_.latent.rank, shape_.latent.rope, options.kv));
+    const bool chooses = !reads() && !shape_.warmup && tokens >= shape_.top;
+    return chooses ? own + rows(tokens, LatentKv::row_bytes(shape_.index_dim, 0)) : own;
+  }
   Options options() const override { return write_options(config_); }
 
   int64_t sees() const override { return shape_.top; }

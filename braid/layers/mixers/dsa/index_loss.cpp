@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "braid/core/parallel.h"
@@ -23,25 +25,39 @@ void add_softmax(const std::vector<float>& x, float share, std::vector<float>& p
   for (size_t i = 0; i < x.size(); ++i) p[i] += share * std::exp(x[i] - most) / total;
 }
 
-// softmax(index) - mean over heads of main attention, by the token's keys: the gradient of its KL.
-std::vector<float> score_gradients(const IndexLoss& l, int64_t token, std::span<const int32_t> keys,
-                                   const float* index_scores) {
+struct TokenLoss {
+  double kl = 0;                 // of main attention's mean over heads and softmax(index)
+  std::vector<float> gradients;  // by the index scores: softmax(index) minus that mean
+};
+
+TokenLoss token_loss(const IndexLoss& l, int64_t token, std::span<const int32_t> keys,
+                     const float* index_scores) {
   const int64_t heads = l.q.size(1), d = l.q.size(2), kv = l.k.size(1);
-  std::vector<float> x(index_scores, index_scores + keys.size()), p(keys.size(), 0.0f);
-  add_softmax(x, 1, p);
+  std::vector<float> x(index_scores, index_scores + keys.size()), p(keys.size(), 0.0f),
+      index(keys.size(), 0.0f);
+  add_softmax(x, 1, index);
   for (int64_t h = 0; h < heads; ++h) {
     const float* query = l.q.data() + (token * heads + h) * d;
     for (size_t i = 0; i < keys.size(); ++i) {
       x[i] = static_cast<float>(l.scale) *
              dot(query, l.k.data() + (keys[i] * kv + h / (heads / kv)) * d, d);
     }
-    add_softmax(x, -1.0f / static_cast<float>(heads), p);
+    add_softmax(x, 1.0f / static_cast<float>(heads), p);
   }
-  return p;
+  TokenLoss loss;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    constexpr float kLeast = std::numeric_limits<float>::min();  // where exp has underflowed
+    if (p[i] > 0)
+      loss.kl += static_cast<double>(p[i]) * std::log(p[i] / std::max(index[i], kLeast));
+    index[i] -= p[i];
+  }
+  loss.gradients = std::move(index);
+  return loss;
 }
 
 struct Gradients {
   Tensor q, k, weights;
+  double loss = 0;  // with its coefficient
 };
 
 // One sequence after the other in each task; a sequence's tokens add into its keys in order.
@@ -49,6 +65,7 @@ Gradients gradients(const Context& ctx, const IndexLoss& l, std::span<const int6
   const int64_t heads = l.index_q.size(1), d = l.index_q.size(2), tokens = l.index_q.size(0);
   Gradients g{Tensor::zeros(ctx, l.index_q.shape()), Tensor::zeros(ctx, l.index_k.shape()),
               Tensor::zeros(ctx, l.weights.shape())};
+  std::vector<double> kl(seq_starts.size() - 1, 0.0);
   const float factor =
       static_cast<float>(ctx.loss_share * l.coefficient / static_cast<double>(tokens));
   parallel_for(ctx, std::ssize(seq_starts) - 1, 1, [&](int64_t s, int64_t) {
@@ -67,7 +84,9 @@ Gradients gradients(const Context& ctx, const IndexLoss& l, std::span<const int6
           scores[i] += w[j] * r;
         }
       }
-      const std::vector<float> up = score_gradients(l, t, keys, scores.data());
+      const TokenLoss own = token_loss(l, t, keys, scores.data());
+      const std::vector<float>& up = own.gradients;
+      kl[static_cast<size_t>(s)] += own.kl;
       for (size_t i = 0; i < keys.size(); ++i) {
         for (int64_t j = 0; j < heads; ++j) {
           const float r = dots[i * static_cast<size_t>(heads) + static_cast<size_t>(j)];
@@ -85,6 +104,8 @@ Gradients gradients(const Context& ctx, const IndexLoss& l, std::span<const int6
       }
     }
   });
+  for (const double of_sequence : kl) g.loss += of_sequence;
+  g.loss *= l.coefficient / static_cast<double>(tokens);
   return g;
 }
 
@@ -98,6 +119,7 @@ Tensor with_index_loss(const Context& ctx, const Tensor& o, const IndexLoss& los
   std::vector<int64_t> starts(seq_starts.begin(), seq_starts.end());
   tape->record(y, [o, loss, starts = std::move(starts)](Tape& t, const Tensor& dy) {
     Gradients g = gradients(t.context(), loss, starts);
+    t.add_loss("index", g.loss);
     t.add(loss.index_q, std::move(g.q));
     t.add(loss.index_k, std::move(g.k));
     t.add(loss.weights, std::move(g.weights));

@@ -23,7 +23,7 @@ struct IndexLoss {
 //   coefficient mean_t KL(p_t || softmax_s I_ts),  I_ts = sum_j w_tj relu(q_tj . k_s),
 // joins that of index_q, index_k and weights; p_t is main attention averaged over its heads, which
 // gets no gradient. Weighted as the loss is: a micro-batch counts by its share
-// (Context::loss_share).
+// (Context::loss_share). The tape is told its value as "index" (Tape::add_loss).
 Tensor with_index_loss(const Context& ctx, const Tensor& o, const IndexLoss& loss,
                        std::span<const int64_t> seq_starts);
 

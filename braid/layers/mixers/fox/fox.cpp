@@ -118,8 +118,10 @@ class Fox final : public Layer {
     return std::make_unique<GroupState>(std::move(all));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    const int64_t last = shape_.shift ? 2 * shape_.kv_heads * shape_.head_dim : 0;
-    return kv_bytes(kv_shape(), tokens, options) + static_cast<size_t>(last) * sizeof(float);
+    return kv_bytes(kv_shape(), tokens, options) + last_bytes();
+  }
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options) const override {
+    return kv_read_bytes(kv_shape(), tokens, options) + last_bytes();
   }
   Options options() const override { return write_options(config_); }
 
@@ -129,6 +131,11 @@ class Fox final : public Layer {
   }
 
  private:
+  // Of the last key and value, which the next ones are mixed with.
+  size_t last_bytes() const {
+    const int64_t last = shape_.shift ? 2 * shape_.kv_heads * shape_.head_dim : 0;
+    return static_cast<size_t>(last) * sizeof(float);
+  }
   KvShape kv_shape() const {
     return {shape_.kv_heads, shape_.head_dim, shape_.window, 0, shape_.heads};
   }

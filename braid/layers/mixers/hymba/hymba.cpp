@@ -155,6 +155,10 @@ class Hymba final : public RecurrentMixer {
     return RecurrentMixer::state_bytes(tokens, options) +
            (shape_.reads ? 0 : kv_bytes(own_kv(shape_), tokens, options));
   }
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options) const override {
+    return RecurrentMixer::state_bytes(tokens, options) +
+           kv_read_bytes(own_kv(shape_), tokens, options);
+  }
   Options options() const override { return write_options(config_); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,

@@ -18,6 +18,10 @@ class Mla final : public LatentMixer {
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
     return LatentKv::bytes_at(shape().rank, shape().rope, tokens, options.kv);
   }
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options) const override {
+    return static_cast<size_t>(tokens) *
+           LatentKv::row_bytes(shape().rank, shape().rope, options.kv);
+  }
   Options options() const override { return write_options(config_); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,

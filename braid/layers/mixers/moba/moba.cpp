@@ -97,6 +97,16 @@ class Moba final : public Layer, public Chooser {
            LatentKv::bytes_at(row(), 0, tokens / shape_.block) +
            static_cast<size_t>(row()) * sizeof(float);
   }
+  // The token's own block, the mean key of every other and the blocks chosen by them: every query
+  // head chooses for itself, so that heads of one key may read different blocks.
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options) const override {
+    const int64_t whole = tokens / shape_.block;
+    const int64_t chosen =
+        std::min(whole, shape_.heads / shape_.kv_heads * std::min(whole, shape_.top - 1));
+    const auto rows = [](int64_t n, size_t bytes) { return static_cast<size_t>(n) * bytes; };
+    return rows(tokens % shape_.block + chosen * shape_.block, kv_shape().row_bytes(options.kv)) +
+           rows(1 + (whole < shape_.top ? 0 : whole), LatentKv::row_bytes(row(), 0));
+  }
   Options options() const override { return write_options(config_); }
 
   int64_t sees() const override { return shape_.block * shape_.top; }

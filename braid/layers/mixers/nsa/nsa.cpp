@@ -152,10 +152,20 @@ class Nsa final : public Layer, public Chooser {
     return std::make_unique<GroupState>(std::move(members));
   }
   size_t state_bytes(int64_t tokens, const StateOptions& options) const override {
-    const int64_t tail = (shape_.compressed.block - 1) * 2 * row();
     return GrowingKv::bytes_at(kv_shape(), tokens, options.kv, kPaging) +
            GrowingKv::bytes_at(kv_shape(), tokens, KvType::kF32, compressed_paging()) +
-           static_cast<size_t>(tail) * sizeof(float);
+           tail_bytes();
+  }
+  // All compressed blocks; the window with the two nearest blocks, which are always chosen, and
+  // the others outside of it.
+  size_t state_read_bytes(int64_t tokens, const StateOptions& options) const override {
+    const int64_t near = std::max(shape_.window - 1, tokens % shape_.block + shape_.block);
+    const int64_t seen = std::min(tokens, near + (shape_.top - 2) * shape_.block);
+    const auto rows = [&](int64_t n, KvType type) {
+      return static_cast<size_t>(n) * kv_shape().row_bytes(type);
+    };
+    return rows(seen, options.kv) + rows(shape_.compressed.whole(tokens), KvType::kF32) +
+           tail_bytes();
   }
   Options options() const override { return write_options(config_); }
 
@@ -176,6 +186,9 @@ class Nsa final : public Layer, public Chooser {
 
  private:
   int64_t row() const { return shape_.kv_heads * shape_.head_dim; }
+  size_t tail_bytes() const {
+    return static_cast<size_t>((shape_.compressed.block - 1) * 2 * row()) * sizeof(float);
+  }
   KvShape kv_shape() const { return {.heads = shape_.kv_heads, .head_dim = shape_.head_dim}; }
   KvPaging compressed_paging() const { return {.tiles = 1, .blocks = shape_.compressed}; }
 
