@@ -90,6 +90,8 @@ TEST_CASE("a run on tokens resumes bit for bit, and its folder brings the tokeni
   const Outcome whole = train("whole", "4", flags);
   REQUIRE_MESSAGE(whole.code == 0, whole.all());
   REQUIRE(train("parts", "2", flags).code == 0);
+  const Outcome by_run = braid({"tokenize", "-m", folder / "parts", "--ids", "the lowest"});
+  CHECK(by_run.out == braid({"tokenize", "-m", tok, "--ids", "the lowest"}).out);
   remove_folder(tok);  // the run has its own
   const Outcome resumed = train("parts", "4", {});
   REQUIRE_MESSAGE(resumed.code == 0, resumed.all());

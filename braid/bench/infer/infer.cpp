@@ -73,14 +73,15 @@ void decode(Bench& bench, const std::string& name, WeightType type, int64_t laye
   SequenceState sequence = synthetic_sequence(ctx, *model, context);
   const double bytes = bytes_per_token(*model, context);
   const int32_t token = 17;
-  bench.measure({.name = name,
-                 .shape = format("{:.0f} MB a token, {:.0f} of them state, {} layers", bytes * 1e-6,
-                                 static_cast<double>(model->state_read_bytes(context)) * 1e-6, layers),
-                 .work = bytes,
-                 .limit = Limit::kRead,
-                 .run = [&] {
-                   advance(ctx, *model, sequence, {&token, 1});
-                 }});
+  bench.measure(
+      {.name = name,
+       .shape = format("{:.0f} MB a token, {:.0f} of them state, {} layers", bytes * 1e-6,
+                       static_cast<double>(model->state_read_bytes(context)) * 1e-6, layers),
+       .work = bytes,
+       .limit = Limit::kRead,
+       .run = [&] {
+         advance(ctx, *model, sequence, {&token, 1});
+       }});
 }
 
 std::vector<int32_t> some_tokens() {

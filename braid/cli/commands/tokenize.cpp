@@ -75,9 +75,7 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const Flags& f) {
   }
   if (!is_folder(folder)) require_model(folder);
   const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(folder);
-  if (tokenizer != nullptr) return tokenizer;
-  require_model(folder);  // which has bytes
-  return byte_tokenizer();
+  return tokenizer != nullptr ? tokenizer : byte_tokenizer();
 }
 
 // Whole numbers with anything of " ,;[]" and line ends between them.
