@@ -315,6 +315,9 @@ TEST_CASE("a run that is refused leaves no folder behind") {
   CHECK_FALSE(path_exists(out));
   check_refused(braid(train(world().text, out, {"--init-from", f / "missing"})), 3, {"missing"});
   CHECK_FALSE(path_exists(out));
+  write_file(f / "short", "a few words");
+  check_refused(braid(train(f / "short", out)), 3, {"fewer than one window"});
+  CHECK_FALSE(path_exists(out));
   make_folders(out);  // which somebody made before stays
   check_refused(braid(train(f / "binary", out)), 3, {"--data-binary"});
   CHECK(path_exists(out));

@@ -313,6 +313,7 @@ RunSummary run_training(const Context& ctx, const RunConfig& config, const RunWa
           "--time");
     }
   }
+  run.data().windows_per_epoch(config.seq_len);  // a text that is too short is refused
   folder.keep();
   while (!run.finished()) {
     summary.interrupted = watcher.should_stop && watcher.should_stop();
