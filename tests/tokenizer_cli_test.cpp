@@ -92,6 +92,16 @@ TEST_CASE("a run on tokens resumes bit for bit, and its folder brings the tokeni
   REQUIRE(train("parts", "2", flags).code == 0);
   const Outcome by_run = braid({"tokenize", "-m", folder / "parts", "--ids", "the lowest"});
   CHECK(by_run.out == braid({"tokenize", "-m", tok, "--ids", "the lowest"}).out);
+  const auto against = [&](const std::string& data) {
+    return braid({"eval", "-m", folder / "parts", "--against", folder / "whole", "--data", data,
+                  "--contexts", "64", "--json"});
+  };
+  make_folders(folder / "texts");
+  write_file(folder / "texts/a.txt", read_file(text));
+  const Outcome file = against(text), of_folder = against(folder / "texts");
+  REQUIRE_MESSAGE(file.code == 0, file.all());
+  REQUIRE_MESSAGE(of_folder.code == 0, of_folder.all());
+  CHECK(of_folder.out == file.out);
   remove_folder(tok);  // the run has its own
   const Outcome resumed = train("parts", "4", {});
   REQUIRE_MESSAGE(resumed.code == 0, resumed.all());
