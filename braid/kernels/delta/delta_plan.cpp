@@ -18,6 +18,18 @@ DeltaPlan::DeltaPlan(int64_t key_dim, int64_t value_dim, DeltaErase erase, int64
               chunk_ <= kMaxBlocks * kDeltaBlock);
 }
 
+DeltaPlan::Work DeltaPlan::work(int64_t steps) const {
+  constexpr int64_t kSquare = kDeltaBlock * kDeltaBlock;
+  Work w;
+  for (int64_t first = 0; first < steps; first += chunk_) {
+    const int64_t rows = std::min(chunk_, steps - first), n = blocks(rows);
+    w.rows += static_cast<double>(rows);
+    w.lower += static_cast<double>(n * (n + 1) / 2 * kSquare);
+    w.diagonal += static_cast<double>(n * kSquare);
+  }
+  return w;
+}
+
 void DeltaPlan::pack_state(const float* state, float* tile) const {
   for (int64_t d = 0; d < key_dim_; ++d) {
     std::copy_n(state + d * value_dim_, value_dim_, tile + d * vp_);

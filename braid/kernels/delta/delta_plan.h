@@ -29,6 +29,14 @@ class DeltaPlan {
   bool reads_before() const { return erase_ == DeltaErase::kKey || erase_ == DeltaErase::kPair; }
   int64_t size() const { return kp_ * vp_; }
 
+  // What products over the chunks of `steps` micro-steps are counted by.
+  struct Work {
+    double rows = 0;
+    double lower = 0;     // entries of rows x rows in blocks on and below the diagonal
+    double diagonal = 0;  // entries in the blocks on it
+  };
+  Work work(int64_t steps) const;
+
   // [K, V] to [kp, vp] and back, times factor; stream: past the caches.
   void pack_state(const float* state, float* tile) const;
   void unpack_state(const float* tile, float factor, float* state, bool stream) const;

@@ -70,16 +70,11 @@ int64_t DeltaSharedPlan::forward_scratch() const {
 
 double DeltaSharedPlan::forward_flops(int64_t steps, int64_t heads) const {
   const double k = static_cast<double>(key_dim_), v = static_cast<double>(value_dim_);
-  double shared = 0, each = 0;
-  for (int64_t first = 0; first < steps; first += chunk_) {
-    const double rows = static_cast<double>(std::min(chunk_, steps - first));
-    const double n = static_cast<double>(blocks(std::min(chunk_, steps - first)));
-    const double square = double{kDeltaBlock} * kDeltaBlock, lower = n * (n + 1) / 2 * square;
-    shared += 2 * k * lower * (erases() ? 2 : 1);
-    each += 4 * k * v * rows + 2 * v * lower;
-    // What the rows of x read, and the triangular system.
-    if (erases()) each += 2 * k * v * rows + 2 * v * (lower - n * square / 2);
-  }
+  const Work all = work(steps);
+  const double shared = 2 * k * all.lower * (erases() ? 2 : 1);
+  double each = 4 * k * v * all.rows + 2 * v * all.lower;
+  // What the rows of x read, and the triangular system.
+  if (erases()) each += 2 * k * v * all.rows + v * (2 * all.lower - all.diagonal);
   return shared + static_cast<double>(heads) * each;
 }
 

@@ -52,19 +52,13 @@ int64_t DeltaSharedPlan::backward_scratch() const {
 
 double DeltaSharedPlan::backward_flops(int64_t steps, int64_t heads) const {
   const double k = static_cast<double>(key_dim_), v = static_cast<double>(value_dim_);
-  double shared = 0, each = 0;
-  for (int64_t first = 0; first < steps; first += chunk_) {
-    const double rows = static_cast<double>(std::min(chunk_, steps - first));
-    const int64_t n = blocks(std::min(chunk_, steps - first));
-    const double square = double{kDeltaBlock} * kDeltaBlock;
-    const double lower = static_cast<double>(n * (n + 1) / 2) * square;
-    shared += 6 * k * lower;
-    each += 8 * k * v * rows + 4 * v * lower;
-    if (!erases()) continue;
+  const Work all = work(steps);
+  double shared = 6 * k * all.lower, each = 8 * k * v * all.rows + 4 * v * all.lower;
+  if (erases()) {
     // Scores of x, their gradients into x and k; what x reads and what it carries back, the system,
     // and its scores' gradients.
-    shared += 6 * k * lower;
-    each += 4 * k * v * rows + 2 * v * (2 * lower - static_cast<double>(n) * square / 2);
+    shared += 6 * k * all.lower;
+    each += 4 * k * v * all.rows + v * (4 * all.lower - all.diagonal);
   }
   return shared + static_cast<double>(heads) * each;
 }

@@ -66,16 +66,10 @@ int64_t DplrPlan::forward_scratch() const {
 double DplrPlan::forward_flops(int64_t steps) const {
   const double k = static_cast<double>(key_dim_), v = static_cast<double>(value_dim_);
   const double r = static_cast<double>(readers()), w = static_cast<double>(writers());
-  double flops = 0;
-  for (int64_t first = 0; first < steps; first += chunk_) {
-    const double rows = static_cast<double>(std::min(chunk_, steps - first));
-    const double n = static_cast<double>(blocks(std::min(chunk_, steps - first)));
-    const double block = double{kBlock} * kBlock, squares = n * (n + 1) / 2 * block;
-    // Scores, the state read and written, values by scores; of the solve only the triangle.
-    flops += 2 * k * r * w * squares + 2 * k * v * rows * (r + w) + 2 * v * r * w * squares;
-    if (erases()) flops -= v * n * block;
-  }
-  return flops;
+  const Work all = work(steps);
+  // Scores, the state read and written, values by scores; of the solve only the triangle.
+  const double flops = 2 * (k + v) * r * w * all.lower + 2 * k * v * all.rows * (r + w);
+  return erases() ? flops - v * all.diagonal : flops;
 }
 
 // Decays and rows of the run that begins at `first` and has at most `rows` micro-steps. Returns how

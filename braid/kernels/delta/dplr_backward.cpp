@@ -47,17 +47,11 @@ int64_t DplrPlan::backward_scratch() const {
 double DplrPlan::backward_flops(int64_t steps) const {
   const double k = static_cast<double>(key_dim_), v = static_cast<double>(value_dim_);
   const double r = static_cast<double>(readers()), w = static_cast<double>(writers());
-  double flops = 0;
-  for (int64_t first = 0; first < steps; first += chunk_) {
-    const double rows = static_cast<double>(std::min(chunk_, steps - first));
-    const double n = static_cast<double>(blocks(std::min(chunk_, steps - first)));
-    const double block = double{kBlock} * kBlock, squares = r * w * n * (n + 1) / 2 * block;
-    // Keys times D, values times D^T, rows times S^T, the carried gradient; scores and their
-    // gradients into rows and keys; values by scores, and the scores' gradients.
-    flops += 4 * k * v * rows * (r + w) + 6 * k * squares + 4 * v * squares;
-    if (erases()) flops -= v * n * block;
-  }
-  return flops;
+  const Work all = work(steps);
+  // Keys times D, values times D^T, rows times S^T, the carried gradient; scores and their
+  // gradients into rows and keys; values by scores, and the scores' gradients.
+  const double flops = 4 * k * v * all.rows * (r + w) + (6 * k + 4 * v) * r * w * all.lower;
+  return erases() ? flops - v * all.diagonal : flops;
 }
 
 // Gradients of u and v, and with that of u what p reads. Blocks from the last to the first: what
