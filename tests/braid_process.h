@@ -86,7 +86,10 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
-  void send(int signal) { ::kill(pid_, signal); }
+  // Nothing once it has ended: kill(-1) would reach every process of the machine.
+  void send(int signal) {
+    if (pid_ > 0) ::kill(pid_, signal);
+  }
   bool running() {
     if (pid_ <= 0) return false;
     if (::waitpid(pid_, &status_, WNOHANG) == 0) return true;
