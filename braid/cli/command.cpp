@@ -10,6 +10,7 @@
 #include <iterator>
 #include <thread>
 
+#include "braid/base/clock.h"
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/cli/interrupt.h"
@@ -21,10 +22,18 @@ namespace {
 std::atomic<int> interrupts{0};
 std::atomic<bool> watching{false};
 
+// One wish to stop often comes as two signals: timeout(1) signals its child and then the group it
+// is in, a terminal the whole group, where a wrapper passes it on.
+constexpr double kOneWishSeconds = 0.5;
+
 void wait_for_signals(sigset_t signals) {
+  double first = -kOneWishSeconds;  // signal of the wish heard last
   for (;;) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
+    const double now = now_seconds();
+    if (now - first < kOneWishSeconds) continue;
+    first = now;
     if (watching && interrupts.fetch_add(1) == 0) continue;
     std::signal(signal, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);

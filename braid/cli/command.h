@@ -53,8 +53,8 @@ double parse_seconds(const std::string& text, const char* flag);
 // the process.
 void start_signal_thread();
 
-// True after Ctrl+C (SIGINT) or SIGTERM, once watch_interrupt() has been called. A second Ctrl+C
-// ends the process.
+// True after Ctrl+C (SIGINT) or SIGTERM, once watch_interrupt() has been called. What
+// comes within half a second means the same wish; a later signal ends the process at once.
 void watch_interrupt();
 bool interrupted();
 
