@@ -139,6 +139,28 @@ TEST_CASE("a template that runs away ends in an error") {
   CHECK(rendered("{{ 'a'" + repeat(" ~ 'a'", 5000) + " }}") == repeat("a", 5001));
 }
 
+TEST_CASE("whole numbers at the ends of 64 bits") {
+  const std::string least = "(-9223372036854775807 - 1)";
+  CHECK(rendered("{{ " + least + " % 3 }}") == "1");
+  CHECK(rendered("{{ 5 % -3 }} {{ -6 % 3 }}") == "-1 0");
+  CHECK(rendered("{{ range(" + least + ", 9223372036854775807, 9223372036854775807)|list }}") ==
+        "[-9223372036854775808, -1, 9223372036854775806]");
+  CHECK(rendered("{{ range(" + least + ", 9223372036854775807, 9223372036854775807)[2] }}") ==
+        "9223372036854775806");
+  CHECK(rendered("{{ 'a'|center(" + least + ") }}{{ 'b'.zfill(" + least + ") }}") == "ab");
+  for (const char* length : {"-9223372036854775807 - 1", "-9223372036854775807", "2"})
+    CHECK(mentions(error_of(format("{{{{ ''|truncate({}) }}}}", length)), "length"));
+}
+
+TEST_CASE("round takes halves of whole numbers to the even side and says what does not fit") {
+  CHECK(rendered("{{ 15|round(-1) }} {{ 25|round(-1) }} {{ -26|round(-1) }}") == "20 20 -30");
+  CHECK(rendered("{{ 9007199254740993|round(-0) }} {{ 1234567890123456785|round(-1) }}") ==
+        "9007199254740993 1234567890123456780");
+  CHECK(rendered("{{ 4999999999999999999|round(-19) }} {{ 7|round(-300) }}") == "0 0");
+  CHECK(mentions(error_of("{{ 9223372036854775807|round(-1) }}"), "64 bits"));
+  CHECK(mentions(error_of("{{ 9223372036854775807|round(-19) }}"), "64 bits"));
+}
+
 TEST_CASE("strftime_now reads the clock it is given") {
   ChatOptions options;
   options.clock = [] {

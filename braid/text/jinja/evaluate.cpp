@@ -300,7 +300,7 @@ Value Interpreter::item(const Value& v, const Value& key) {
     int64_t i = key.as_int();
     if (i < 0) i += n;
     if (i < 0 || i >= n) return undefined_item(v, key, heap_);
-    if (v.is(Kind::kRange)) return v.as<Range>().start + i * v.as<Range>().step;
+    if (v.is(Kind::kRange)) return v.as<Range>().at(i);
     if (!v.is_string()) return v.as<List>().items[static_cast<size_t>(i)];
     if (is_ascii(v.text())) return heap_.text(std::string(1, v.text()[static_cast<size_t>(i)]));
     return slice(heap_, v, i, i + 1, int64_t{1});

@@ -163,6 +163,19 @@ Value float_filter(Interpreter&, const Value& v, Args& args) {
   return a[0] ? *a[0] : Value(0.0);
 }
 
+// `v` to the nearest multiple of 10^digits, from halfway to the even one.
+int64_t rounded(int64_t v, int64_t digits) {
+  if (digits > 19) return 0;  // half of 10^20 is beyond 64 bits
+  uint64_t unit = 1;
+  for (int64_t i = 0; i < digits; ++i) unit *= 10;
+  const uint64_t size = v < 0 ? 0 - static_cast<uint64_t>(v) : static_cast<uint64_t>(v);
+  const uint64_t rest = size % unit, odd = size / unit % 2;
+  const uint64_t near =
+      size - rest + (rest > unit - rest || (rest == unit - rest && odd) ? unit : 0);
+  if (near > uint64_t{INT64_MAX} + (v < 0)) fail("a whole number does not fit in 64 bits");
+  return static_cast<int64_t>(v < 0 ? 0 - near : near);
+}
+
 Value round_filter(Interpreter& in, const Value& v, Args& args) {
   const auto a = args.bind({"precision", "method"});
   const int64_t precision = whole_or(a[0], 0, "precision");
@@ -176,16 +189,14 @@ Value round_filter(Interpreter& in, const Value& v, Args& args) {
     return (method == "ceil" ? std::ceil(x) : std::floor(x)) / scale;
   }
   if (method != "common") fail("the method of round is common, ceil or floor");
-  if (v.is_whole() && precision >= 0) return v.as_int();
+  if (v.is_whole()) return precision < 0 ? rounded(v.as_int(), -precision) : v.as_int();
   if (!std::isfinite(v.as_real())) return v;
   if (precision >= 0) {  // the nearest decimal number, as printing finds it
     const auto text = fmt::format("{:.{}f}", v.as_real(), precision);
     return parse_real(text).value_or(v.as_real());
   }
   const double scale = std::pow(10.0, static_cast<double>(-precision));
-  const double rounded = std::nearbyint(v.as_real() / scale) * scale;
-  if (v.is_whole()) return static_cast<int64_t>(rounded);
-  return rounded;
+  return std::nearbyint(v.as_real() / scale) * scale;
 }
 
 Value tojson_filter(Interpreter& in, const Value& v, Args& args) {

@@ -132,10 +132,10 @@ Value truncate(Interpreter& in, const Value& v, Args& args) {
   const std::string s = soft_text(in, v);
   const auto starts = character_starts(s);
   const auto n = static_cast<int64_t>(starts.size()) - 1;
-  const int64_t keep = length - count_characters(end);
-  if (keep < 0 || leeway < 0) fail("truncate needs a length above that of its end");
+  const int64_t tail = count_characters(end);
+  if (length < tail || leeway < 0) fail("truncate needs a length above that of its end");
   if (n <= length || n - length <= leeway) return in.heap().text(s);
-  std::string cut = s.substr(0, starts[static_cast<size_t>(keep)]);
+  std::string cut = s.substr(0, starts[static_cast<size_t>(length - tail)]);
   if (!truth_or(a[1], false)) cut = cut.substr(0, cut.rfind(' '));
   return in.heap().text(cut + end);
 }

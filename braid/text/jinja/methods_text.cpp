@@ -225,7 +225,7 @@ Value zfill(Interpreter& in, const Value& self, Args& args) {
   const auto a = args.bind({"width"}, 1);
   const std::string& s = read(in, self);
   const size_t sign = !s.empty() && (s[0] == '-' || s[0] == '+') ? 1 : 0;
-  const int64_t width = whole_or(a[0], 0, "width");
+  const int64_t width = std::max<int64_t>(whole_or(a[0], 0, "width"), 0);
   return in.heap().text(s.substr(0, sign) +
                         justified(s.substr(sign), width - static_cast<int64_t>(sign), "0", 1));
 }

@@ -28,6 +28,13 @@ int64_t floor_div(int64_t a, int64_t b) {
   return a / b - ((a % b != 0 && (a < 0) != (b < 0)) ? 1 : 0);
 }
 
+// Of the sign of b, as in Python.
+int64_t floor_mod(int64_t a, int64_t b) {
+  if (b == -1) return 0;
+  const int64_t rest = a % b;
+  return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
 int64_t power(int64_t base, int64_t exponent) {
   int64_t result = 1;
   while (exponent > 0) {
@@ -61,7 +68,7 @@ Value whole(Operator op, int64_t a, int64_t b) {
       return floor_div(a, b);
     case Operator::kMod:
       if (b == 0) fail("integer division or modulo by zero");
-      return b == -1 ? int64_t{0} : a - floor_div(a, b) * b;
+      return floor_mod(a, b);
     case Operator::kPow:
       if (a == 1 || b == 0) return int64_t{1};
       if (a == -1) return b % 2 == 0 ? int64_t{1} : int64_t{-1};

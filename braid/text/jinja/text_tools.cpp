@@ -60,7 +60,7 @@ std::vector<std::string_view> split_lines(std::string_view s, bool keep_ends) {
 std::string justified(const std::string& s, int64_t width, std::string_view fill, int side) {
   constexpr int64_t kWidest = 10000;
   if (width > kWidest) fail(format("a field of {} is wider than {}", width, kWidest));
-  const int64_t missing = std::max<int64_t>(width - count_characters(s), 0);
+  const int64_t missing = std::max<int64_t>(std::max<int64_t>(width, 0) - count_characters(s), 0);
   // Python puts the odd blank of a centred text left when the width is odd.
   const int64_t left = side < 0 ? 0 : side > 0 ? missing : missing / 2 + (missing & width & 1);
   std::string out;

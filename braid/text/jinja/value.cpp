@@ -62,6 +62,11 @@ int64_t Range::size() const {
   return static_cast<int64_t>((span - 1) / stride + 1);
 }
 
+int64_t Range::at(int64_t i) const {  // unsigned: i * step may leave 64 bits where the sum does not
+  return static_cast<int64_t>(static_cast<uint64_t>(start) +
+                              static_cast<uint64_t>(i) * static_cast<uint64_t>(step));
+}
+
 void Heap::fail_work() const { fail(format("the template does more than {} steps", limits_.work)); }
 
 void Heap::memory(uint64_t bytes) {
@@ -371,7 +376,7 @@ bool Iteration::next(Value& out) {
     case Kind::kRange: {
       const Range& r = source_.as<Range>();
       if (static_cast<int64_t>(at_) >= r.size()) return false;
-      out = r.start + static_cast<int64_t>(at_++) * r.step;
+      out = r.at(static_cast<int64_t>(at_++));
       return true;
     }
     case Kind::kIterator: {

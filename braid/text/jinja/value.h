@@ -141,6 +141,7 @@ struct Range : Object {
   Range(int64_t a, int64_t b, int64_t c) : Object(Kind::kRange), start(a), stop(b), step(c) {}
   int64_t start, stop, step;
   int64_t size() const;
+  int64_t at(int64_t i) const;  // i from 0 to size() - 1
 };
 
 struct Iterator : Object {
