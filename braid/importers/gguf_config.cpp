@@ -196,6 +196,14 @@ double real_of(const Json& object, const char* key, double fallback) {
   return v == nullptr || v->is_null() ? fallback : v->as_real();
 }
 
+// A length that config.json may write as 8192.0; GGUF holds it as a whole number of 32 bits.
+int64_t length_of(const Config& c, const Json& object, const char* key, int64_t fallback) {
+  const double v = real_of(object, key, static_cast<double>(fallback));
+  if (!(v >= 0 && v <= std::numeric_limits<int32_t>::max()) || v != std::floor(v))
+    c.fail(format("{} is {}, which has no GGUF form", key, v));
+  return static_cast<int64_t>(v);
+}
+
 // rope_scaling or rope_parameters, which may stand once for each layer type.
 void read_positions(const Config& c, GgufModel& m) {
   const Json* p = c.find("rope_parameters");
@@ -207,6 +215,8 @@ void read_positions(const Config& c, GgufModel& m) {
   m.theta = c.real("rope_theta", m.theta);
   double partial = c.real("partial_rotary_factor", m.arch == "qwen3next" ? 0.25 : 1);
   if (p != nullptr && p->is_object()) partial = real_of(*p, "partial_rotary_factor", partial);
+  if (!(partial > 0 && partial <= 1))
+    c.fail(format("partial_rotary_factor is {}, not in (0, 1]", partial));
   m.rotary = static_cast<int64_t>(std::llround(static_cast<double>(m.head_dim) * partial));
   if (const Json* s = c.find("rope_scaling")) p = s;
   if (p == nullptr || !p->is_object()) return;
@@ -220,8 +230,7 @@ void read_positions(const Config& c, GgufModel& m) {
     c.fail(format("rope type \"{}\" has no GGUF form for {}", name, m.arch));
   m.scaling = name;
   m.factor = real_of(*p, "factor", 1);
-  m.original_context = static_cast<int64_t>(
-      real_of(*p, "original_max_position_embeddings", static_cast<double>(m.context)));
+  m.original_context = length_of(c, *p, "original_max_position_embeddings", m.context);
   m.attention_factor = real_of(*p, "attention_factor", 0);
   if (name == "yarn") {
     for (const char* key : {"mscale", "mscale_all_dim", "beta_fast", "beta_slow", "truncate"}) {

@@ -176,6 +176,15 @@ TEST_CASE("what has no GGUF form is refused by name") {
   CHECK(has(error(R"("model_type":"qwen3_moe","num_experts":4,"num_experts_per_tok":2,
              "moe_intermediate_size":32,"norm_topk_prob":false)"),
             "norm_topk_prob false"));
+  for (const char* context : {"1e300", "8192.5", "-1"}) {
+    const std::string scaling =
+        format(R"("model_type":"qwen3","rope_scaling":{{"rope_type":"yarn","factor":2,)"
+               R"("original_max_position_embeddings":{}}})",
+               context);
+    CHECK(has(error(scaling.c_str()), "original_max_position_embeddings is "));
+  }
+  CHECK(has(error(R"("model_type":"qwen3","partial_rotary_factor":1e300)"),
+            "partial_rotary_factor is 1e+300"));
 }
 
 TEST_CASE("a file that lacks what its keys promise is an error") {
