@@ -119,6 +119,7 @@ TEST_CASE("command lines") {
        2,
        {"--steps", "--tokens", "--time"}},
       {"bad time", train(text, out, {"--time", "3x"}), 2, {"--time", "3x", "180s"}},
+      {"endless time", train(text, out, {"--time", "1e300s"}), 2, {"--time", "1e300s", "180s"}},
       {"a word for a number", {"plan", "gqa", "--norm-eps", "x"}, 2, {"--norm-eps", "x"}},
       {"negative steps", {"train", "--out", out, "--steps", "-1"}, 2, {"--steps", "-1", "range"}},
       {"a negative sample", {"report", "-m", run, "-n", "-4"}, 2, {"--max-tokens", "-4", "range"}},

@@ -119,6 +119,7 @@ double parse_seconds(const std::string& text, const char* flag) {
     throw Error(ErrorKind::kUsage,
                 format("{} is \"{}\"; it must be a time such as 180s, 3m or 1h30m", flag, text));
   };
+  constexpr double kMost = 1e12;  // times left are shown in whole seconds of 64 bits
   double total = 0;
   std::string rest = text;
   if (rest.empty()) refuse();
@@ -144,6 +145,7 @@ double parse_seconds(const std::string& text, const char* flag) {
         refuse();
     }
   }
+  if (total > kMost) refuse();
   return total;
 }
 
