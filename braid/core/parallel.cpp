@@ -17,10 +17,15 @@ namespace braid {
 namespace {
 
 #ifdef BRAID_STD_THREADS
+// More than one thread is at least as many as this, or a range would share its thread with the one
+// after the next.
+constexpr int kFewest = 4;
+
 // This backend has no OpenMP; libraries that do read OMP_NUM_THREADS (which ctest sets to 1).
 int library_threads() { return 1; }
 void set_library_threads(int) {}
 #else
+constexpr int kFewest = 1;
 int library_threads() { return omp_get_max_threads(); }
 void set_library_threads(int n) { omp_set_num_threads(n); }
 #endif
@@ -57,6 +62,24 @@ class FirstException {
   std::exception_ptr first_;
 };
 
+#ifdef BRAID_STD_THREADS
+// This backend is there to find races: neighbouring ranges run on different threads, and no thread
+// takes another's, or the first would be through a small loop before the others have begun.
+class Shares {
+ public:
+  Shares(int64_t ranges, int threads) : ranges_(ranges), threads_(threads) {}
+  template <typename Body>
+  void run(int thread, Body&& body) {
+    for (int64_t r = thread; r < ranges_ && !stopped_; r += threads_) body(r);
+  }
+  void stop() { stopped_ = true; }
+
+ private:
+  int64_t ranges_;
+  int threads_;
+  std::atomic<bool> stopped_{false};
+};
+#else
 // Every thread first takes the ranges of a share of its own, one behind the other: a thread that
 // reads memory then reads one stream, where the machine fetches ahead (taken in turn, a range of
 // 300 KB costs 2 us more). A thread that is done helps the others.
@@ -89,6 +112,7 @@ class Shares {
   int count_;
   Share shares_[kMost];
 };
+#endif
 
 }  // namespace
 
@@ -101,7 +125,10 @@ int machine_threads() {
   return n;
 }
 
-int effective_threads(const Context& c) { return c.threads > 0 ? c.threads : machine_threads(); }
+int effective_threads(const Context& c) {
+  const int n = c.threads > 0 ? c.threads : machine_threads();
+  return n > 1 ? std::max(n, kFewest) : n;
+}
 
 void give_threads_to_libraries(const Context& c) { set_library_threads(effective_threads(c)); }
 

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <thread>
 #include <vector>
 
 #include "braid/base/error.h"
@@ -20,6 +21,18 @@ TEST_CASE("parallel_for covers every item once, whatever the number of threads")
     for (int h : hits) CHECK(h == 1);
   }
 }
+
+#ifdef BRAID_STD_THREADS
+TEST_CASE("neighbouring ranges run on different threads, so that their races are seen") {
+  Context ctx;
+  ctx.threads = 2;
+  std::vector<std::thread::id> ran(100);
+  parallel_for(ctx, 100, 1, [&](int64_t b, int64_t) { ran[b] = std::this_thread::get_id(); });
+  for (size_t i = 3; i < ran.size(); ++i) {
+    for (size_t before = i - 3; before < i; ++before) CHECK(ran[i] != ran[before]);
+  }
+}
+#endif
 
 TEST_CASE("parallel_for carries the first exception out") {
   Context ctx;
