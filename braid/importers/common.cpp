@@ -558,6 +558,11 @@ void set_llama_form(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
   append(model.table, swiglu_rows());
 }
 
+std::vector<TensorRow> stacked_expert_rows(const std::string& scope) {
+  return {{"channel.moe.experts.gate_up_proj", scope + "experts.gate_up_proj", copied(), ""},
+          {"channel.moe.experts.down_proj", scope + "experts.down_proj", copied(), ""}};
+}
+
 std::vector<TensorRow> moe_rows(const std::string& scope, const std::string& gate,
                                 const std::string& up, const std::string& down,
                                 const std::string& shared) {
@@ -569,6 +574,7 @@ std::vector<TensorRow> moe_rows(const std::string& scope, const std::string& gat
       {"channel.moe.experts.gate_up_proj", expert + gate + ".weight", expert_pairs(),
        expert + up + ".weight"},
       {"channel.moe.experts.down_proj", expert + down + ".weight", experts(), ""}};
+  append(rows, stacked_expert_rows(scope));
   if (shared.empty()) return rows;
   rows.push_back(
       {"channel.moe.shared_expert_gate.weight", scope + "shared_expert_gate.weight", copied(), ""});

@@ -179,7 +179,10 @@ std::vector<TensorRow> swiglu_rows();
 // usual names.
 void set_llama_form(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
                     const LayerSpec& channel);
-// The experts of a layer: "mlp.", "gate_proj", "up_proj", "down_proj", "shared_experts" (or "").
+// All experts of a layer in two tensors, as transformers 5 holds them and may write them.
+std::vector<TensorRow> stacked_expert_rows(const std::string& scope = "mlp.");
+// The experts of a layer, one by one or else stacked: "mlp.", "gate_proj", "up_proj", "down_proj",
+// "shared_experts" (or "").
 std::vector<TensorRow> moe_rows(const std::string& scope = "mlp.",
                                 const std::string& gate = "gate_proj",
                                 const std::string& up = "up_proj",

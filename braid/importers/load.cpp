@@ -61,20 +61,27 @@ std::vector<int64_t> wanted_shape(const TensorMap::Entry& entry, const SourceTen
   return shape;
 }
 
-bool has_embedding(const TensorSource& source, const TensorSpelling& spelling) {
-  return std::any_of(spelling.table.begin(), spelling.table.end(), [&](const TensorRow& row) {
-    if (row.parameter != "embed_tokens.weight") return false;
-    const std::string tail = row.tensor.substr(row.tensor.find('}') + 1);
-    return std::any_of(std::begin(kPrefixes), std::end(kPrefixes),
-                       [&](const char* prefix) { return source.find(prefix + tail) != nullptr; });
+bool has_embedding(const TensorSource& source, const std::vector<TensorRow>& table,
+                   const std::string& prefix) {
+  return std::any_of(table.begin(), table.end(), [&](const TensorRow& row) {
+    return row.parameter == "embed_tokens.weight" &&
+           source.find(prefix + row.tensor.substr(row.tensor.find('}') + 1)) != nullptr;
   });
 }
 
-// Also settles which of the family's spellings the checkpoint has, of all tensors or of the
-// embedding.
+bool has_tensor(const TensorSource& source, const std::string& pattern) {
+  return std::any_of(source.tensors().begin(), source.tensors().end(),
+                     [&](const SourceTensor& t) { return matches_pattern(t.name, pattern); });
+}
+
+// Also settles which of the family's spellings the checkpoint has, of all tensors or of single
+// ones.
 TensorNames names_in(const TensorSource& source, FamilyModel& model) {
   for (const TensorSpelling& spelling : model.spellings) {
-    if (!has_embedding(source, spelling)) continue;
+    if (std::none_of(std::begin(kPrefixes), std::end(kPrefixes), [&](const char* prefix) {
+          return has_embedding(source, spelling.table, prefix);
+        }))
+      continue;
     model.table = spelling.table;
     model.layers_name = spelling.layers_name;
     model.prefix = spelling.prefix;
@@ -84,26 +91,18 @@ TensorNames names_in(const TensorSource& source, FamilyModel& model) {
   TensorNames names;
   names.layers = model.layers_name;
   names.slots = model.slots;
-  for (const char* prefix : kPrefixes) {
-    for (const TensorRow& row : model.table) {
-      if (row.parameter != "embed_tokens.weight") continue;
-      const std::string tail = row.tensor.substr(row.tensor.find('}') + 1);
-      if (source.find(prefix + tail) == nullptr) continue;
-      names.prefix = prefix;
-      const std::string spelt = row.tensor;
-      std::erase_if(model.table, [&](const TensorRow& r) {
-        return r.parameter == "embed_tokens.weight" && r.tensor != spelt;
-      });
-      for (const char* head : kHeads) {
-        if (source.find(std::string(head) + "lm_head.weight") != nullptr) {
-          names.head = head;
-          break;
-        }
-      }
-      return names;
-    }
-  }
-  return names;  // the error will name what is missing
+  const auto prefix = std::find_if(std::begin(kPrefixes), std::end(kPrefixes), [&](const char* p) {
+    return has_embedding(source, model.table, p);
+  });
+  if (prefix == std::end(kPrefixes)) return names;  // the error will name what is missing
+  names.prefix = *prefix;
+  const auto head = std::find_if(std::begin(kHeads), std::end(kHeads), [&](const char* h) {
+    return source.find(std::string(h) + "lm_head.weight") != nullptr;
+  });
+  if (head != std::end(kHeads)) names.head = *head;
+  settle_spellings(model.table, names,
+                   [&](const std::string& pattern) { return has_tensor(source, pattern); });
+  return names;
 }
 
 struct Leftovers {

@@ -1,5 +1,6 @@
 #include "braid/importers/tensor_table.h"
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 
@@ -46,6 +47,12 @@ std::string replaced(std::string text, std::string_view what, const std::string&
   return text;
 }
 
+// A row's tensor with {P} and {H} filled in, below the layers where it is of one.
+std::string spelt(const TensorNames& names, std::string tensor, bool of_layer) {
+  if (of_layer && tensor.front() != '{') tensor = "{P}" + names.layers + "{i}." + tensor;
+  return replaced(replaced(std::move(tensor), "{P}", names.prefix), "{H}", names.head);
+}
+
 struct Builder {
   const TensorNames& names;
   TensorMap& map;
@@ -53,12 +60,7 @@ struct Builder {
 
   std::string tensor_name(const TensorRow& row, const std::string& pattern, const Place& place,
                           const std::string& star, int64_t expert) const {
-    std::string name = pattern;
-    if (place.layer >= 0 && name.front() != '{') {
-      name = format("{{P}}{}{}.", names.layers, place.layer) + name;
-    }
-    name = replaced(name, "{P}", names.prefix);
-    name = replaced(name, "{H}", names.head);
+    std::string name = spelt(names, pattern, place.layer >= 0);
     name = replaced(name, "{i}", format("{}", place.layer));
     name = replaced(name, "{e}", format("{}", expert));
     BRAID_CHECK((name.find('*') != std::string::npos) ==
@@ -192,6 +194,28 @@ TensorMap::Use use_of(Builder& b, std::span<const TensorRow> table, const Parame
 }
 
 }  // namespace
+
+void settle_spellings(std::vector<TensorRow>& table, const TensorNames& names,
+                      FunctionRef<bool(const std::string& pattern)> has) {
+  const auto there = [&](const TensorRow& row) {
+    const bool of_layer = row.parameter.starts_with("mixer.") ||
+                          row.parameter.starts_with("channel.") ||
+                          row.parameter.starts_with("layers.");
+    const std::string name = spelt(names, row.tensor, of_layer);
+    return has(replaced(replaced(name, "{i}", "#"), "{e}", "#"));
+  };
+  for (size_t i = 0; i < table.size(); ++i) {
+    const std::string parameter = table[i].parameter;
+    const auto same = [&](const TensorRow& r) { return r.parameter == parameter; };
+    if (std::count_if(table.begin(), table.end(), same) == 1) continue;
+    const auto found = std::find_if(table.begin(), table.end(),
+                                    [&](const TensorRow& r) { return same(r) && there(r); });
+    const TensorRow kept = found == table.end() ? table[i] : *found;
+    table.erase(std::remove_if(table.begin() + static_cast<ptrdiff_t>(i), table.end(), same),
+                table.end());
+    table.insert(table.begin() + static_cast<ptrdiff_t>(i), kept);
+  }
+}
 
 Transform copied() { return {}; }
 

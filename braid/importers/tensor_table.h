@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "braid/base/function_ref.h"
 #include "braid/ops/parameter.h"
 
 namespace braid {
@@ -92,6 +93,11 @@ struct TensorNames {
   std::string layers = "layers.";  // between {P} and the layer's number
   int64_t slots = 2;               // sub-layers of a layer
 };
+
+// Rows of the same parameter are ways to spell its tensor: keeps the one that `has` finds by a
+// pattern of its name (base/strings.h), and the first of those that it does not find.
+void settle_spellings(std::vector<TensorRow>& table, const TensorNames& names,
+                      FunctionRef<bool(const std::string& pattern)> has);
 
 // The map of a model's parameters. Throws InternalError for a parameter without a row: a family
 // knows every layer it puts into a stack.

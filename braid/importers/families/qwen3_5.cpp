@@ -34,11 +34,8 @@ FamilyModel read_moe(ConfigReader& c) {
   moe.shared = c.integer("shared_expert_intermediate_size", 512);
   moe.shared_gate = moe.shared > 0;
   m = read_common(c, moe_layer(moe), std::move(m));
-  append(m.table,
-         {{"channel.moe.gate.weight", "mlp.gate.weight", copied(), ""},
-          {"channel.moe.experts.*", "mlp.experts.*", copied(), ""},
-          {"channel.moe.shared_expert_gate.weight", "mlp.shared_expert_gate.weight", copied(), ""},
-          {"channel.moe.shared_expert.*", "mlp.shared_expert.*", copied(), ""}});
+  append(m.table, stacked_expert_rows());  // one by one in its FP8 checkpoints
+  append(m.table, moe_rows("mlp.", "gate_proj", "up_proj", "down_proj", "shared_expert"));
   return m;
 }
 
