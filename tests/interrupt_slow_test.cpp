@@ -4,7 +4,7 @@
 
 namespace braid::e2e {
 
-TEST_CASE("interrupts at any moment save and exit 130") {
+TEST_CASE("interrupts at any moment after the first step save and exit 130") {
   const Folder folder;
   std::string text;
   for (int i = 0; i < 2000; ++i) text += format("line {} of a text\n", i);
@@ -13,7 +13,9 @@ TEST_CASE("interrupts at any moment save and exit 130") {
     Process p({"train", "--stack", "kda, swiglu, gqa, swiglu", "--width", "64", "--data",
                folder / "text.txt", "--time", "60s", "--batch", "2", "--seq-len", "64", "--out",
                folder / format("run{}", i)});
-    ::usleep(400000 + 7000 * i);
+    const std::string log = folder / format("run{}/log.jsonl", i);
+    while (p.running() && file_size(log).value_or(0) == 0) ::usleep(200);  // the first step
+    ::usleep(static_cast<useconds_t>(7000 * i));
     p.send(SIGINT);
     const Outcome o = p.wait();
     INFO(o.all());
