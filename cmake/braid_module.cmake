@@ -2,7 +2,8 @@
 #   *_test.cpp       -> executable NAME_test, ctest label "fast"
 #   *_slow_test.cpp  -> executable NAME_slow_test, labels "slow;nightly"
 #   *_golden_test.cpp-> executable NAME_golden_test, label "golden"
-#   *_fuzz.cpp       -> one libFuzzer target each (BRAID_FUZZ), label "nightly"
+#   *_fuzz.cpp       -> one libFuzzer target each (BRAID_FUZZ), label "nightly"; *_fuzz.dict beside it
+#                       holds words of its language, *_fuzz.seeds patterns of files to begin with
 
 function(braid_add_test name labels)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
@@ -18,6 +19,22 @@ function(braid_add_test name labels)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS "${labels}"
     ENVIRONMENT "${environment}")
+endfunction()
+
+function(braid_fuzz_arguments out source)
+  string(REGEX REPLACE "\\.cpp$" "" stem ${source})
+  set(arguments)
+  if(EXISTS ${stem}.dict)
+    list(APPEND arguments -dict=${stem}.dict)
+  endif()
+  if(EXISTS ${stem}.seeds)
+    file(STRINGS ${stem}.seeds patterns)
+    list(TRANSFORM patterns PREPEND ${CMAKE_SOURCE_DIR}/)
+    file(GLOB seeds ${patterns})
+    list(JOIN seeds "," seeds)
+    list(APPEND arguments -seed_inputs=${seeds})
+  endif()
+  set(${out} ${arguments} PARENT_SCOPE)
 endfunction()
 
 function(braid_module name)
@@ -57,15 +74,13 @@ function(braid_module name)
       add_executable(${target} ${f})
       target_link_options(${target} PRIVATE -fsanitize=fuzzer)
       target_link_libraries(${target} PRIVATE braid_${name})
-      # Words of the input language, where they stand beside the target, make the search faster.
-      string(REGEX REPLACE "\\.cpp$" ".dict" dict ${f})
-      if(EXISTS ${dict})
-        set(dict -dict=${dict})
-      else()
-        set(dict)
-      endif()
-      add_test(NAME ${target}
-        COMMAND ${target} -max_total_time=60 -timeout=10 -rss_limit_mb=2048 ${dict})
+      target_compile_definitions(${target} PRIVATE BRAID_SOURCE="${CMAKE_SOURCE_DIR}")
+      braid_fuzz_arguments(arguments ${f})
+      # What a run finds stays in the build tree, and the next one begins with it.
+      set(corpus ${CMAKE_BINARY_DIR}/corpus/${target})
+      file(MAKE_DIRECTORY ${corpus})
+      add_test(NAME ${target} COMMAND ${target} -max_total_time=60 -timeout=10 -rss_limit_mb=2048
+        -artifact_prefix=${corpus}- ${arguments} ${corpus})
       set_tests_properties(${target} PROPERTIES LABELS "nightly;fuzz")
     endforeach()
     return()

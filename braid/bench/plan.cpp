@@ -5,6 +5,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/infer/generate.h"
 #include "braid/stack/model.h"
@@ -86,6 +87,29 @@ void count_types(const Model& model, const PlanOptions& options, Plan& plan) {
                                                 static_cast<double>(plan.typed_weight_bytes[0]));
 }
 
+// All tokens are laid out as ids, though nothing is computed of them.
+constexpr int64_t kMostTokens = int64_t{1} << 27;
+
+void check_tokens(int64_t tokens, const char* what) {
+  if (tokens >= 1 && tokens <= kMostTokens) return;
+  throw Error(ErrorKind::kUsage,
+              format("{} of {} tokens; 1 to {} can be planned", what, tokens, kMostTokens));
+}
+
+void check_inference(const PlanOptions& options) {
+  check_tokens(options.prefill, "a prompt");
+  for (const int64_t tokens : options.contexts) check_tokens(tokens, "a context");
+}
+
+void check_training(const PlanOptions& options) {
+  int64_t tokens = 0;
+  if (__builtin_mul_overflow(options.batch, options.seq_len, &tokens) ||
+      __builtin_mul_overflow(tokens, options.accumulate, &tokens)) {
+    tokens = INT64_MAX;
+  }
+  check_tokens(tokens, "a training step");
+}
+
 // One decoded token after `tokens` others, whose states are only sized, never computed.
 double decode_flops(Model& model, const Context& ctx, Counters& counters, SequenceState& seq,
                     int64_t tokens) {
@@ -146,6 +170,7 @@ struct DryTraining {
 
 // A step of each model in turn, in one arena that holds them all.
 DryTraining train_dry(std::span<const ModelSettings> models, const PlanOptions& options) {
+  check_training(options);
   Counters counters;
   const Context ctx = dry_context(&counters);
   OptimConfig optim;
@@ -194,7 +219,8 @@ PlanOptions fitted(PlanOptions options, int64_t positions) {
   if (options.seq_len == usual.seq_len) options.seq_len = std::min(options.seq_len, positions);
   if (options.contexts == usual.contexts) {
     std::erase_if(options.contexts, [&](int64_t tokens) { return tokens >= positions - 1; });
-    options.contexts.push_back(positions - 1);  // and the token that is decoded
+    // And the token that is decoded.
+    options.contexts.push_back(std::min(positions - 1, kMostTokens));
   }
   return options;
 }
@@ -235,6 +261,8 @@ Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
                const MachineLimits& limits) {
   Plan plan;
   plan.limits = limits;
+  check_inference(options);
+  check_training(options);
   plan_inference(settings, options, plan);
   for (PlanContext& c : plan.contexts) c.decode_seconds = decode_seconds(plan, c, limits);
   plan_training(settings, options, plan);

@@ -8,8 +8,8 @@
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/cli/progress.h"
-#include "braid/cli/token_list.h"
 #include "braid/infer/divergence.h"
+#include "braid/text/token_list.h"
 
 namespace braid {
 namespace {

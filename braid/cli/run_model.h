@@ -44,9 +44,4 @@ const Tokenizer& require_tokenizer(const LoadedModel& loaded, const std::string&
 void apply_defaults(const GenerationDefaults& defaults, const CLI::App& app,
                     SamplingConfig& config);
 
-void save_sequence(const std::string& path, const Model& model, const SequenceState& sequence);
-// Throws Error(kBadInput) for a state of another stack.
-void load_sequence(const Context& ctx, const std::string& path, const Model& model,
-                   SequenceState& sequence);
-
 }  // namespace braid

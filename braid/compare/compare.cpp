@@ -49,14 +49,7 @@ ComparedRun logged(const Member& m) {
 void read_final(const Member& m, ComparedRun& r) {
   const std::string path = final_path(m);
   try {
-    const Json json = Json::parse(read_file(path, size_t{1} << 20));
-    if (json.find("diverged") != nullptr) {
-      r.diverged = json.at("step").as_int();
-      return;
-    }
-    r.validation.nats = json.at("nats").is_null() ? std::nan("") : json.at("nats").as_real();
-    r.validation.targets = json.at("targets").as_int();
-    r.validation.bytes = json.at("bytes").as_int();
+    read_run_end(read_file(path, size_t{1} << 20), r);
   } catch (Error& e) {
     throw e.add_context(path);
   }
@@ -366,34 +359,56 @@ double median_tokens_per_second(const Comparison& c, size_t stack) {
   return median(std::move(all));
 }
 
+namespace {
+
+void add_line(const Json& line, ComparedRun& r) {
+  if (line.at("event").as_string() != "step") {
+    const Json& bpb = line.at("bpb");
+    r.curve.push_back(
+        {r.steps, r.tokens, r.seconds, bpb.is_null() ? std::nan("") : bpb.as_real(), 0});
+    return;
+  }
+  const int64_t tokens = line.at("tokens").as_int();
+  const double seconds = line.at("seconds").as_real();
+  r.steps = line.at("step").as_int();
+  if (r.steps < 0 || tokens < 0 || __builtin_add_overflow(r.tokens, tokens, &r.tokens) ||
+      !(seconds > 0)) {
+    throw Error(ErrorKind::kBadInput,
+                format("step {} took {} tokens in {} s; none of them can be negative, and no step "
+                       "takes no time",
+                       r.steps, tokens, seconds));
+  }
+  r.seconds += seconds;
+  r.flops += line.at("gflops").as_real() * 1e9 * seconds;
+  r.tokens_per_second.push_back(static_cast<double>(tokens) / seconds);
+}
+
+}  // namespace
+
 ComparedRun read_run_log(std::string_view log) {
   ComparedRun r;
-  for (size_t at = 0; at < log.size();) {
+  int64_t number = 1;
+  for (size_t at = 0; at < log.size(); ++number) {
     const size_t end = std::min(log.find('\n', at), log.size());
-    const Json line = Json::parse(log.substr(at, end - at));
+    try {
+      add_line(Json::parse(log.substr(at, end - at)), r);
+    } catch (Error& e) {
+      throw e.add_context(format("line {}", number));
+    }
     at = end + 1;
-    if (line.at("event").as_string() != "step") {
-      const Json& bpb = line.at("bpb");
-      r.curve.push_back(
-          {r.steps, r.tokens, r.seconds, bpb.is_null() ? std::nan("") : bpb.as_real(), 0});
-      continue;
-    }
-    const int64_t tokens = line.at("tokens").as_int();
-    const double seconds = line.at("seconds").as_real();
-    r.steps = line.at("step").as_int();
-    if (r.steps < 0 || tokens < 0 || __builtin_add_overflow(r.tokens, tokens, &r.tokens) ||
-        !(seconds > 0)) {
-      throw Error(
-          ErrorKind::kBadInput,
-          format("step {} took {} tokens in {} s; none of them can be negative, and no step "
-                 "takes no time",
-                 r.steps, tokens, seconds));
-    }
-    r.seconds += seconds;
-    r.flops += line.at("gflops").as_real() * 1e9 * seconds;
-    r.tokens_per_second.push_back(static_cast<double>(tokens) / seconds);
   }
   return r;
+}
+
+void read_run_end(std::string_view text, ComparedRun& r) {
+  const Json json = Json::parse(text);
+  if (json.find("diverged") != nullptr) {
+    r.diverged = json.at("step").as_int();
+    return;
+  }
+  r.validation.nats = json.at("nats").is_null() ? std::nan("") : json.at("nats").as_real();
+  r.validation.targets = json.at("targets").as_int();
+  r.validation.bytes = json.at("bytes").as_int();
 }
 
 }  // namespace braid

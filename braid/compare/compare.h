@@ -98,7 +98,10 @@ bool excludes_zero(const MeanInterval& difference);  // false without an interva
 constexpr int64_t kSeedsForInterval = 3;
 double median_tokens_per_second(const Comparison& c, size_t stack);
 
-// The curve of a run whose log.jsonl is `log`.
+// The curve of a run whose log.jsonl is `log`. Throws Error(kBadInput) with the number of a line
+// that is not one of a log.
 ComparedRun read_run_log(std::string_view log);
+// What the run came to, from the text of its final.json.
+void read_run_end(std::string_view json, ComparedRun& run);
 
 }  // namespace braid

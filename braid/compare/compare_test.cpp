@@ -440,6 +440,8 @@ TEST_CASE("a run's log whose numbers cannot be is refused") {
     INFO(log);
     CHECK_THROWS_WITH_AS(read_run_log(log), doctest::Contains("none of them can be"), Error);
   }
+  CHECK_THROWS_WITH_AS(read_run_log(line("1", "5", "1") + "{}\n"), doctest::Contains("line 2: "),
+                       Error);
 }
 
 }  // namespace braid

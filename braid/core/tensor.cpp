@@ -17,9 +17,11 @@ Shape::Shape(std::span<const int64_t> sizes) : rank_(static_cast<int>(sizes.size
 }
 
 int64_t Shape::count() const {
+  // What a process can address on the machines there are, so that bytes and their sums fit too.
+  constexpr int64_t kMost = int64_t{1} << 47;
   int64_t n = 1;
   for (int i = 0; i < rank_; ++i) {
-    if (__builtin_mul_overflow(n, sizes_[i], &n))
+    if (__builtin_mul_overflow(n, sizes_[i], &n) || n > kMost)
       throw Error(ErrorKind::kUsage, format("a tensor of {} is larger than any memory", str()));
   }
   return n;

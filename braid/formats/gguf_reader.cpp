@@ -14,6 +14,7 @@ namespace {
 constexpr int kMaxArrayDepth = 4;
 // Values that cost more memory than file: a key, a string of an array, a nested array.
 constexpr uint64_t kMaxItems = uint64_t{1} << 24;
+constexpr uint64_t kMaxHeld = uint64_t{1} << 30;  // bytes of keys and values together
 constexpr uint64_t kMaxParts = 1000;
 
 [[noreturn]] void bad(const std::string& path, const std::string& what) {
@@ -98,11 +99,18 @@ class GgufReader {
     if (items_ > kMaxItems) fail(format("more than {} keys, strings and arrays", kMaxItems));
   }
 
+  // A damaged length may reach far into the tensors, which are not to be held here.
+  void hold(uint64_t n) {
+    held_ += n;
+    if (held_ > kMaxHeld) fail(format("keys and values of more than {} bytes", kMaxHeld));
+  }
+
   std::string string(const char* what) {
     const uint64_t n = number<uint64_t>("a length");
     if (n > left())
       fail(format("{} of {} bytes at byte {}, but {} are left (a file cut short?)", what, n, at_,
                   left()));
+    hold(n);
     std::string s(reinterpret_cast<const char*>(bytes_.data()) + at_, n);
     at_ += n;
     return s;
@@ -146,6 +154,7 @@ class GgufReader {
       if (n > left() / each)
         fail(format("{} elements of {} bytes, but {} are left (a file cut short?)", n, each,
                     left()));
+      hold(n * each);
       v.text_.resize(n * each);
       take(v.text_.data(), v.text_.size(), "an array");
       check_bools(v.element_, v.text_);
@@ -235,6 +244,7 @@ class GgufReader {
   std::string where_;
   uint64_t at_ = 0;
   uint64_t items_ = 0;
+  uint64_t held_ = 0;  // bytes of keys and values
 };
 
 GgufFile GgufFile::parse(std::shared_ptr<const void> owner, std::span<const std::byte> bytes,

@@ -1,6 +1,7 @@
 #include "braid/formats/gguf.h"
 
 #include <doctest/doctest.h>
+#include <sys/mman.h>
 
 #include <cstring>
 
@@ -156,6 +157,20 @@ TEST_CASE("what is wrong is named") {
   twice = good;
   twice[good.find("\1\0\0\0\0\0\0\0b\2", 0, 10) + 8] = 'a';
   CHECK(contains(error_of(twice), "\"a\" is there twice"));
+}
+
+TEST_CASE("a damaged length that reaches into the tensors of a large model is refused, not held") {
+  constexpr size_t kBytes = size_t{2} << 30;
+  const std::string good = bytes_of(example());
+  void* const at = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  REQUIRE(at != MAP_FAILED);
+  std::memcpy(at, good.data(), good.size());
+  const uint64_t length = kBytes / 2 + 1;
+  std::memcpy(static_cast<char*>(at) + 24, &length, sizeof length);  // of the first key
+  CHECK(contains(error_of({static_cast<const char*>(at), kBytes}),
+                 "keys and values of more than 1073741824 bytes"));
+  munmap(at, kBytes);
 }
 
 TEST_CASE("a split model is read from any of its parts") {

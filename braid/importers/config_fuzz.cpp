@@ -1,11 +1,14 @@
 // Any bytes are either a config.json whose settings print and read back, or throw
-// braid::Error(kBadInput).
+// braid::Error(kBadInput). The model of the settings is refused by its layers, or every parameter
+// of it stands in a tensor.
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "braid/base/error.h"
 #include "braid/importers/family.h"
+#include "braid/importers/hf_export.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   braid::ReadConfig read;
@@ -19,5 +22,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const braid::ModelSettings& s = read.model.settings;
   BRAID_CHECK(braid::parse_settings(braid::print_settings(s)) == s);
   BRAID_CHECK(braid::count_sublayers(s.stack) == read.model.slots * read.model.layers);
+  if (braid::count_sublayers(s.stack) > 64) return 0;  // more of the same
+  braid::Context dry;
+  dry.arena = braid::Arena::create(braid::Arena::Mode::kDry);
+  std::optional<braid::Model> model;
+  try {
+    model.emplace(dry, s, braid::Model::Fill::kDeferred);
+  } catch (const braid::Error& e) {
+    BRAID_CHECK(e.kind() == braid::ErrorKind::kUsage);
+    return 0;
+  }
+  const braid::TensorMap map = braid::export_map(read.model, model->parameters());
+  BRAID_CHECK(map.parameters.size() == model->parameters().size());
   return 0;
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "braid/base/json.h"
@@ -67,6 +68,10 @@ struct RunReport {
 
   std::vector<StackCost> costs;  // of untrained weights: contents do not change the cost
 };
+
+// The loss curves and speeds of a run whose log.jsonl is `log`; peak_gflops is set. Throws
+// Error(kBadInput) with the number of a line that is not one of a log.
+void read_training_log(std::string_view log, RunReport& report);
 
 // "balance 0.0312 (at first 0.0877), index 1.2 (at first 3.1)"; empty where there were none.
 std::string auxiliary_text(const RunReport& report);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/report/compress.h"
 #include "braid/report/svg.h"
@@ -149,6 +150,28 @@ TEST_CASE("a report is written into its folder") {
   CHECK(Json::parse(read_file(join_path(folder, "report.json"))) ==
         Json::parse(report_json(example()).dump()));
   remove_folder(folder);
+}
+
+TEST_CASE("a run's log is its curves and speeds; a line that is none is named") {
+  const std::string log =
+      R"({"event":"step","step":1,"bpb":3,"tokens":10,"seconds":0.5,"gflops":40,"auxiliary":{"balance":2}})"
+      "\n"
+      R"({"event":"step","step":2,"bpb":null,"tokens":10,"seconds":9,"gflops":40})"
+      "\n"
+      R"({"event":"validation","step":2,"bpb":2.5,"tokens":64})"
+      "\n";
+  RunReport r;
+  r.peak_gflops = 80;
+  read_training_log(log, r);
+  REQUIRE(r.training.size() == 1);
+  CHECK(r.training[0].bits_per_byte == 3);
+  REQUIRE(r.validation.size() == 1);
+  CHECK(r.validation[0].step == 2);
+  CHECK(r.tokens_per_second == 20);
+  CHECK(r.share_of_peak == 0.5);
+  CHECK(r.auxiliary.at(0).first == 2);
+  CHECK_THROWS_WITH_AS(read_training_log(log + "{\"step\":3}\n", r), doctest::Contains("line 4: "),
+                       Error);
 }
 
 }  // namespace

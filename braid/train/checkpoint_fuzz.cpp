@@ -1,18 +1,16 @@
-// One file of a good checkpoint is replaced by the input: a run either resumes from it or says what
-// is wrong.
-
-#include <unistd.h>
+// One file of a good checkpoint is replaced by the input, or edited by it: a run either resumes
+// from it or says what is wrong.
 
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "braid/base/error.h"
 #include "braid/base/file.h"
-#include "braid/base/format.h"
+#include "braid/testing/fuzz_edit.h"
+#include "braid/testing/fuzz_folder.h"
 #include "braid/train/checkpoint.h"
 
 namespace braid {
@@ -31,29 +29,37 @@ class Run {
     save_checkpoint(folder_, 1, ModelSettings{}, parameters_, *optimizer_,
                     Json::object({{"step", 1}}), 1);
   }
-  ~Run() { remove_folder(folder_); }
-  void replace_and_load(size_t which, std::string_view text) {
-    const std::string path = join_path(step_, kFiles[which]);
+  void edit_and_load(testing::FuzzInput& input) {
+    const size_t what = input.byte();
+    const std::string path = join_path(step_, kFiles[what % std::size(kFiles)]);
     const std::string good = read_file(path);
-    write_file(path, text);
+    std::string bytes = good;
+    if (what < 128) bytes = input.text(SIZE_MAX);
+    while (!input.empty()) testing::edit(input, bytes);
+    write_file(path, bytes);
+    load(path);
+    write_file(path, good);
+  }
+
+ private:
+  void load(const std::string& path) {
     try {
       find_checkpoint(folder_, [](const std::string&) {});
-    } catch (const Error&) {
+    } catch (const Error& e) {
+      BRAID_CHECK(e.kind() == ErrorKind::kBadInput);
     }
     // Past the digests too: a file that was damaged before it was digested.
     try {
       load_checkpoint(ctx_, {step_, 1}, parameters_, *optimizer_);
       parse_settings(read_file(join_path(step_, kFiles[0])));
-    } catch (const Error&) {
+    } catch (const Error& e) {
+      BRAID_CHECK(e.kind() == ErrorKind::kBadInput || path.ends_with(".toml"));
     }
-    write_file(path, good);
   }
 
- private:
   Context ctx_;
-  // In memory where possible: on a disk, fsync would be all that is tested.
-  std::string folder_ = format("{}/braid-checkpoint-fuzz-{}",
-                               ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", ::getpid());
+  testing::FuzzFolder scratch_{"checkpoint"};
+  std::string folder_ = scratch_.path();
   std::string step_ = join_path(folder_, "checkpoints/step-1");
   ParameterSet parameters_;
   std::optional<Optimizer> optimizer_;
@@ -64,8 +70,7 @@ class Run {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static braid::Run run;
-  if (size == 0) return 0;
-  run.replace_and_load(data[0] % std::size(braid::kFiles),
-                       {reinterpret_cast<const char*>(data) + 1, size - 1});
+  braid::testing::FuzzInput input(data, size);
+  run.edit_and_load(input);
   return 0;
 }

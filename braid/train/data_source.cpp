@@ -17,7 +17,8 @@ namespace braid {
 namespace {
 
 constexpr size_t kPiece = size_t{1} << 20;
-constexpr double kMaxBrokenShare = 0.05;  // latin-1 prose passes, random bytes do not
+constexpr size_t kLongestLine = size_t{100} << 20;  // of JSONL: what Json::parse takes
+constexpr double kMaxBrokenShare = 0.05;            // latin-1 prose passes, random bytes do not
 
 using TextSink = FunctionRef<void(std::string_view)>;
 
@@ -160,14 +161,15 @@ void plain_bytes(const MappedFile& file, TextSink sink) {
 // Lines of a stream of pieces, without their ends.
 class Lines {
  public:
+  explicit Lines(const std::string& path) : path_(path) {}
   template <typename Use>
   void add(std::string_view piece, Use&& use) {
     for (size_t end; (end = piece.find('\n')) != piece.npos; piece.remove_prefix(end + 1)) {
-      held_.append(piece.substr(0, end));
+      hold(piece.substr(0, end));
       use(++number_, std::string_view(held_));
       held_.clear();
     }
-    held_.append(piece);
+    hold(piece);
   }
   template <typename Use>
   void finish(Use&& use) {
@@ -175,6 +177,14 @@ class Lines {
   }
 
  private:
+  // A small packed file can hold a line that no memory does.
+  void hold(std::string_view part) {
+    if (part.size() > kLongestLine - held_.size())
+      bad(path_, format("line {} is longer than {} bytes", number_ + 1, kLongestLine));
+    held_.append(part);
+  }
+
+  const std::string& path_;
   std::string held_;
   int64_t number_ = 0;
 };
@@ -259,7 +269,7 @@ void read_documents(const std::string& path, bool allow_binary, const DocumentSi
   std::string_view name = path;
   const Packing packing = packing_of(*file, name);
   if (name.ends_with(".jsonl") || name.ends_with(".ndjson")) {
-    Lines lines;
+    Lines lines(path);
     const auto line = [&](int64_t number, std::string_view text) {
       json_line(path, number, text, sink);
     };

@@ -148,6 +148,14 @@ TEST_CASE("unusable input is an error that says what is wrong and where") {
                        Error);
 }
 
+TEST_CASE("a line of JSONL that is longer than any is to be is refused before it is held") {
+  const Folder f;
+  // In two members, for a test's memory.
+  const std::string half = gzip(std::string((size_t{101} << 20) / 2, 'x'));
+  const std::string path = f.put("a.jsonl.gz", half + half);
+  CHECK(f.error(path).find(path + ": line 1 is longer than 104857600 bytes") == 0);
+}
+
 TEST_CASE("the held-out slice is fixed and begins at a document or a line") {
   const Folder f;
   const std::string text = prose(500000);

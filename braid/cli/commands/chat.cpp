@@ -14,9 +14,9 @@
 #include "braid/cli/draft.h"
 #include "braid/cli/interrupt.h"
 #include "braid/cli/run_model.h"
-#include "braid/cli/sequence_file.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_tokenizer.h"
+#include "braid/infer/sequence_file.h"
 #include "braid/text/utf8_stream.h"
 
 namespace braid {

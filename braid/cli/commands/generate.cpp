@@ -1,4 +1,5 @@
 #include "braid/infer/generate.h"
+#include "braid/infer/sequence_file.h"
 
 #include <cstdio>
 #include <iterator>

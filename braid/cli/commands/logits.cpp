@@ -12,9 +12,9 @@
 #include "braid/cli/command.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
-#include "braid/cli/token_list.h"
 #include "braid/formats/safetensors.h"
 #include "braid/infer/generate.h"
+#include "braid/text/token_list.h"
 
 namespace braid {
 namespace {

@@ -91,9 +91,6 @@ std::function<int()> setup_plan(CLI::App& app) {
     }
     f->options = fitted(f->options, settings.positions);
     std::sort(f->options.contexts.begin(), f->options.contexts.end());
-    for (const int64_t c : f->options.contexts) {
-      if (c < 1) throw Error(ErrorKind::kUsage, "--contexts must be whole numbers of at least 1");
-    }
     if (f->parameters) {
       const Plan plan = list_plan(settings, f->options);
       print(f->common.json ? parameters_json(plan).dump() + "\n" : parameters_text(plan));

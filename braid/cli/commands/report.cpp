@@ -1,7 +1,5 @@
 #include "braid/report/report.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
 
 #include "braid/base/error.h"
@@ -32,43 +30,13 @@ struct Flags {
   CommonFlags common;
 };
 
-void add_auxiliary(const Json& line, RunReport& r) {
-  const Json* losses = line.find("auxiliary");
-  if (losses == nullptr) return;
-  for (const Json::Member& m : losses->members()) {
-    if (!m.value.is_number()) continue;  // NaN, of a step left out
-    auto known = std::ranges::find(r.auxiliary, m.key, &AuxiliaryLoss::name);
-    if (known == r.auxiliary.end())
-      known = r.auxiliary.insert(known, {m.key, m.value.as_real(), 0});
-    known->last = m.value.as_real();
-  }
-}
-
 void read_log(const std::string& run_folder, RunReport& r) {
   const std::string path = join_path(run_folder, "log.jsonl");
   if (!path_exists(path)) return;
-  const std::string text = read_file(path);
-  double rates = 0, work = 0, seconds = 0;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const Json line = Json::parse(std::string_view(text).substr(at, end - at));
-    at = end + 1;
-    if (line.at("bpb").is_null()) continue;  // a step with a NaN loss, left out
-    const LossPoint point{line.at("step").as_int(), line.at("bpb").as_real()};
-    if (line.at("event").as_string() != "step") {
-      r.validation.push_back(point);
-      continue;
-    }
-    r.training.push_back(point);
-    add_auxiliary(line, r);
-    const double took = line.at("seconds").as_real();
-    rates += line.at("tokens").as_real();
-    work += line.at("gflops").as_real() * took;
-    seconds += took;
-  }
-  if (seconds > 0) {
-    r.tokens_per_second = rates / seconds;
-    r.share_of_peak = work / seconds / r.peak_gflops;
+  try {
+    read_training_log(read_file(path), r);
+  } catch (Error& e) {
+    throw e.add_context(path);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_tokenizer.h"
 #include "braid/importers/model_path.h"
+#include "braid/text/token_list.h"
 #include "braid/text/tokenizer/tokenizer.h"
 #include "braid/train/checkpoint.h"
 
@@ -78,25 +79,8 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const Flags& f) {
   return tokenizer != nullptr ? tokenizer : byte_tokenizer();
 }
 
-// Whole numbers with anything of " ,;[]" and line ends between them.
-std::vector<int32_t> parse_ids(std::string_view text) {
-  constexpr std::string_view kBetween = " \t\r\n,;[]";
-  std::vector<int32_t> ids;
-  for (size_t at = 0; (at = text.find_first_not_of(kBetween, at)) != text.npos;) {
-    const size_t end = std::min(text.find_first_of(kBetween, at), text.size());
-    const std::optional<int64_t> id = parse_int(text.substr(at, end - at));
-    if (!id.has_value() || *id < 0 || *id > INT32_MAX) {
-      throw Error(ErrorKind::kUsage,
-                  format("'{}' is no token id", printable(text.substr(at, end - at))));
-    }
-    ids.push_back(static_cast<int32_t>(*id));
-    at = end;
-  }
-  return ids;
-}
-
 int decode(const Flags& f, const Tokenizer& tokenizer) {
-  const std::vector<int32_t> ids = parse_ids(input_of(f));
+  const std::vector<int32_t> ids = read_ids(input_of(f));
   for (const int32_t id : ids) {
     if (id >= tokenizer.vocab_size()) {
       throw Error(ErrorKind::kUsage,

@@ -1,5 +1,6 @@
-#include "braid/cli/token_list.h"
+#include "braid/text/token_list.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "braid/base/error.h"
@@ -33,6 +34,22 @@ std::vector<int32_t> read_tokens(std::string_view text, const std::string& from,
     at = end;
   }
   if (ids.empty()) throw Error(ErrorKind::kUsage, format("{} holds no tokens", from));
+  return ids;
+}
+
+std::vector<int32_t> read_ids(std::string_view text) {
+  constexpr std::string_view kBetween = " \t\r\n,;[]";
+  std::vector<int32_t> ids;
+  for (size_t at = 0; (at = text.find_first_not_of(kBetween, at)) != text.npos;) {
+    const size_t end = std::min(text.find_first_of(kBetween, at), text.size());
+    const std::optional<int64_t> id = parse_int(text.substr(at, end - at));
+    if (!id.has_value() || *id < 0 || *id > INT32_MAX) {
+      throw Error(ErrorKind::kUsage,
+                  format("'{}' is no token id", printable(text.substr(at, end - at))));
+    }
+    ids.push_back(static_cast<int32_t>(*id));
+    at = end;
+  }
   return ids;
 }
 

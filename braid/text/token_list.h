@@ -1,4 +1,5 @@
 #pragma once
+// Token ids that a person or another program wrote.
 
 #include <cstdint>
 #include <string>
@@ -11,5 +12,9 @@ namespace braid {
 // Error(kUsage) naming `from` for anything else, for more than 2^22 of them and for ids beyond the
 // vocabulary.
 std::vector<int32_t> read_tokens(std::string_view text, const std::string& from, int64_t vocab);
+
+// Whole numbers with anything of " ,;[]" and line ends between them; none at all is an empty list.
+// Throws Error(kUsage) for what is no number or no id of any vocabulary.
+std::vector<int32_t> read_ids(std::string_view text);
 
 }  // namespace braid
