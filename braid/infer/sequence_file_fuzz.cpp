@@ -17,6 +17,7 @@
 #include "braid/infer/sequence_file.h"
 #include "braid/state/state_file.h"
 #include "braid/testing/fuzz_edit.h"
+#include "braid/testing/fuzz_expect.h"
 #include "braid/testing/fuzz_folder.h"
 
 namespace braid {
@@ -154,7 +155,7 @@ class World {
     try {
       load_sequence(ctx, path_, *model_, target);
     } catch (const Error& e) {
-      BRAID_CHECK(e.kind() == ErrorKind::kBadInput);
+      testing::expect(e);
       BRAID_CHECK(std::string(e.what()).find(path_) != std::string::npos);
       BRAID_CHECK(saved(target) == before_);
       return;
@@ -168,7 +169,7 @@ class World {
       sample({target.logits.data(), static_cast<size_t>(kVocab)}, target.tokens,
              {.temperature = 1, .repetition_penalty = 1.1}, target.draws);
     } catch (const Error& e) {
-      BRAID_CHECK(e.kind() == ErrorKind::kBadInput);  // a NaN that the file held
+      testing::expect(e);  // a NaN that the file held
     }
   }
 

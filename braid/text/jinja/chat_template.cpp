@@ -42,11 +42,16 @@ Json read_json(const std::string& path) {
 
 void take_named(const Json& list, const std::string& source, ChatTemplates& out) {
   bool found = false;
+  const auto text = [&](const Json& entry, const char* key) -> const std::string& {
+    const Json* value = entry.is_object() ? entry.find(key) : nullptr;
+    if (value != nullptr && value->is_string()) return value->as_string();
+    throw Error(ErrorKind::kBadInput,
+                format("{}: a chat template of the list has no {} that is a text", source, key));
+  };
   for (const Json& entry : list.elements()) {
-    const std::string& name = entry.at("name").as_string();
+    const std::string& name = text(entry, "name");
     if (name != "default" && name != "tool_use") continue;
-    auto parsed =
-        ChatTemplate::parse(entry.at("template").as_string(), format("{} ({})", source, name));
+    auto parsed = ChatTemplate::parse(text(entry, "template"), format("{} ({})", source, name));
     if (name == "default") {
       out.base = std::move(parsed);
       found = true;
@@ -107,14 +112,19 @@ std::optional<ChatTemplates> load_chat_template(const std::string& folder) {
   out.where = config_path;
   if (path_exists(json_path)) {
     other = read_json(json_path);
-    entry = &other.at("chat_template");
+    entry = other.find("chat_template");
     out.where = json_path;
+    if (entry == nullptr)
+      throw Error(ErrorKind::kBadInput, format("{} has no chat_template", json_path));
   }
   if (!entry || entry->is_null()) return {};
   if (entry->is_array()) {
     take_named(*entry, out.where, out);
-  } else {
+  } else if (entry->is_string()) {
     out.base = ChatTemplate::parse(entry->as_string(), out.where + " (chat_template)");
+  } else {
+    throw Error(ErrorKind::kBadInput,
+                format("{}: chat_template is neither a text nor a list", out.where));
   }
   return out;
 }

@@ -201,6 +201,23 @@ TEST_CASE("the template of a folder: the file wins over the config, lists have a
   }
 }
 
+TEST_CASE("a folder's template in another form than it can have is named with its file") {
+  const Folder folder;
+  for (const char* file : {"chat_template.json", "tokenizer_config.json"}) {
+    const std::string path = folder.path + "/" + file;
+    for (const char* value : {"5", "{}", "[7]", R"([{"name":"default"}])", R"([{"template":"x"}])",
+                              R"([{"name":"default","template":null}])"}) {
+      CAPTURE(value);
+      write_file(path, R"({"chat_template":)" + std::string(value) + "}");
+      CHECK_THROWS_WITH_AS(load_chat_template(folder.path), doctest::Contains(path.c_str()), Error);
+    }
+    remove_file(path);
+  }
+  write_file(folder.path + "/chat_template.json", "{}");
+  CHECK_THROWS_WITH_AS(load_chat_template(folder.path),
+                       doctest::Contains("chat_template.json has no chat_template"), Error);
+}
+
 TEST_CASE("the default template is ChatML") {
   CHECK(rendered(default_chat_template(), R"([{"role":"user","content":"Hi"}])") ==
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <tuple>
 
+#include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/json.h"
+#include "braid/base/strings.h"
 #include "braid/text/tokenizer/gguf_vocabulary.h"
 
 namespace braid {
@@ -70,7 +72,14 @@ Json post_processor(const GgufVocabulary& v) {
     if (!there) return std::nullopt;
     return NamedToken{v.tokens[static_cast<size_t>(*id)], *id};
   };
-  return around_text(named(gguf_adds_bos(v), v.bos), named(gguf_adds_eos(v), v.eos));
+  const auto bos = named(gguf_adds_bos(v), v.bos), eos = named(gguf_adds_eos(v), v.eos);
+  if (bos && eos && bos->text == eos->text && bos->id != eos->id) {
+    throw Error(ErrorKind::kBadInput,
+                format("tokens {} and {}, which begin and end a text, are both '{}'; a "
+                       "tokenizer.json tells them apart by their text",
+                       bos->id, eos->id, printable(bos->text)));
+  }
+  return around_text(bos, eos);
 }
 
 // Rows that only fill the model's table up.
