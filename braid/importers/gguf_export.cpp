@@ -8,6 +8,7 @@
 #include "braid/base/format.h"
 #include "braid/core/parallel.h"
 #include "braid/importers/generation_config.h"
+#include "braid/importers/gguf_architecture.h"
 #include "braid/importers/gguf_generation.h"
 #include "braid/importers/gguf_links.h"
 #include "braid/importers/gguf_llama3.h"
@@ -146,7 +147,8 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
   GgufExported out;
   GgufModel m = gguf_model_of_config(what.config, what.source->path());
   // What the file holds counts: a config may leave it to the class.
-  if (m.arch != "gemma3") m.tied = what.source->find("lm_head.weight") == nullptr;
+  if (!gguf_architecture(m.arch).always_tied)
+    m.tied = what.source->find("lm_head.weight") == nullptr;
   GgufWriter writer;
   put_metadata(writer, m);
   writer.set("general.type", GgufValue::string("model"));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "braid/base/function_ref.h"
 #include "braid/importers/gguf_model.h"
 
 namespace braid {
@@ -29,12 +30,66 @@ struct GgufLink {
   // of piece p = rows [to, to + to_rows) with count columns each.
   bool transposed = false;
   int64_t to_rows = 0;
-  bool optional = false;  // may be missing from a file
   // Kept in f32 in every file: vectors, convolutions, decays, routers.
   bool keep_f32 = false;
   std::vector<Piece> pieces;
   int64_t rows() const;
   int64_t columns() const { return shape.back(); }
+};
+
+// The links of a model as its architecture lists them, layer by layer.
+class GgufLinkList {
+ public:
+  using Shape = std::vector<int64_t>;
+  explicit GgufLinkList(const GgufModel& model) : m(model) {}
+  const GgufModel& model() const { return m; }
+  std::vector<GgufLink> take() { return std::move(out_); }
+
+  // Embedding, layers, last norm and head under Llama's names.
+  void all(FunctionRef<void(int64_t)> layer);
+
+  // Names of this layer in the file and in the checkpoint.
+  std::string g(const std::string& name) const;
+  std::string h(const std::string& name) const;
+  GgufLink& add(const std::string& gguf, const std::string& hf, Shape shape, Shape hf_shape = {});
+  GgufLink& add(GgufLink link);
+  // A weight, a norm or a bias of this layer: names without ".weight" and ".bias".
+  GgufLink& matrix(const std::string& gguf, const std::string& hf, int64_t rows, int64_t columns);
+  GgufLink& norm(const std::string& gguf, const std::string& hf, int64_t n);
+  GgufLink& bias(const std::string& gguf, const std::string& hf, int64_t n);
+
+  struct Attention {
+    bool turned = false;  // the two halves of a rotating head stand side by side in the file
+    bool gate = false;    // q holds a gate too
+    bool bias = false;    // of q, k and v
+    bool out_bias = false;
+    bool head_norms = false;  // of q and k, one for all heads
+  };
+  void attention(const Attention& a);
+  void dense(const std::string& at, int64_t ffn, const std::string& suffix = "");
+  struct Experts {
+    std::string at = "mlp.";
+    std::string gate = "gate_proj", up = "up_proj", down = "down_proj";
+    std::string correction = "";  // the bias that only chooses
+    std::string shared = "";
+    std::string shared_gate = "";
+  };
+  void experts(const Experts& e);
+  // DeepSeek's: kv_b_proj holds k rows and v rows of each head; files hold them apart, k
+  // transposed.
+  void latent_attention();
+
+  bool centred_norms = false;  // around zero in the checkpoint, around one in the file
+
+ private:
+  void turned(GgufLink& link, int64_t heads);
+  void turned_bias(const char* gguf, const std::string& hf, int64_t n, int64_t heads, bool turns);
+  void stack(const std::string& gguf, const std::string& at, const std::string& name, int64_t rows,
+             int64_t columns);
+
+  const GgufModel& m;
+  int64_t i_ = 0;
+  std::vector<GgufLink> out_;
 };
 
 // All tensors of the model, in the order a file holds them.

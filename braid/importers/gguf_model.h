@@ -12,8 +12,7 @@
 namespace braid {
 
 struct GgufModel {
-  std::string
-      arch;  // general.architecture: llama qwen2 qwen3 qwen3moe gemma3 qwen3next kimi-linear
+  std::string arch;  // general.architecture
   int64_t layers = 0, width = 0, ffn = 0, vocab = 0, context = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   bool tied = false, attention_bias = false;
@@ -23,6 +22,8 @@ struct GgufModel {
   std::string scaling;
   double factor = 1, low = 1, high = 4, attention_factor = 0;  // 0: the type's own
   int64_t original_context = 0;
+  double beta_fast = 32, beta_slow = 1;
+  double mscale = 0;  // YaRN's, and mscale_all_dim
   std::vector<double> divisors;
   int64_t rotary = 0;  // channels of a head that turn; 0 = all
 
@@ -39,7 +40,7 @@ struct GgufModel {
   // Linear layers: key and value heads, their channels, taps.
   int64_t key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0, taps = 0;
 
-  // Latent attention (kimi-linear).
+  // Latent attention.
   int64_t q_lora = 0, kv_lora = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
 
   bool attends(int64_t layer) const { return full.empty() || full[static_cast<size_t>(layer)]; }
