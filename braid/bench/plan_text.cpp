@@ -71,11 +71,11 @@ Json positions_json(const std::vector<PositionLayers>& positions) {
   for (const PositionLayers& p : positions) {
     out.push(Json::object({{"layer", p.name},
                            {"layers", p.layers},
-                           {"rope", p.rope},
-                           {"rope_theta", p.theta},
-                           {"rotary", p.rotary},
-                           {"rope_scaling", p.scaling},
-                           {"window", p.window}}));
+                           {"rope", p.how.rope},
+                           {"rope_theta", p.how.theta},
+                           {"rotary", p.how.rotary},
+                           {"rope_scaling", p.how.scaling},
+                           {"window", p.how.window}}));
   }
   return out;
 }
@@ -110,17 +110,17 @@ std::string positions_text(const Plan& plan) {
   std::string out;
   for (const PositionLayers& p : plan.positions) {
     out += format("rope        {} x {}: ", p.layers, p.name);
-    if (!p.rope) {
+    if (!p.how.rope) {
       out += "none";
     } else {
-      out += format("theta {}", shortest_text(p.theta));
-      if (p.rotary != 1) out += format(", {} of a head", shortest_text(p.rotary));
-      if (!p.scaling.empty()) out += format(", scaling {}", rope_scaling_words(p.scaling));
+      out += format("theta {}", shortest_text(p.how.theta));
+      if (p.how.rotary != 1) out += format(", {} of a head", shortest_text(p.how.rotary));
+      if (!p.how.scaling.empty()) out += format(", scaling {}", rope_scaling_words(p.how.scaling));
     }
-    out += p.window > 0 ? format(", window {}\n", p.window) : "\n";
+    out += p.how.window > 0 ? format(", window {}\n", p.how.window) : "\n";
   }
   if (std::any_of(plan.positions.begin(), plan.positions.end(),
-                  [](const PositionLayers& p) { return p.window > 0; }))
+                  [](const PositionLayers& p) { return p.how.window > 0; }))
     out += format("windows     {}\n", plan.windows);
   return out;
 }

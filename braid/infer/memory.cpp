@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "braid/infer/generate.h"
-#include "braid/ops/attention.h"
+#include "braid/infer/positions.h"
 #include "braid/ops/weight_product.h"
 
 namespace braid {
@@ -26,19 +26,10 @@ size_t set_types(const Context& ctx, Model& model, std::span<const WeightType> t
   return bytes;
 }
 
-// Of attention the model's own size of a head decides, and that gqa alone says what was rounded.
-bool any_attention_needs_library(const Model& model) {
-  const ModelSettings& s = model.settings();
-  for (const Model::SubLayer& sub : model.sublayers()) {
-    const bool attends = sub.layer->state_bytes(1 << 16) > sub.layer->state_bytes(0);
-    const bool rounded = sub.name == "gqa" && s.meta_tokens == 0;
-    if (attends && attention_needs_library(s.head_dim, rounded)) return true;
-  }
-  return false;
-}
-
 bool needs_library(const Model& model) {
-  if (any_attention_needs_library(model)) return true;
+  for (const AttendingLayer& layer : attending_layers(model)) {
+    if (layer.attender->needs_library()) return true;
+  }
   return std::ranges::any_of(model.parameters(), [](const Parameter& p) {
     return p.value.shape().rank() > 1 &&
            product_needs_library(p.weight ? p.weight->type() : WeightType::kF32, p.value.size(-1));

@@ -11,35 +11,14 @@
 namespace braid {
 namespace {
 
-// Option `key` of a layer, `fallback` where it has none.
-std::string option(const Options& options, std::string_view key, const std::string& fallback) {
-  for (const Options::Item& o : options.items()) {
-    if (o.key == key) return o.value;
-  }
-  return fallback;
+void add_layer(const std::string& name, const Layer& layer, std::vector<AttendingLayer>& out) {
+  if (const auto* attender = dynamic_cast<const Attender*>(&layer)) out.push_back({name, attender});
 }
 
-// What a layer does with positions, as one of its kind; nothing of a layer that does not attend.
-// Options that are a layer's default are not among its options.
-void add_layer(const std::string& name, const Layer& layer, std::vector<PositionLayers>& out) {
-  const std::span<const PositionLayers> known = attending_mixers();
-  const auto usual = std::find_if(known.begin(), known.end(),
-                                  [&](const PositionLayers& p) { return p.name == name; });
-  if (usual == known.end()) return;
-  const Options o = layer.options();
-  PositionLayers p = *usual;
-  p.layers = 1;
-  p.rope = parse_bool(option(o, "rope", "")).value_or(usual->rope);
-  p.theta = p.rope ? parse_real(option(o, "rope_theta", "")).value_or(usual->theta) : 0;
-  p.rotary = parse_real(option(o, "rotary", "")).value_or(1);
-  p.scaling = option(o, "rope_scaling", "");
-  p.window = parse_int(option(o, "window", "")).value_or(usual->window);
-  out.push_back(std::move(p));
-}
+}  // namespace
 
-// One entry a layer, branches of mixers side by side on their own.
-std::vector<PositionLayers> each_layer(const Model& model) {
-  std::vector<PositionLayers> out;
+std::vector<AttendingLayer> attending_layers(const Model& model) {
+  std::vector<AttendingLayer> out;
   const std::vector<Model::SubLayer> all = model.sublayers();
   for (size_t i = 0; i < all.size(); ++i) {
     const auto* side_by_side = dynamic_cast<const ParallelLayer*>(all[i].layer);
@@ -54,37 +33,27 @@ std::vector<PositionLayers> each_layer(const Model& model) {
   return out;
 }
 
-}  // namespace
-
-std::span<const PositionLayers> attending_mixers() {
-  constexpr double kTheta = 10000;
-  static const PositionLayers mixers[] = {
-      {"gqa", 0, true, kTheta, 1, "", 0},   {"mla", 0, true, kTheta, 1, "", 0},
-      {"dsa", 0, true, kTheta, 1, "", 0},   {"hymba", 0, true, kTheta, 1, "", 0},
-      {"diff", 0, true, kTheta, 1, "", 0},  {"moba", 0, true, kTheta, 1, "", 0},
-      {"nsa", 0, true, kTheta, 1, "", 512}, {"fox", 0, false, kTheta, 1, "", 0}};
-  return mixers;
-}
-
 std::vector<PositionLayers> position_layers(const Model& model) {
   std::vector<PositionLayers> out;
-  for (PositionLayers& one : each_layer(model)) {
-    const auto same = std::find_if(out.begin(), out.end(), [&](PositionLayers p) {
-      p.layers = 1;
-      return p == one;
+  for (const AttendingLayer& layer : attending_layers(model)) {
+    const AttendedPositions how = layer.attender->positions();
+    const auto same = std::find_if(out.begin(), out.end(), [&](const PositionLayers& p) {
+      return p.name == layer.name && p.how == how;
     });
     if (same != out.end())
       ++same->layers;
     else
-      out.push_back(std::move(one));
+      out.push_back({layer.name, 1, how});
   }
   return out;
 }
 
 std::string window_pattern(const Model& model) {
   std::vector<LayerSpec> windows;
-  for (const PositionLayers& p : each_layer(model))
-    windows.push_back({p.window > 0 ? format("window{}", p.window) : "full", {}});
+  for (const AttendingLayer& layer : attending_layers(model)) {
+    const int64_t window = layer.attender->positions().window;
+    windows.push_back({window > 0 ? format("window{}", window) : "full", {}});
+  }
   return windows.empty() ? "" : print_stack(compress(windows));
 }
 
@@ -107,11 +76,11 @@ std::string beyond_trained(const Model& model, int64_t tokens) {
   if (made <= 0 || tokens <= made) return "";
   std::string scaling = "no layer has rotary positions";
   for (const PositionLayers& p : position_layers(model)) {
-    if (!p.rope) continue;
-    scaling = p.scaling.empty() ? "no rope scaling stretches positions any further"
-                                : format("its rope scaling ({}) is counted in that already",
-                                         rope_scaling_words(p.scaling));
-    if (!p.scaling.empty()) break;
+    if (!p.how.rope) continue;
+    scaling = p.how.scaling.empty() ? "no rope scaling stretches positions any further"
+                                    : format("its rope scaling ({}) is counted in that already",
+                                             rope_scaling_words(p.how.scaling));
+    if (!p.how.scaling.empty()) break;
   }
   return format(
       "{} tokens, but the model was made for {} (max_position_embeddings): {}, so what it makes "

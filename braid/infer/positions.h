@@ -2,11 +2,11 @@
 // What a model's layers do with positions, and how far it was made to go.
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "braid/layers/attender.h"
 #include "braid/stack/model.h"
 
 namespace braid {
@@ -15,17 +15,18 @@ namespace braid {
 struct PositionLayers {
   std::string name;  // "gqa"
   int64_t layers = 0;
-  bool rope = false;
-  double theta = 0;
-  double rotary = 1;    // share of a head that turns
-  std::string scaling;  // the layers' rope_scaling, "" = none
-  int64_t window = 0;   // 0 = all tokens before
+  AttendedPositions how;
   bool operator==(const PositionLayers&) const = default;
 };
-// Mixers that attend, with what they do when their options say nothing; the others carry a state.
-std::span<const PositionLayers> attending_mixers();
-// In the order of their first layers; mixers that carry a state are left out.
+// In the order of their first layers; mixers that carry a state alone are left out.
 std::vector<PositionLayers> position_layers(const Model& model);
+
+// The layers that attend, in the order of the stack, branches side by side one by one.
+struct AttendingLayer {
+  std::string name;
+  const Attender* attender;
+};
+std::vector<AttendingLayer> attending_layers(const Model& model);
 
 // The windows of all that attend, in the order of the layers, as "5 x window1024, full".
 std::string window_pattern(const Model& model);

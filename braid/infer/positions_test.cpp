@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include "braid/layers/mixer.h"
+
 namespace braid {
 namespace {
 
@@ -24,25 +26,50 @@ TEST_CASE("what attends in one way is one entry, linear layers are none") {
   const Model model = dry_model(kStack, 128);
   const std::vector<PositionLayers> p = position_layers(model);
   REQUIRE(p.size() == 3);
-  CHECK(p[0] == PositionLayers{"gqa", 4, true, 10000, 1, "", 8});
-  CHECK(p[1] == PositionLayers{"gqa", 2, true, 5e5, 0.5, "yarn:4:32:32:1:true:1.1", 0});
-  CHECK(p[2] == PositionLayers{"gqa", 1, false, 0, 1, "", 0});
+  CHECK(p[0] == PositionLayers{"gqa", 4, {true, 10000, 1, "", 8}});
+  CHECK(p[1] == PositionLayers{"gqa", 2, {true, 5e5, 0.5, "yarn:4:32:32:1:true:1.1", 0}});
+  CHECK(p[2] == PositionLayers{"gqa", 1, {false, 0, 1, "", 0}});
   CHECK(window_pattern(model) == "2 x (2 x window8, full), full");
 }
 
-TEST_CASE("what a mixer does without options is its own default") {
-  for (const PositionLayers& p : attending_mixers()) {
-    CAPTURE(p.name);
-    // An option at its default is left out of a layer's options.
-    std::string stack = p.name + (p.rope ? "{rope=true,rope_theta=10000" : "{rope=false");
-    if (p.name == "nsa") stack += ",window=512";
-    const Model model = dry_model((stack + "}, swiglu").c_str(), 0);
-    CHECK(model.canonical_stack().starts_with(p.name + ","));
-    const std::vector<PositionLayers> found = position_layers(model);
-    REQUIRE(found.size() == 1);
-    CHECK(found[0].rope == p.rope);
-    CHECK(found[0].window == p.window);
+TEST_CASE("every mixer whose state grows says how it attends, no other does") {
+  for (const LayerType& mixer : mixer_types()) {
+    CAPTURE(mixer.name);
+    // A memory unit gates what a scan before it publishes.
+    const bool reads = std::string_view(mixer.name) == "gmu";
+    const Model model = dry_model(
+        reads ? "mamba{as=m}, gmu{of=m}, swiglu" : (std::string(mixer.name) + ", swiglu").c_str(),
+        0);
+    const bool grows = model.state_bytes(1 << 16, {}) > model.state_bytes(1, {});
+    CHECK(attending_layers(model).size() == (grows ? 1 : 0));
   }
+}
+
+TEST_CASE("what a mixer does without options is its own default") {
+  const auto how = [](const char* stack) {
+    const std::vector<PositionLayers> found = position_layers(dry_model(stack, 0));
+    REQUIRE(found.size() == 1);
+    return found[0].how;
+  };
+  for (const char* name : {"gqa", "mla", "dsa", "hymba", "diff", "moba"}) {
+    CAPTURE(name);
+    CHECK(how((std::string(name) + ", swiglu").c_str()) ==
+          AttendedPositions{true, 10000, 1, "", 0});
+    CHECK(how((std::string(name) + "{rope=false}, swiglu").c_str()) ==
+          AttendedPositions{false, 0, 1, "", 0});
+    CHECK(how((std::string(name) + "{rope_theta=5e5}, swiglu").c_str()).theta == 5e5);
+  }
+  CHECK(how("nsa, swiglu") == AttendedPositions{true, 10000, 1, "", 512});
+  CHECK(how("fox, swiglu") == AttendedPositions{false, 0, 1, "", 0});
+  CHECK(how("mla{rope_scaling=linear:4}, swiglu").scaling == "linear:4");
+}
+
+TEST_CASE("a reader sees as far as the keys and values that it reads") {
+  const std::vector<PositionLayers> p =
+      position_layers(dry_model("gqa{window=8,as=kv}, swiglu, gqa{of=kv}, swiglu", 0));
+  REQUIRE(p.size() == 1);
+  CHECK(p[0].layers == 2);
+  CHECK(p[0].how.window == 8);
 }
 
 TEST_CASE("contexts beyond what the model was made for are named with both numbers") {

@@ -391,11 +391,6 @@ AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& con
   return g;
 }
 
-bool attention_needs_library(int64_t head_dim, bool rounded) {
-  AttentionConfig config;
-  config.head_dim = head_dim;
-  config.rounded = rounded;
-  return attention_by_library(config);
-}
+bool attention_needs_library(const AttentionConfig& config) { return attention_by_library(config); }
 
 }  // namespace braid

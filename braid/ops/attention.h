@@ -45,8 +45,7 @@ AttentionGrads attention_backward(const Context& ctx, const AttentionConfig& con
 // 2 (d + dv) per visible pair.
 double attention_flops(const AttentionConfig& config, int64_t past, int64_t tokens);
 
-// Whether attention over heads of that size takes a library's products on this machine, with its
-// buffers; `rounded` as in AttentionConfig.
-bool attention_needs_library(int64_t head_dim, bool rounded);
+// Whether it takes a library's products on this machine, with its buffers.
+bool attention_needs_library(const AttentionConfig& config);
 
 }  // namespace braid

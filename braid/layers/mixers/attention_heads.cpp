@@ -44,6 +44,10 @@ void AttentionHeads::require_pairs(std::string_view layer) const {
     usage(layer, format("head_dim={} is odd; rope turns channels in pairs", head_dim));
 }
 
+AttendedPositions AttentionHeads::positions(int64_t window) const {
+  return {rope, rope ? rope_theta : 0, 1, "", window};
+}
+
 double AttentionHeads::scale() const { return 1 / std::sqrt(static_cast<double>(head_dim)); }
 
 }  // namespace braid

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "braid/layers/attender.h"
 #include "braid/layers/layer.h"
 #include "braid/ops/rope.h"
 
@@ -26,6 +27,8 @@ struct AttentionHeads {
   // Whole heads turned, halves with halves.
   RopeConfig rotation() const { return {rope_theta, head_dim, false, 0, {}}; }
   double scale() const;  // head_dim^-1/2
+  // What plan and others are told of a layer with these heads.
+  AttendedPositions positions(int64_t window) const;
 };
 
 }  // namespace braid

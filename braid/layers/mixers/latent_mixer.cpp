@@ -124,6 +124,11 @@ Tensor LatentMixer::forward(const Context& ctx, const Tensor& x, const Batch& ba
   return biased(ctx, linear(ctx, reshape(ctx, o, {tokens, heads * shape_.dv}), o_), o_bias_);
 }
 
+AttendedPositions LatentMixer::positions_of(const LatentOptions& c) const {
+  const bool scaled = c.rope_scaling != "none";
+  return {c.rope, c.rope ? c.rope_theta : 0, 1, scaled ? c.rope_scaling : "", 0};
+}
+
 LatentConfig LatentMixer::latent_config() const {
   return {shape_.heads, shape_.rank, shape_.nope,
           shape_.rope,  shape_.dv,   static_cast<float>(shape_.scale)};

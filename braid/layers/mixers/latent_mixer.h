@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "braid/layers/attender.h"
 #include "braid/layers/layer.h"
 #include "braid/layers/mixers/latent_ref.h"
 #include "braid/ops/latent_attention.h"
@@ -46,12 +47,13 @@ struct LatentOptions {
 // Sizes and positions of the options; errors begin with `layer`. Throws Error(kUsage).
 MlaShape resolve_latent(std::string_view layer, const LatentOptions& options, const LayerEnv& env);
 
-class LatentMixer : public Layer {
+class LatentMixer : public Layer, public Attender {
  public:
   Tensor forward(const Context& ctx, const Tensor& x, const Batch& batch, States states) override;
 
  protected:
   LatentMixer(const MlaShape& shape, const LayerEnv& env, ParamBuilder& params);
+  AttendedPositions positions_of(const LatentOptions& options) const;
 
   // What a token is to attention.
   struct Parts {

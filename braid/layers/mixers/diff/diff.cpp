@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "braid/base/format.h"
+#include "braid/layers/attender.h"
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/diff/diff_ref.h"
 #include "braid/layers/mixers/diff/difference.h"
@@ -81,7 +82,7 @@ DiffShape resolve(const DiffConfig& c, const LayerEnv& env) {
   return s;
 }
 
-class Diff final : public Layer {
+class Diff final : public Layer, public Attender {
  public:
   Diff(DiffConfig config, const DiffShape& s, const LayerEnv& env, ParamBuilder& params)
       : config_(std::move(config)),
@@ -143,6 +144,8 @@ class Diff final : public Layer {
     return kv_read_bytes(kv_shape(shape_), tokens, options);
   }
   Options options() const override { return write_options(config_); }
+  AttendedPositions positions() const override { return config_.heads.positions(shape_.window); }
+  bool needs_library() const override { return attention_needs_library(attention_config()); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t) const override {

@@ -144,6 +144,7 @@ class Dsa final : public LatentMixer, public Chooser {
     return chooses ? own + rows(tokens, LatentKv::row_bytes(shape_.index_dim, 0)) : own;
   }
   Options options() const override { return write_options(config_); }
+  AttendedPositions positions() const override { return positions_of(config_.latent); }
 
   int64_t sees() const override { return shape_.top; }
   std::unique_ptr<Layer> narrowed() const override {

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "braid/base/format.h"
+#include "braid/layers/attender.h"
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/fox/fox_ref.h"
 #include "braid/layers/mixers/kv_cache.h"
@@ -56,7 +57,7 @@ FoxShape resolve(const FoxConfig& c, const LayerEnv& env) {
   return s;
 }
 
-class Fox final : public Layer {
+class Fox final : public Layer, public Attender {
  public:
   Fox(const FoxConfig& config, const FoxShape& s, const LayerEnv& env, ParamBuilder& params)
       : config_(config),
@@ -124,6 +125,8 @@ class Fox final : public Layer {
     return kv_read_bytes(kv_shape(), tokens, options) + last_bytes();
   }
   Options options() const override { return write_options(config_); }
+  AttendedPositions positions() const override { return config_.heads.positions(shape_.window); }
+  bool needs_library() const override { return attention_needs_library(attention_config()); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t) const override {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "braid/base/format.h"
+#include "braid/layers/attender.h"
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/attention_heads.h"
 #include "braid/layers/mixers/gqa/gqa_ref.h"
@@ -146,7 +147,7 @@ GqaShape resolve(const GqaConfig& c, const LayerEnv& env) {
   return s;
 }
 
-class Gqa final : public Layer {
+class Gqa final : public Layer, public Attender {
  public:
   Gqa(GqaConfig config, const GqaShape& shape, const LayerEnv& env, ParamBuilder& params)
       : config_(std::move(config)),
@@ -222,6 +223,13 @@ class Gqa final : public Layer {
     return kv_read_bytes(kv_shape(shape_), tokens, options);
   }
   Options options() const override { return write_options(config_); }
+  AttendedPositions positions() const override {
+    AttendedPositions p = config_.heads.positions(shape_.window);
+    p.rotary = config_.rotary;
+    if (config_.rope_scaling != "none") p.scaling = config_.rope_scaling;
+    return p;
+  }
+  bool needs_library() const override { return attention_needs_library(attention_config()); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t tokens) const override {

@@ -97,7 +97,7 @@ HymbaShape resolve(const HymbaConfig& c, const LayerEnv& env) {
   return s;
 }
 
-class Hymba final : public RecurrentMixer {
+class Hymba final : public RecurrentMixer, public Attender {
  public:
   Hymba(HymbaConfig config, const HymbaShape& s, const LayerEnv& env, ParamBuilder& params)
       : RecurrentMixer({{1, 1, s.states, s.inner}, config.conv, {s.inner}}),
@@ -160,6 +160,8 @@ class Hymba final : public RecurrentMixer {
            kv_read_bytes(own_kv(shape_), tokens, options);
   }
   Options options() const override { return write_options(config_); }
+  AttendedPositions positions() const override { return config_.heads.positions(shape_.window); }
+  bool needs_library() const override { return attention_needs_library(attention_config()); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t) const override {
@@ -180,6 +182,19 @@ class Hymba final : public RecurrentMixer {
     return out;
   }
 
+  AttentionConfig attention_config() const {
+    const HymbaShape& s = shape_;
+    AttentionConfig c;
+    c.heads = s.heads;
+    c.kv_heads = s.kv_heads;
+    c.head_dim = s.head_dim;
+    c.value_dim = s.value_dim();
+    c.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_dim)));
+    c.window = s.window;
+    c.prefix = s.prefix;
+    return c;
+  }
+
   // -> [T, D_i]
   Tensor attention(const Context& ctx, const std::vector<Tensor>& parts, const Batch& batch,
                    States states) {
@@ -191,14 +206,7 @@ class Hymba final : public RecurrentMixer {
       const Tensor by_head = as_heads(ctx, x, heads);
       return s.rope ? rope(ctx, rotation, by_head, table) : by_head;
     };
-    AttentionConfig c;
-    c.heads = s.heads;
-    c.kv_heads = s.kv_heads;
-    c.head_dim = s.head_dim;
-    c.value_dim = s.value_dim();
-    c.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(s.head_dim)));
-    c.window = s.window;
-    c.prefix = s.prefix;
+    const AttentionConfig c = attention_config();
     const Tensor q = turned(parts[0], s.heads);
     Tensor out;
     if (s.reads) {

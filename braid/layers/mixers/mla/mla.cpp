@@ -23,6 +23,7 @@ class Mla final : public LatentMixer {
            LatentKv::row_bytes(shape().rank, shape().rope, options.kv);
   }
   Options options() const override { return write_options(config_); }
+  AttendedPositions positions() const override { return positions_of(config_); }
 
   std::vector<double> reference(const ReferenceParams& params, std::span<const double> x,
                                 int64_t tokens) const override {

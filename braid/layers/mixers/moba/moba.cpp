@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "braid/base/format.h"
+#include "braid/layers/attender.h"
 #include "braid/layers/chooser.h"
 #include "braid/layers/mixer.h"
 #include "braid/ops/block_choice.h"
@@ -56,7 +57,7 @@ MobaShape resolve(const MobaConfig& c, const LayerEnv& env) {
   return s;
 }
 
-class Moba final : public Layer, public Chooser {
+class Moba final : public Layer, public Attender, public Chooser {
  public:
   Moba(const MobaConfig& config, const MobaShape& s, const LayerEnv& env, ParamBuilder& params)
       : config_(config),
@@ -108,6 +109,7 @@ class Moba final : public Layer, public Chooser {
            rows(1 + (whole < shape_.top ? 0 : whole), LatentKv::row_bytes(row(), 0));
   }
   Options options() const override { return write_options(config_); }
+  AttendedPositions positions() const override { return config_.heads.positions(0); }
 
   int64_t sees() const override { return shape_.block * shape_.top; }
   std::unique_ptr<Layer> narrowed() const override {

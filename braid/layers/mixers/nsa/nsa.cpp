@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "braid/base/format.h"
+#include "braid/layers/attender.h"
 #include "braid/layers/chooser.h"
 #include "braid/layers/mixer.h"
 #include "braid/layers/mixers/nsa/compressor.h"
@@ -108,7 +109,7 @@ struct Kept {
   ConvState& tail() const { return dynamic_cast<ConvState&>(group.member(2)); }
 };
 
-class Nsa final : public Layer, public Chooser {
+class Nsa final : public Layer, public Attender, public Chooser {
  public:
   Nsa(NsaConfig config, const NsaShape& s, const LayerEnv& env, ParamBuilder& params)
       : config_(std::move(config)),
@@ -168,6 +169,7 @@ class Nsa final : public Layer, public Chooser {
            tail_bytes();
   }
   Options options() const override { return write_options(config_); }
+  AttendedPositions positions() const override { return config_.heads.positions(shape_.window); }
 
   int64_t sees() const override { return shape_.block * shape_.top; }
   // A compressed block is never longer than a chosen one.
