@@ -451,11 +451,6 @@ TEST_CASE("a file in place of a folder") {
   write_file(f / "file", "x");
   check_refused(braid(train(world().text, f / "file")), 3, {"file", "in the way"});
   check_refused(braid(train(world().text, f / "file/run")), 3, {"file", "in the way"});
-  const Outcome o = braid(
-      {"generate", "-m", world().run, "-p", "x", "-n", "1", "--save-state", f / "file/state"});
-  INFO(o.all());
-  CHECK(o.code == 3);
-  CHECK(o.err.find("cannot write " + (f / "file/state")) != std::string::npos);
 }
 
 TEST_CASE("results that cannot be written are an error") {

@@ -281,6 +281,30 @@ void write_file(const std::string& path, std::string_view bytes) {
   file.commit();
 }
 
+std::string why_no_file(const std::string& path) {
+  const std::string parent = parent_path(path);
+  if (is_folder(path)) return "it is a folder";
+  if (path.ends_with('/')) return "it names a folder, not a file";
+  if (!path_exists(parent)) return format("there is no folder {}", parent);
+  if (!is_folder(parent)) return format("{} is not a folder", parent);
+  struct stat s;
+  if (::stat(path.c_str(), &s) == 0 && !S_ISREG(s.st_mode)) return "it is not a regular file";
+  const std::string probe = format("{}.tmp-{}", path, ::getpid());
+  const int fd = ::open(probe.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return std::strerror(errno);
+  ::close(fd);
+  ::unlink(probe.c_str());
+  return "";
+}
+
+std::string why_no_files_in(const std::string& folder) {
+  if (path_exists(folder)) {
+    return is_folder(folder) ? why_no_file(join_path(folder, "braid"))
+                             : format("the file {} is in the way", folder);
+  }
+  return why_no_files_in(parent_path(folder));
+}
+
 AppendFile::AppendFile(const std::string& path, uint64_t keep_bytes) : path_(path) {
   fd_ = open_for_writing(path, 0);
   if (fd_ < 0) fail("write", path);

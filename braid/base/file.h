@@ -88,6 +88,12 @@ class AtomicFile {
 
 void write_file(const std::string& path, std::string_view bytes);  // atomic
 
+// Why write_file(path) would fail, "" where it would not: it is tried with nothing to write, which
+// leaves nothing behind.
+std::string why_no_file(const std::string& path);
+// The same of files in a folder that may have to be made, with its parents.
+std::string why_no_files_in(const std::string& folder);
+
 // A log that grows: opened (made when missing), cut to `keep_bytes`, appended to. Every write
 // reaches the system at once, so that a killed process loses none of it.
 class AppendFile {

@@ -8,6 +8,7 @@
 #include "braid/base/format.h"
 #include "braid/bench/stack_report.h"
 #include "braid/cli/model_flags.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/progress.h"
 
 namespace braid {
@@ -26,6 +27,7 @@ struct Flags {
 int run(Flags& f) {
   f.options.seconds = parse_seconds(f.time, "--time");
   f.options.layers = !f.no_layers;
+  require_output_file("--html", f.html);
   std::vector<ModelSettings> stacks;
   for (const std::string& s : f.stacks) stacks.push_back(f.model.settings(s));
   const Context ctx = f.common.context();

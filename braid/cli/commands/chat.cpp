@@ -13,6 +13,7 @@
 #include "braid/cli/command.h"
 #include "braid/cli/draft.h"
 #include "braid/cli/interrupt.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/run_model.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_tokenizer.h"
@@ -259,6 +260,7 @@ void Talk::command(const std::string& name, const std::string& argument) {
     throw Error(ErrorKind::kUsage, format("/{} needs a file", name));
   }
   if (name == "save") {
+    require_output_file("/save", argument);
     save_sequence(argument, model_, chat_.sequence(), chat_.notes(), chat_.earlier());
     done(format("{}: {} tokens saved", argument, std::ssize(chat_.sequence().tokens)));
   } else if (name == "load") {

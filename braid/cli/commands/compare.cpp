@@ -9,6 +9,7 @@
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
 #include "braid/cli/optim_flags.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/remembered_flags.h"
 #include "braid/cli/run_model.h"
@@ -209,6 +210,7 @@ bool measure_costs(const Context& ctx, Flags& f, ProgressLine& line, StackCosts&
 }
 
 int run(CLI::App& app, Flags& f) {
+  require_output_folder("--out", f.compare.out);
   fill_from_folder(app, f);
   check_flags(f);
   CompareConfig& c = f.compare;

@@ -7,6 +7,7 @@
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
 #include "braid/importers/generation_config.h"
@@ -154,8 +155,6 @@ HfExported to_braid(const Context& ctx, const Flags& f, WorkProgress& work) {
                   format("--weights is \"{}\"; with --to braid it is f32, bf16, q8, q4 or q4min",
                          f.weights));
   }
-  if (path_exists(f.out))
-    throw Error(ErrorKind::kUsage, format("{} exists; name a new folder with -o", f.out));
   const LoadedModel loaded = load_any_model(ctx, f.model, options);
   const std::string unfinished = f.out + ".unfinished";
   remove_folder(unfinished);
@@ -182,8 +181,6 @@ HfExported to_braid(const Context& ctx, const Flags& f, WorkProgress& work) {
 
 HfExported to_gguf(const Context& ctx, const Flags& f, WorkProgress& work) {
   const GgmlType type = gguf_type(f.weights);
-  if (path_exists(f.out))
-    throw Error(ErrorKind::kUsage, format("{} exists; name a new file with -o", f.out));
   GgufExported done;
   if (is_gguf_file(f.model) || is_hf_folder(f.model)) {
     done = convert_to_gguf(ctx, f.model, type, f.out, work.bytes(kWriting));
@@ -211,8 +208,21 @@ void check_flags(const Flags& f) {
   need("--family", trained && f.to != "braid", "it is for models that braid trained");
 }
 
+void require_new_output(const Flags& f) {
+  const bool file = f.to == "gguf";
+  if (path_exists(f.out))
+    throw Error(ErrorKind::kUsage,
+                format("{} exists; name a new {} with -o", f.out, file ? "file" : "folder"));
+  if (file) {
+    require_output_file("-o", f.out);
+  } else {
+    require_output_folder("-o", f.out);
+  }
+}
+
 int run(const Flags& f) {
   check_flags(f);
+  require_new_output(f);
   const Context ctx = f.common.context();
   if (f.random && f.to != "hf")
     throw Error(ErrorKind::kUsage,

@@ -10,6 +10,7 @@
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
 #include "braid/cli/draft.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/run_model.h"
 #include "braid/state/state_file.h"
 
@@ -85,6 +86,7 @@ Workload workload(const Flags& f, const LoadedModel& loaded) {
 int run(Flags& f) {
   if (f.greedy) f.config.sampling.temperature = 0;
   check_sampling(f.config.sampling);
+  require_output_file("--save-state", f.save_state);
   const Context ctx = f.common.context();
   const LoadedModel loaded = load_any_model(
       ctx, f.model, f.load.options(f.common, [&](const LoadedModel& m) { return workload(f, m); }));

@@ -10,6 +10,7 @@
 #include "braid/base/json.h"
 #include "braid/base/strings.h"
 #include "braid/cli/command.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
 #include "braid/formats/safetensors.h"
@@ -112,6 +113,7 @@ void show(const Flags& f, const std::vector<int32_t>& ids, const Tensor& logits)
 int run(const Flags& f) {
   if (f.tokens.empty() == f.tokens_file.empty())
     throw Error(ErrorKind::kUsage, "give the tokens with --tokens or with --tokens-file");
+  require_output_file("--out", f.out);
   const Context ctx = f.common.context();
   std::vector<int32_t> ids;
   std::vector<int64_t> pieces;

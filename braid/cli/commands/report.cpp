@@ -10,6 +10,7 @@
 #include "braid/bench/limits.h"
 #include "braid/cli/command.h"
 #include "braid/cli/evaluate_shown.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/run_model.h"
 #include "braid/importers/gguf_load.h"
@@ -89,6 +90,7 @@ void require_run(const std::string& folder) {
 int run(const Flags& f) {
   check_sampling(f.sampling);
   require_run(f.model);
+  require_output_folder("--model", f.model);
   const Context ctx = f.common.context();
   const LoadedModel loaded = load_any_model(ctx, f.model);
   Model* const model = loaded.model.get();

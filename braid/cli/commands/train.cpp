@@ -13,6 +13,7 @@
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
 #include "braid/cli/optim_flags.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/progress.h"
 #include "braid/cli/remembered_flags.h"
 #include "braid/cli/run_model.h"
@@ -46,8 +47,8 @@ std::string progress_line(const RunConfig& c, const RunProgress& p, double peak_
   std::string beside;
   for (const auto& [name, value] : p.auxiliary) beside += format("  {} {:.4g}", name, value);
   return format(
-      "step {}  loss {:.3f}  bpb {:.3f}{}  {} tok/s  {:.0f}% of f32 peak  {:.0f}%  ETA {}", steps,
-      p.smooth_loss, p.smooth_bpb, beside, format_count(p.tokens_per_second),
+      "step {}  loss {:.3f}  bpb {:.3f}{}  {} tok/s  {:.0f}% of f32 peak  {:.0f}%  ETA {}",
+      steps, p.smooth_loss, p.smooth_bpb, beside, format_count(p.tokens_per_second),
       100 * p.gflops / peak_gflops, 100 * std::min(1.0, done), format_seconds(eta));
 }
 
@@ -193,6 +194,7 @@ void take_weights(const Context& ctx, const std::string& from, Model& model, Pro
 }
 
 int run(CLI::App& app, Flags& f) {
+  require_output_folder("--out", f.run.out);
   fill_from_run(app, f);
   check_flags(f);
   check_memory(f);

@@ -8,6 +8,7 @@
 #include "braid/base/format.h"
 #include "braid/base/json.h"
 #include "braid/cli/command.h"
+#include "braid/cli/output_path.h"
 #include "braid/cli/progress.h"
 #include "braid/text/tokenizer/bpe_trainer.h"
 #include "braid/text/tokenizer/tokenizer.h"
@@ -59,6 +60,7 @@ int run(Flags& f) {
       throw Error(ErrorKind::kUsage, format("{} exists; remove it or give another -o", path));
     }
   }
+  require_output_folder("--out", f.out);
   ProgressLine line;
   const double start = now_seconds();
   read_all(f, trainer, line);
