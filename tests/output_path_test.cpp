@@ -94,5 +94,20 @@ TEST_CASE("a path that can be written is left as it was until there is something
   CHECK(read_file(state) != "old");
 }
 
+TEST_CASE("convert takes the format from the name") {
+  const Places& p = places();
+  const std::string gguf = p.folder / "named.gguf", folder = p.folder / "named";
+  REQUIRE(braid({"convert", "-m", p.model, "-o", gguf}).code == 0);
+  CHECK(read_file(gguf).starts_with("GGUF"));
+  REQUIRE(braid({"convert", "-m", gguf, "-o", folder}).code == 0);
+  CHECK(path_exists(folder + "/config.json"));
+  const Outcome o = braid({"convert", "-m", p.model, "-o", p.folder / "x.gguf", "--to", "hf"});
+  INFO(o.all());
+  CHECK(o.code == 2);
+  CHECK(o.err.find("--to hf writes a folder") != std::string::npos);
+  CHECK_FALSE(path_exists(p.folder / "x.gguf"));
+  CHECK(braid({"convert", "--help"}).out.find("gguf where -o ends in .gguf") != std::string::npos);
+}
+
 }  // namespace
 }  // namespace braid::e2e

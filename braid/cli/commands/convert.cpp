@@ -27,7 +27,7 @@ namespace {
 constexpr const char* kWriting = "writing weights";
 
 struct Flags {
-  std::string model, out, to = "hf", weights, family, shard_size = "5G", dtype = "bf16";
+  std::string model, out, to, weights, family, shard_size = "5G", dtype = "bf16";
   std::optional<uint64_t> random;
   const CLI::App* app = nullptr;
   CommonFlags common;
@@ -208,6 +208,17 @@ void check_flags(const Flags& f) {
   need("--family", trained && f.to != "braid", "it is for models that braid trained");
 }
 
+// GGUF is a file of its own suffix, the others are folders.
+std::string format_of(const Flags& f) {
+  const bool named_gguf = f.out.ends_with(".gguf");
+  if (f.to.empty()) return named_gguf ? "gguf" : "hf";
+  if (named_gguf && f.to != "gguf")
+    throw Error(ErrorKind::kUsage, format("--to {} writes a folder, but -o {} names a GGUF file; "
+                                          "give another name or leave --to out",
+                                          f.to, f.out));
+  return f.to;
+}
+
 void require_new_output(const Flags& f) {
   const bool file = f.to == "gguf";
   if (path_exists(f.out))
@@ -220,7 +231,8 @@ void require_new_output(const Flags& f) {
   }
 }
 
-int run(const Flags& f) {
+int run(Flags& f) {
+  f.to = format_of(f);
   check_flags(f);
   require_new_output(f);
   const Context ctx = f.common.context();
@@ -253,8 +265,7 @@ std::function<int()> setup_convert(CLI::App& app) {
                  "Hugging Face folder, run or checkpoint folder, or .gguf file")
       ->required();
   app.add_option("-o,--out", f->out, "What to write; must not exist")->required();
-  app.add_option("--to", f->to, "hf, braid or gguf")
-      ->capture_default_str()
+  app.add_option("--to", f->to, "hf, braid or gguf (default: gguf where -o ends in .gguf, else hf)")
       ->check(CLI::IsMember({"hf", "braid", "gguf"}));
   app.add_option("--weights", f->weights,
                  "hf: f32, bf16, f16 (default: as stored from a Hugging Face folder, else f32); "
@@ -270,7 +281,7 @@ std::function<int()> setup_convert(CLI::App& app) {
   app.add_option("--dtype", f->dtype, "Of --random's tensors: bf16, f16 or f32")
       ->capture_default_str();
   f->common.add(app);
-  app.footer("Example: braid convert -m FOLDER -o model.gguf --to gguf --weights q8_0");
+  app.footer("Example: braid convert -m FOLDER -o model.gguf --weights q8_0");
   return [f] { return run(*f); };
 }
 
