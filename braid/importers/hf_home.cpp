@@ -26,8 +26,12 @@ void put_common(const ShownModel& m, const char* type, Json& c) {
   c.set("hidden_act", "silu");
   c.set("rms_norm_eps", s.norm_eps);
   c.set("tie_word_embeddings", s.tie_embeddings);
-  c.set("max_position_embeddings",
-        s.max_position_embeddings > 0 ? s.max_position_embeddings : int64_t{32768});
+  put_made_for(m, c);
+}
+
+void put_made_for(const ShownModel& m, Json& c) {
+  const int64_t tokens = m.settings.max_position_embeddings;
+  if (tokens > 0) c.set("max_position_embeddings", tokens);
 }
 
 void put_gqa(const ShownModel& m, Json& c) {
@@ -175,6 +179,8 @@ void put_kimi_layers(const ShownModel& m, Json& c) {
 Json kimi_linear_config(const ShownModel& m) {
   Json c = Json::object();
   put_common(m, "kimi_linear", c);
+  if (m.settings.max_position_embeddings > 0)
+    c.set("model_max_length", m.settings.max_position_embeddings);
   if (!m.has("kda")) homeless("kimi_linear has kda layers, this model none");
   put_kimi_layers(m, c);
   const ShownLayer none{"", {}, ""};
@@ -218,7 +224,7 @@ Json lfm2_config(const ShownModel& m) {
     const bool full = m.layers[static_cast<size_t>(2 * i)].name == "gqa";
     types.push(full ? "full_attention" : "conv");
   }
-  return Json::object(
+  Json c = Json::object(
       {{"architectures", Json::array({architecture_of("lfm2")})},
        {"model_type", "lfm2"},
        {"vocab_size", s.vocab},
@@ -226,8 +232,6 @@ Json lfm2_config(const ShownModel& m) {
        {"num_hidden_layers", m.blocks()},
        {"norm_eps", s.norm_eps},
        {"tie_word_embeddings", s.tie_embeddings},
-       {"max_position_embeddings",
-        s.max_position_embeddings > 0 ? s.max_position_embeddings : int64_t{128000}},
        {"num_attention_heads", heads},
        {"num_key_value_heads", g.integer("kv_heads", heads)},
        {"head_dim", g.integer("head_dim", s.head_dim)},
@@ -237,6 +241,8 @@ Json lfm2_config(const ShownModel& m) {
        {"intermediate_size", dense_width(m)},
        {"block_auto_adjust_ff_dim", false},
        {"layer_types", types}});
+  put_made_for(m, c);
+  return c;
 }
 
 Json granite_config(const ShownModel& m) {
@@ -334,9 +340,7 @@ void put_nemotron_experts(const ShownModel& m, Json& c) {
 Json nemotron_h_config(const ShownModel& m) {
   Json c = backbone_config(m, "nemotron_h", "mamba2");
   c.set("hybrid_override_pattern", nemotron_pattern(m));
-  c.set("max_position_embeddings", m.settings.max_position_embeddings > 0
-                                       ? m.settings.max_position_embeddings
-                                       : int64_t{8192});
+  put_made_for(m, c);
   const ShownLayer& l = *m.first("mamba2");
   put_mamba2(l, kNemotronKeys, c);
   c.set("mamba_hidden_act", "silu");
@@ -399,7 +403,7 @@ Json rwkv7_config(const ShownModel& m) {
   const ShownLayer &l = *m.first("rwkv7"), &f = *m.first("cmix");
   const int64_t dim = l.integer("head_dim", 64);
   const ShownLayer& later = m.layers.size() > 2 ? m.layers[2] : l;  // the first has no v_rank
-  return Json::object({{"architectures", Json::array({architecture_of("rwkv7")})},
+  Json c = Json::object({{"architectures", Json::array({architecture_of("rwkv7")})},
                        {"model_type", "rwkv7"},
                        {"vocab_size", s.vocab},
                        {"hidden_size", s.width},
@@ -415,9 +419,9 @@ Json rwkv7_config(const ShownModel& m) {
                        {"norm_first", s.embedding_norm},
                        {"norm_bias", true},
                        {"norm_eps", s.norm_eps},
-                       {"max_position_embeddings",
-                        s.max_position_embeddings > 0 ? s.max_position_embeddings : int64_t{4096}},
                        {"tie_word_embeddings", s.tie_embeddings}});
+  put_made_for(m, c);
+  return c;
 }
 
 struct Writer {
@@ -503,6 +507,11 @@ void check_same(const ShownModel& want, const ShownModel& got, const char* famil
   same("meta_tokens", format("{}", w.meta_tokens), format("{}", g.meta_tokens));
   same("tie_embeddings", w.tie_embeddings ? "true" : "false", g.tie_embeddings ? "true" : "false");
   same("norm_eps", shortest_text(w.norm_eps), shortest_text(g.norm_eps));
+  // Where nobody knows for how many tokens the model was made, config.json does not say it either;
+  // some families have no word for it.
+  if (w.max_position_embeddings > 0 && g.max_position_embeddings > 0)
+    same("max_position_embeddings", format("{}", w.max_position_embeddings),
+         format("{}", g.max_position_embeddings));
 }
 
 }  // namespace

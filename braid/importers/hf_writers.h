@@ -9,6 +9,8 @@
 namespace braid {
 
 void put_common(const ShownModel& m, const char* type, Json& c);
+// max_position_embeddings, where it is known for how many tokens the model was made.
+void put_made_for(const ShownModel& m, Json& c);
 void put_gqa(const ShownModel& m, Json& c);
 int64_t dense_width(const ShownModel& m);  // of its swiglu layers
 void put_mamba2(const ShownLayer& l, const Mamba2Keys& keys, Json& c);

@@ -1,5 +1,6 @@
 // A model in another form.
 
+#include <algorithm>
 #include <cstdio>
 
 #include "braid/base/error.h"
@@ -75,6 +76,18 @@ void note(const std::vector<std::string>& notes) {
   for (const std::string& n : notes) std::fprintf(stderr, "[%s]\n", n.c_str());
 }
 
+// For how many tokens a model was made: what its settings say, or the longer sequences that its run
+// trained on; 0 where nobody knows.
+int64_t made_for(const ModelSettings& settings, const std::string& model) {
+  int64_t tokens = settings.max_position_embeddings;
+  if (is_gguf_file(model) || is_hf_folder(model)) return tokens;
+  const std::string path = join_path(checkpoint_folder(model), "train/state.json");
+  if (!path_exists(path)) return tokens;
+  const Json state = Json::parse(read_file(path, size_t{1} << 24));
+  const Json* trained = state.find("seq_len");
+  return trained == nullptr ? tokens : std::max(tokens, trained->as_int());
+}
+
 // What stands in a model's place in its published family.
 struct Published {
   LoadedModel loaded;
@@ -97,7 +110,11 @@ Published publish(const Context& ctx, const Flags& f, WorkProgress& work) {
     p.config = load_config(join_path(f.model, "config.json"));
     p.texts_from = f.model;
   } else {
-    const HfHome home = find_home(p.loaded.model->settings(), f.family);
+    ModelSettings settings = p.loaded.model->settings();
+    settings.max_position_embeddings = made_for(settings, f.model);
+    const HfHome home = find_home(settings, f.family);
+    if (settings.max_position_embeddings == 0)
+      note({"nobody knows for how many tokens this model was made: config.json says none"});
     if (home.family == find_family("qwen3_next") &&
         p.loaded.model->settings().norm == NormKind::kRms)
       norms_to_one_plus(ctx, p.loaded.model->parameters());
@@ -166,6 +183,7 @@ HfExported to_braid(const Context& ctx, const Flags& f, WorkProgress& work) {
     out.bytes =
         writer.write(join_path(unfinished, "weights.safetensors"), work.bytes(kWriting)).bytes;
     ModelSettings settings = loaded.model->settings();
+    settings.max_position_embeddings = made_for(settings, f.model);
     settings.stack = parse_stack(loaded.model->canonical_stack());
     write_file(join_path(unfinished, "model.toml"), print_settings(settings));
     write_texts(f.model, unfinished);

@@ -108,7 +108,9 @@ MoeSettings read_moe(ConfigReader& c) {
 
 FamilyModel read(ConfigReader& c) {
   FamilyModel m;
-  read_model(c, {.width = 2304, .layers = 27, .vocab = 163840, .max_positions = 0, .eps = 1e-5}, m);
+  const int64_t made_for = c.integer("model_max_length", 0, int64_t{1} << 40);
+  read_model(
+      c, {.width = 2304, .layers = 27, .vocab = 163840, .max_positions = made_for, .eps = 1e-5}, m);
   c.require_text("hidden_act", {"silu"});
   const LinearConfig linear = read_linear(c, m.layers);
   const int64_t heads = c.integer("num_attention_heads", 32, 1 << 16);
