@@ -9,8 +9,10 @@ namespace braid {
 
 const char* architecture_of(std::string_view model_type) {
   constexpr std::pair<std::string_view, const char*> kClasses[] = {
+      {"deepseek_v3", "DeepseekV3ForCausalLM"},
       {"falcon_h1", "FalconH1ForCausalLM"},
       {"gemma3_text", "Gemma3ForCausalLM"},
+      {"gpt_oss", "GptOssForCausalLM"},
       {"granitemoehybrid", "GraniteMoeHybridForCausalLM"},
       {"hymba", "HymbaForCausalLM"},
       {"jamba", "JambaForCausalLM"},

@@ -617,6 +617,13 @@ TEST_CASE("state-space models that braid trained give the same logits from their
 TEST_CASE("what braid trains has a published home, or the layer that has none is named") {
   CHECK(home_error("2 x (gqa, swiglu)") == "llama");
   CHECK(home_error("2 x (gqa{qk_norm=head}, swiglu)") == "qwen3");
+  for (const char* scaling :
+       {"linear:4", "dynamic:2:64", "llama3:8:1:4:32", "yarn:4:32:16:2:false:1.2"})
+    CHECK(home_error(format("gqa{{rope_scaling={}}}, swiglu", scaling).c_str()) == "llama");
+  CHECK(says(home_error("gqa{heads=4,head_dim=4,rope_scaling=longrope:64:1.2:1:2:3:4}, swiglu"),
+             "longrope"));
+  CHECK(says(home_error("2 x (mla, swiglu)"), "deepseek_v3 has mla and moe"));
+  CHECK(says(home_error("gqa{sinks=true}, moe{act=clamped,alpha=2}"), "alpha=2"));
   CHECK(home_error("3 x (gdn, swiglu), gqa{gate=true,qk_norm=head}, swiglu") == "qwen3_next");
   CHECK(home_error("kda, swiglu, mla{rope=false}, moe{router=sigmoid}") == "kimi_linear");
   CHECK(home_error("2 x (shortconv, swiglu), gqa{qk_norm=head,kv_heads=1}, swiglu") == "lfm2");

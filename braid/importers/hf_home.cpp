@@ -10,6 +10,7 @@
 #include "braid/base/strings.h"
 #include "braid/importers/architectures.h"
 #include "braid/importers/hf_export.h"
+#include "braid/importers/hf_rope.h"
 #include "braid/importers/hf_shown.h"
 #include "braid/importers/hf_writers.h"
 #include "braid/layers/channels/default_ffn.h"
@@ -34,14 +35,27 @@ void put_made_for(const ShownModel& m, Json& c) {
   if (tokens > 0) c.set("max_position_embeddings", tokens);
 }
 
-void put_gqa(const ShownModel& m, Json& c) {
+void put_heads(const ShownModel& m, Json& c) {
   const ShownLayer& g = *m.first("gqa");
   const int64_t heads = g.integer("heads", m.settings.heads);
   c.set("num_attention_heads", heads);
   c.set("num_key_value_heads", g.integer("kv_heads", heads));
   c.set("head_dim", g.integer("head_dim", m.settings.head_dim));
-  c.set("rope_theta", g.real("rope_theta", 10000));
   c.set("attention_bias", g.get("bias", "none") == "qkvo");
+}
+
+void put_gqa(const ShownModel& m, Json& c) {
+  const ShownLayer& g = *m.first("gqa");
+  put_heads(m, c);
+  c.set("rope_theta", g.real("rope_theta", 10000));
+  put_rope_scaling(m, g, c);
+}
+
+int64_t dense_layers_first(const ShownModel& m) {
+  int64_t first = 0;
+  while (first < m.blocks() && m.layers[static_cast<size_t>(2 * first + 1)].name == "swiglu")
+    ++first;
+  return first;
 }
 
 int64_t dense_width(const ShownModel& m) {
@@ -205,10 +219,7 @@ Json kimi_linear_config(const ShownModel& m) {
   c.set("num_expert_group", e.integer("groups", 1));
   c.set("topk_group", e.integer("topk_groups", 1));
   c.set("num_shared_experts", e.integer("shared", 0) / ffn);
-  int64_t first = 0;
-  while (first < m.blocks() && m.layers[static_cast<size_t>(2 * first + 1)].name == "swiglu")
-    ++first;
-  c.set("first_k_dense_replace", first);
+  c.set("first_k_dense_replace", dense_layers_first(m));
   c.set("moe_layer_freq", 1);
   return c;
 }
@@ -224,23 +235,22 @@ Json lfm2_config(const ShownModel& m) {
     const bool full = m.layers[static_cast<size_t>(2 * i)].name == "gqa";
     types.push(full ? "full_attention" : "conv");
   }
-  Json c = Json::object(
-      {{"architectures", Json::array({architecture_of("lfm2")})},
-       {"model_type", "lfm2"},
-       {"vocab_size", s.vocab},
-       {"hidden_size", s.width},
-       {"num_hidden_layers", m.blocks()},
-       {"norm_eps", s.norm_eps},
-       {"tie_word_embeddings", s.tie_embeddings},
-       {"num_attention_heads", heads},
-       {"num_key_value_heads", g.integer("kv_heads", heads)},
-       {"head_dim", g.integer("head_dim", s.head_dim)},
-       {"rope_theta", g.real("rope_theta", 10000)},
-       {"conv_L_cache", conv.integer("conv", 3)},
-       {"conv_bias", conv.truth("bias", false)},
-       {"intermediate_size", dense_width(m)},
-       {"block_auto_adjust_ff_dim", false},
-       {"layer_types", types}});
+  Json c = Json::object({{"architectures", Json::array({architecture_of("lfm2")})},
+                         {"model_type", "lfm2"},
+                         {"vocab_size", s.vocab},
+                         {"hidden_size", s.width},
+                         {"num_hidden_layers", m.blocks()},
+                         {"norm_eps", s.norm_eps},
+                         {"tie_word_embeddings", s.tie_embeddings},
+                         {"num_attention_heads", heads},
+                         {"num_key_value_heads", g.integer("kv_heads", heads)},
+                         {"head_dim", g.integer("head_dim", s.head_dim)},
+                         {"rope_theta", g.real("rope_theta", 10000)},
+                         {"conv_L_cache", conv.integer("conv", 3)},
+                         {"conv_bias", conv.truth("bias", false)},
+                         {"intermediate_size", dense_width(m)},
+                         {"block_auto_adjust_ff_dim", false},
+                         {"layer_types", types}});
   put_made_for(m, c);
   return c;
 }
@@ -404,22 +414,22 @@ Json rwkv7_config(const ShownModel& m) {
   const int64_t dim = l.integer("head_dim", 64);
   const ShownLayer& later = m.layers.size() > 2 ? m.layers[2] : l;  // the first has no v_rank
   Json c = Json::object({{"architectures", Json::array({architecture_of("rwkv7")})},
-                       {"model_type", "rwkv7"},
-                       {"vocab_size", s.vocab},
-                       {"hidden_size", s.width},
-                       {"num_hidden_layers", m.blocks()},
-                       {"head_dim", dim},
-                       {"num_heads", s.width / dim},
-                       {"intermediate_size", f.integer("ffn", 0)},
-                       {"decay_low_rank_dim", l.integer("decay_rank", 0)},
-                       {"a_low_rank_dim", l.integer("a_rank", 0)},
-                       {"v_low_rank_dim", later.integer("v_rank", 16)},
-                       {"gate_low_rank_dim", l.integer("g_rank", 0)},
-                       {"hidden_act", "sqrelu"},
-                       {"norm_first", s.embedding_norm},
-                       {"norm_bias", true},
-                       {"norm_eps", s.norm_eps},
-                       {"tie_word_embeddings", s.tie_embeddings}});
+                         {"model_type", "rwkv7"},
+                         {"vocab_size", s.vocab},
+                         {"hidden_size", s.width},
+                         {"num_hidden_layers", m.blocks()},
+                         {"head_dim", dim},
+                         {"num_heads", s.width / dim},
+                         {"intermediate_size", f.integer("ffn", 0)},
+                         {"decay_low_rank_dim", l.integer("decay_rank", 0)},
+                         {"a_low_rank_dim", l.integer("a_rank", 0)},
+                         {"v_low_rank_dim", later.integer("v_rank", 16)},
+                         {"gate_low_rank_dim", l.integer("g_rank", 0)},
+                         {"hidden_act", "sqrelu"},
+                         {"norm_first", s.embedding_norm},
+                         {"norm_bias", true},
+                         {"norm_eps", s.norm_eps},
+                         {"tie_word_embeddings", s.tie_embeddings}});
   put_made_for(m, c);
   return c;
 }
@@ -434,6 +444,9 @@ constexpr Writer kWriters[] = {{"llama", 2, llama_config},
                                {"qwen3_moe", 2, qwen3_moe_config},
                                {"qwen3_next", 2, qwen3_next_config},
                                {"kimi_linear", 2, kimi_linear_config},
+                               {"gemma3", 2, gemma3_config},
+                               {"gpt_oss", 2, gpt_oss_config},
+                               {"deepseek_v3", 2, deepseek_v3_config},
                                {"lfm2", 2, lfm2_config},
                                {"granitemoehybrid", 2, granite_config},
                                {"mamba", 1, mamba_config},
@@ -459,12 +472,15 @@ std::string nearest(const ShownModel& m) {
   if (m.has("gqa+mamba2")) return "falcon_h1";
   if (m.has("hymba")) return "hymba";
   if (m.has("rwkv7")) return "rwkv7";
-  if (m.has("kda") || m.has("mla")) return "kimi_linear";
+  if (m.has("mla") && !m.has("kda")) return "deepseek_v3";
+  if (m.has("kda")) return "kimi_linear";
   if (m.has("gdn")) return "qwen3_next";
   if (m.has("shortconv")) return "lfm2";
   if (m.has("mamba2")) return "granitemoehybrid";
   if (m.has("mamba")) return "jamba";
+  if (m.has("moe") && m.first("moe")->get("act", "silu") == "clamped") return "gpt_oss";
   if (m.has("moe")) return "qwen3_moe";
+  if (m.settings.norm_placement == NormPlacement::kSandwich) return "gemma3";
   return m.has("gqa") && m.first("gqa")->get("qk_norm", "none") == "head" ? "qwen3" : "llama";
 }
 
