@@ -257,6 +257,17 @@ TEST_CASE("a value from the environment is named by its variable") {
   check_refused(with("BRAID_NORM_EPS=abc", {"plan", "gqa"}), 2,
                 {"BRAID_NORM_EPS", "--norm-eps", "\"abc\"", "a number"});
   check_refused(with("BRAID_WEIGHTS=q3", {"plan", "gqa"}), 2, {"BRAID_WEIGHTS", "q3", "q4min"});
+  check_refused(with("BRAID_JSON=maybe", {"plan", "gqa"}), 2,
+                {"BRAID_JSON", "--json", "\"maybe\"", "true or false"});
+  // Those that no flag has.
+  check_refused(with("BRAID_ATTENTION=bf16", {"plan", "gqa"}), 2,
+                {"BRAID_ATTENTION is \"bf16\"", "f32 or auto"});
+  check_refused(with("BRAID_AMX=no", {"plan", "gqa"}), 2, {"BRAID_AMX is \"no\"", "0 or 1"});
+  for (const char* fine : {"BRAID_ATTENTION=f32", "BRAID_ATTENTION=auto", "BRAID_AMX=0",
+                           "BRAID_AMX=1", "BRAID_AMX=", "BRAID_JSON=true", "BRAID_JSON=0"}) {
+    CAPTURE(fine);
+    CHECK(with(fine, {"plan", "gqa", "--parameters"}).code == 0);
+  }
   const Outcome typed = with("BRAID_WIDTH=abc", {"plan", "gqa", "--width=x"});
   check_refused(typed, 2, {"--width is \"x\""});
   CHECK(typed.err.find("BRAID_WIDTH") == std::string::npos);

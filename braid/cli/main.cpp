@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "braid/base/environment.h"
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 #include "braid/base/suggest.h"
@@ -74,6 +75,7 @@ bool given_in(const CLI::Option& option, int argc, char** argv) {
 }
 
 const char* wanted_type(const CLI::Option& option) {
+  if (option.get_type_size() == 0) return "true or false";  // a flag without a value
   const std::string type = option.get_type_name();
   return type.starts_with("UINT")      ? "a whole number of 0 or more"
          : type.starts_with("INT")     ? "a whole number"
@@ -185,6 +187,7 @@ int main(int argc, char** argv) {
   braid::keep_spins_short(argv);
   braid::start_signal_thread();
   try {
+    braid::environment();
     return braid::run(argc, argv);
   } catch (const braid::Error& e) {
     std::fflush(stdout);

@@ -1,21 +1,11 @@
 #include "braid/kernels/attention/rounds.h"
 
-#include <cstdlib>
-#include <string_view>
+#include "braid/base/environment.h"
 
 namespace braid {
-namespace {
-
-bool allowed() {
-  const char* wanted = std::getenv("BRAID_ATTENTION");
-  return wanted == nullptr || std::string_view(wanted) != "f32";
-}
-
-}  // namespace
 
 bool attention_rounds(const AttentionConfig& config) {
-  static const bool may = allowed();
-  return config.rounded && may;
+  return config.rounded && environment().attention_in_int16;
 }
 
 }  // namespace braid

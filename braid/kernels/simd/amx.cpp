@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdlib>
-#include <string_view>
+
+#include "braid/base/environment.h"
 
 namespace braid {
 namespace {
@@ -28,11 +28,6 @@ bool machine_has_amx() {
   return (d & kAll) == kAll && (a1 & kAvx512Bf16) != 0 && granted();
 }
 
-bool wanted() {
-  const char* said = std::getenv("BRAID_AMX");
-  return said == nullptr || std::string_view(said) != "0";
-}
-
 std::atomic<int> forbidden{0};
 
 }  // namespace
@@ -43,7 +38,7 @@ bool amx_offered() {
 }
 
 bool amx() {
-  static const bool has = wanted() && amx_offered();
+  static const bool has = environment().tiles && amx_offered();
   return has && forbidden.load(std::memory_order_relaxed) == 0;
 }
 
