@@ -105,6 +105,32 @@ TEST_CASE("every command has help with an example, on stdout") {
   CHECK(version.out.rfind("braid ", 0) == 0);
 }
 
+TEST_CASE("progress says what each share is of, and what is left") {
+  const std::vector<std::string> train = lines(trained().train_output.err);
+  REQUIRE(!train.empty());
+  for (const char* part : {"step ", "loss ", " tok/s", "% of f32 peak", "% done  ETA "}) {
+    CAPTURE(part);
+    CHECK(train[0].find(part) != std::string::npos);
+  }
+  // Work of an unknown length says nothing for two seconds: as much of it as takes longer.
+  const std::string text = trained().folder / "long.txt";
+  std::string err;
+  for (size_t bytes = 1 << 18; err.find("ETA") == std::string::npos; bytes *= 4) {
+    REQUIRE(bytes < size_t{1} << 30);
+    write_file(text, some_text(bytes));
+    const Outcome o = braid({"eval", "-m", trained().run, "--data", text});
+    REQUIRE_MESSAGE(o.code == 0, o.all());
+    err = o.err;
+  }
+  const std::string line = lines(err)[0];
+  CHECK(line.starts_with("evaluating: "));
+  CHECK(line.find(" of ") != std::string::npos);
+  CHECK(line.find(" tokens  ETA ") != std::string::npos);
+  const Outcome learned =
+      braid({"train-tokenizer", text, "--vocab", "300", "-o", trained().folder / "learned"});
+  CHECK(learned.err.find("reading: file 1 of 1, ") != std::string::npos);
+}
+
 TEST_CASE("results are JSON on stdout, progress is on stderr") {
   const Outcome& t = trained().train_output;
   const std::vector<Json> lines = json_lines(t.out);

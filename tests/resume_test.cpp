@@ -160,6 +160,28 @@ TEST_CASE("kill -9 before the first checkpoint leaves a folder that starts again
   check_equal_runs(run, reference());
 }
 
+TEST_CASE("of two runs begun in one folder at once one is refused and the other whole") {
+  int refused = 0;
+  for (int attempt = 0; attempt < kAttempts && refused == 0; ++attempt) {
+    const Folder folder;
+    const std::string run = folder / "run";
+    Process a(train(run, 1)), b(train(run, 1));
+    const Outcome both[] = {a.wait(), b.wait()};
+    int trained = 0;
+    for (const Outcome& o : both) {
+      INFO(o.all());
+      trained += o.code == 0;
+      if (o.code == 0) continue;  // the second too, where it came after the first
+      CHECK(o.code == 2);
+      CHECK(o.err.find("another braid works in " + run) != std::string::npos);
+      ++refused;
+    }
+    CHECK(trained >= 1);
+    check_equal_runs(run, reference());
+  }
+  CHECK_MESSAGE(refused > 0, "every run ended before the other began");
+}
+
 TEST_CASE("Ctrl+C saves and exits 130; the folder alone resumes the run") {
   for (const int signal : {SIGINT, SIGTERM}) {
     bool interrupted = false;

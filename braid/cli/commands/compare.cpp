@@ -164,7 +164,7 @@ CompareWatcher watcher_of(const Flags& f, ProgressLine& line) {
   w.on_message = [&line](const std::string& m) { line.message(m); };
   const std::vector<ComparedStack>& stacks = f.compare.stacks;
   w.on_step = [&](const CompareProgress& p, const RunProgress& r) {
-    line.show(format("round {}/{}  {} seed {}  step {}  bpb {:.3f}  {} tok/s  {:.0f}%  ETA {}",
+    line.show(format("round {}/{}  {} seed {}  step {}  bpb {:.3f}  {} tok/s  {:.0f}% done  ETA {}",
                      p.round, p.rounds, stacks[p.stack].label, p.seed, r.step, r.smooth_bpb,
                      format_count(r.tokens_per_second), 100 * p.done,
                      std::isfinite(p.eta) ? format_seconds(p.eta) : "?"));

@@ -47,7 +47,7 @@ std::string progress_line(const RunConfig& c, const RunProgress& p, double peak_
   std::string beside;
   for (const auto& [name, value] : p.auxiliary) beside += format("  {} {:.4g}", name, value);
   return format(
-      "step {}  loss {:.3f}  bpb {:.3f}{}  {} tok/s  {:.0f}% of f32 peak  {:.0f}%  ETA {}",
+      "step {}  loss {:.3f}  bpb {:.3f}{}  {} tok/s  {:.0f}% of f32 peak  {:.0f}% done  ETA {}",
       steps, p.smooth_loss, p.smooth_bpb, beside, format_count(p.tokens_per_second),
       100 * p.gflops / peak_gflops, 100 * std::min(1.0, done), format_seconds(eta));
 }
