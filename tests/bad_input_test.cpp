@@ -128,6 +128,11 @@ TEST_CASE("command lines") {
        {"eval", "-m", run, "--data", text, "--against", run, "--compare"},
        2,
        {"--compare is for bpb", "--against"}},
+      {"memory of two models",  // enough for each alone
+       {"eval", "-m", run, "--data", text, "--against", run, "--contexts", "512", "-t", "1",
+        "--mem", "2300K"},
+       4,
+       {"--mem 2300K allows 2.2 MiB", "512 tokens with both models", "weights of the reference"}},
       {"no pattern", train(text, out, {"--freeze", ""}), 2, {"--freeze", "names nothing"}},
       {"no pattern either", train(text, out, {"--train-only", ""}), 2, {"--train-only"}},
       {"a word for a range", {"plan", "gqa", "--width", "x"}, 2, {"--width is \"x\"", "1 to"}},

@@ -72,6 +72,9 @@ TEST_CASE("what cannot be is one line and an exit code") {
   refuses({"train-tokenizer", "-o", folder / "o", "--vocab", "9", folder / "a.txt"}, 2, "256");
   refuses({"train-tokenizer", "-o", folder / "o", "--cut", "gpt9", folder / "a.txt"}, 2, "gpt2");
   refuses({"train-tokenizer", "-o", folder / "o", folder / "missing"}, 3, "missing");
+  write_file(folder / "empty.txt", "");
+  refuses({"train-tokenizer", "-o", folder / "o", folder / "empty.txt"}, 3,
+          "empty.txt: there is no text to learn from");
   CHECK_FALSE(path_exists(folder / "o"));
 }
 

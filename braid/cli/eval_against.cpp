@@ -9,6 +9,7 @@
 #include "braid/base/json.h"
 #include "braid/cli/progress.h"
 #include "braid/infer/divergence.h"
+#include "braid/infer/memory.h"
 #include "braid/text/token_list.h"
 
 namespace braid {
@@ -46,6 +47,28 @@ std::vector<int64_t> reached(std::vector<int64_t> contexts, int64_t tokens) {
                                         tokens, contexts.front()));
 }
 
+// Both models over the longest context, held against --mem before the reference is read: two sets
+// of weights and states, and the scratch of one at a time.
+LoadOptions counted(const CommonFlags& common, const LoadedModel& loaded, int64_t tokens) {
+  LoadOptions out;
+  if (common.mem.empty()) return out;
+  out.before_fill = [&common, &loaded, tokens](const LoadedModel& reference,
+                                               std::span<const WeightType> types) {
+    const Workload work{tokens, 0};
+    const MemoryNeed own = inference_memory(common.threads, loaded.model->settings(),
+                                            weight_types(*loaded.model), work);
+    const MemoryNeed other =
+        inference_memory(common.threads, reference.model->settings(), types, work);
+    common.require_memory({{"weights", own.weights},
+                           {"weights of the reference", other.weights},
+                           {"states", own.state + other.state},
+                           {"scratch", std::max(own.scratch, other.scratch)}},
+                          format("reading {} tokens with both models", tokens),
+                          "ask for smaller --weights or --contexts");
+  };
+  return out;
+}
+
 }  // namespace
 
 void AgainstFlags::add(CLI::App& app) {
@@ -63,7 +86,8 @@ int eval_against(const CommonFlags& common, const Context& ctx, LoadedModel load
                  const std::string& model, const std::string& text, const AgainstFlags& f) {
   const std::vector<int32_t> ids = tokens_of(loaded, model, text, f);
   const std::vector<int64_t> contexts = reached(f.contexts, std::ssize(ids));
-  const LoadedModel reference = load_any_model(ctx, f.reference);
+  const LoadedModel reference =
+      load_any_model(ctx, f.reference, counted(common, loaded, contexts.back()));
   warn_beyond_trained(*loaded.model, contexts.back());
   WorkProgress work;
   const WorkProgress::Tick tick = work.counts("both models read", "tokens");

@@ -64,6 +64,10 @@ int run(Flags& f) {
   ProgressLine line;
   const double start = now_seconds();
   read_all(f, trainer, line);
+  if (trainer.bytes() == 0)
+    throw Error(ErrorKind::kBadInput,
+                format("{}{}: there is no text to learn from", f.files[0],
+                       f.files.size() > 1 ? format(" and {} more", f.files.size() - 1) : ""));
   const double read = now_seconds();
   const auto total = static_cast<double>(f.options.vocab);
   const TrainedBpe trained = trainer.train([&](int64_t tokens) {
