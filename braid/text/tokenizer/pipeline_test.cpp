@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <set>
 
 #include "braid/base/error.h"
 #include "braid/base/file.h"
@@ -236,6 +237,66 @@ TEST_CASE("a GGUF's byte-level vocabulary encodes as the tokenizer.json it was m
   CHECK(tokenizer_from_gguf(v)->encode("a")[0] == 640);
   v.pre = "nobody";
   CHECK_THROWS_WITH_AS(tokenizer_from_gguf(v), "tokenizer.ggml.pre 'nobody' is not known", Error);
+}
+
+// The pieces that a pre-tokenizer of that name leaves of a text: all of a piece may merge.
+std::vector<std::string> cut_as(const char* pre, const std::string& text) {
+  GgufVocabulary v;
+  v.model = "gpt2";
+  v.pre = pre;
+  std::set<std::string> known;
+  for (const std::string_view c : byte_characters()) {
+    v.tokens.emplace_back(c);
+    known.emplace(c);
+  }
+  const auto mapped = [&](size_t from, size_t to) {
+    std::string out;
+    for (; from < to; ++from) out += byte_characters()[static_cast<uint8_t>(text[from])];
+    return out;
+  };
+  for (size_t length = 2; length <= text.size(); ++length) {
+    for (size_t from = 0; from + length <= text.size(); ++from) {
+      const std::string whole = mapped(from, from + length);
+      if (!known.insert(whole).second) continue;
+      v.tokens.push_back(whole);
+      for (size_t at = from + 1; at < from + length; ++at)
+        v.merges.push_back(mapped(from, at) + " " + mapped(at, from + length));
+    }
+  }
+  const auto tokenizer = tokenizer_from_gguf(v);
+  std::vector<std::string> out;
+  for (const int32_t id : tokenizer->encode(text)) out.push_back(tokenizer->decode({&id, 1}));
+  return out;
+}
+
+TEST_CASE("names of pre-tokenizers cut as llama.cpp does") {
+  using Pieces = std::vector<std::string>;
+  const std::string text = "Ab's  !? 12345\n\nc";
+  CHECK(cut_as("gpt-2", text) == Pieces{"Ab", "'s", " ", " !?", " 12345", "\n", "\n", "c"});
+  for (const char* unnamed : {"default", ""})
+    CHECK(cut_as(unnamed, text) ==
+          Pieces{"Ab", "'", "s", "  ", "!?", " ", "123", "45", "\n", "\n", "c"});
+  CHECK(cut_as("default", "a`b$") == Pieces{"a", "`", "b", "$"});
+  CHECK(cut_as("falcon", text) ==
+        Pieces{"Ab", "'", "s", "  ", "!?", " ", "123", "45", "\n", "\n", "c"});
+  CHECK(cut_as("default", " `") == Pieces{" `"});
+  CHECK(cut_as("falcon", " `") == Pieces{" ", "`"});
+  CHECK(cut_as("falcon", "x 12") == Pieces{"x", " 12"});
+  CHECK(cut_as("default", "x 12") == Pieces{"x", " ", "12"});
+  CHECK(cut_as("smollm", text) ==
+        Pieces{"Ab", "'s", " ", " !?", " ", "1", "2", "3", "4", "5", "\n", "\n", "c"});
+  CHECK(cut_as("bailingmoe", "a\n\n12") == Pieces{"a", "\n\n", "1", "2"});
+  CHECK(cut_as("seed-coder", "a!\n\nb") == Pieces{"a", "!", "\n\n", "b"});
+  CHECK(cut_as("qwen2", "a!\n\nb") == Pieces{"a", "!\n\n", "b"});
+  CHECK(cut_as("tiny_aya", "1234567") == Pieces{"1", "234", "567"});
+  CHECK(cut_as("gpt-4o", "1234567") == Pieces{"123", "456", "7"});
+  CHECK(cut_as("exaone-moe", "a b 1") == Pieces{"a b", " ", "1"});
+  CHECK(cut_as("minicpm5", "a 1234") == Pieces{"a", " ", "123", "4"});
+  CHECK(cut_as("jais-2", "a     b") == Pieces{"a", "    ", " b"});
+  CHECK(cut_as("laguna", "a!\nb") == Pieces{"a", "!", "\n", "b"});
+  CHECK(cut_as("bloom", "a1, b") == Pieces{"a1", ",", " b"});
+  CHECK(cut_as("viking", "a1, b") == Pieces{"a", "1", ",", " b"});
+  CHECK(cut_as("deepseek-coder", "a, b\n12") == Pieces{"a", ",", " b", "\n", "1", "2"});
 }
 
 TEST_CASE("a GGUF's vocabulary with scores merges the highest first") {
