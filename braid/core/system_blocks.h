@@ -21,7 +21,10 @@ class SystemBlocks {
   // 64-byte aligned, of a multiple of 64 bytes; null when the system refuses. Contents are
   // anything.
   std::byte* take(size_t bytes);
-  // What `take(bytes)` gave. Its memory is the system's again, as far as it fills pages.
+  // What `take(bytes)` gave. Of a chunk with other blocks in it the pages of 4 KiB that this one
+  // fills alone are no longer resident, but the system may keep a page of 2 MiB that they were part
+  // of until it runs short, and their addresses serve blocks of the same size alone. A chunk goes
+  // back as a whole with its last block; what small blocks leave is malloc's to keep.
   void give_back(std::byte* block, size_t bytes);
 
  private:
