@@ -44,7 +44,7 @@ TEST_CASE("a state that is refused leaves the sequence as it was") {
   save_sequence(mine, model, other);
   const std::string before = read_file(mine);
   // The last to be looked at: all else is loaded by then.
-  for (const char* name : {"layers.1.length", "layers.0.0.length"}) {
+  for (const char* name : {"layers.1.length", "layers.0.0.length", "layers.0.1.length"}) {
     CAPTURE(name);
     const StateFileReader in(ctx, good);
     StateFileWriter out;

@@ -62,10 +62,10 @@ void OptionReader::field(const char* key, int64_t& value, int64_t fallback) {
   if (const Options::Item* item = take(key)) {
     const auto parsed = parse_int(item->value);
     if (!parsed) bad_value(layer_, *item, "a whole number");
-    // Products of two sizes stay within 64 bits.
-    constexpr int64_t kMost = int64_t{1} << 31;
+    // Far above any layer's size; products of two, in bytes, stay far within 64 bits.
+    constexpr int64_t kMost = int64_t{1} << 24;
     if (*parsed > kMost || *parsed < -kMost)
-      bad_value(layer_, *item, "a whole number of at most 2147483648 either way");
+      bad_value(layer_, *item, "a whole number of at most 16777216 either way");
     value = *parsed;
   }
 }

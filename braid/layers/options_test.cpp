@@ -80,9 +80,9 @@ TEST_CASE("options: numbers are read strictly") {
 }
 
 TEST_CASE("options: sizes whose products could pass 64 bits are refused") {
-  CHECK(error_of(make({{"heads", "4611686018427387904"}})).find("at most 2147483648") !=
+  CHECK(error_of(make({{"heads", "4611686018427387904"}})).find("at most 16777216") !=
         std::string::npos);
-  CHECK(error_of(make({{"heads", "-2147483649"}})).find("at most 2147483648") != std::string::npos);
+  CHECK(error_of(make({{"heads", "-16777217"}})).find("at most 16777216") != std::string::npos);
 }
 
 TEST_CASE("options: unknown and repeated keys name the key, the column and what is near") {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "braid/state/conv_state.h"
+#include "braid/state/group_state.h"
 #include "braid/state/matrix_state.h"
 
 namespace braid {
@@ -78,6 +79,20 @@ TEST_CASE("matrix state") {
   CHECK(a.matrix().shape() == (Shape{2, 3, 4}));
   battery(a, b, &MatrixState::matrix);
   CHECK_THROWS_AS(a.restore(ConvState(ctx, 4, 6)), Error);
+}
+
+TEST_CASE("members of a group that have seen different lengths are refused") {
+  const Context ctx;
+  std::vector<std::unique_ptr<LayerState>> members;
+  members.push_back(std::make_unique<MatrixState>(ctx, 1, 2, 2));
+  members.push_back(std::make_unique<ConvState>(ctx, 3, 2));
+  GroupState group(std::move(members));
+  MemoryFile file;
+  group.save(file, "a.");
+  group.load(file, "a.");
+  file.integers["a.1.length"] = 7;
+  CHECK_THROWS_WITH_AS(group.load(file, "a."),
+                       "a.1. is of another length than the 0 tokens of a.0.", Error);
 }
 
 }  // namespace braid

@@ -1,5 +1,7 @@
 #include "braid/state/group_state.h"
 
+#include <algorithm>
+
 #include "braid/base/error.h"
 #include "braid/base/format.h"
 
@@ -17,6 +19,10 @@ GroupState::GroupState(std::vector<std::unique_ptr<LayerState>> members)
 }
 
 int64_t GroupState::length() const { return members_.front()->length(); }
+
+bool GroupState::has_seen(int64_t tokens) const {
+  return std::ranges::all_of(members_, [&](const auto& m) { return m->has_seen(tokens); });
+}
 
 size_t GroupState::bytes() const {
   size_t n = 0;
@@ -42,6 +48,12 @@ void GroupState::save(StateWriter& out, std::string_view prefix) const {
 
 void GroupState::load(StateReader& in, std::string_view prefix) {
   for (size_t i = 0; i < members_.size(); ++i) members_[i]->load(in, member_prefix(prefix, i));
+  for (size_t i = 1; i < members_.size(); ++i) {
+    if (members_[i]->has_seen(length())) continue;
+    throw Error(ErrorKind::kBadInput,
+                format("{} is of another length than the {} tokens of {}", member_prefix(prefix, i),
+                       length(), member_prefix(prefix, 0)));
+  }
 }
 
 void GroupState::reset() {

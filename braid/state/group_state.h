@@ -17,10 +17,12 @@ class GroupState final : public LayerState {
 
   std::string_view kind() const override { return "group"; }
   int64_t length() const override;
+  bool has_seen(int64_t tokens) const override;
   size_t bytes() const override;
   std::unique_ptr<LayerState> snapshot() const override;
   void restore(const LayerState& other) override;
   void save(StateWriter& out, std::string_view prefix) const override;
+  // Throws Error(kBadInput) for members that have not seen as much as the first.
   void load(StateReader& in, std::string_view prefix) override;
   void reset() override;
 

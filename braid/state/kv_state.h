@@ -61,6 +61,7 @@ class KvState : public LayerState {
   void forget() { pages_.drop_before(shape_.seen(length_).first); }
 
   int64_t length() const override { return length_; }
+  bool has_seen(int64_t tokens) const override { return length_ == blocks_.whole(tokens); }
   // Pages held; one that is shared with a snapshot counts in both.
   size_t bytes() const override { return pages_.bytes(); }
   void restore(const LayerState& other) override;

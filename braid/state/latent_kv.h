@@ -27,6 +27,7 @@ class LatentKv final : public LayerState {
 
   std::string_view kind() const override { return "latent"; }
   int64_t length() const override { return length_; }  // rows
+  bool has_seen(int64_t tokens) const override { return length_ == tokens / tokens_per_row_; }
   // Pages held; one that is shared with a snapshot counts in both.
   size_t bytes() const override { return pages_.bytes(); }
   std::unique_ptr<LayerState> snapshot() const override {

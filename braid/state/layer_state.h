@@ -38,7 +38,10 @@ class LayerState {
   virtual std::string_view kind()
       const = 0;                       // "kv", "ring", "matrix", "conv", "group": checked by load
   virtual int64_t length() const = 0;  // tokens seen
-  virtual size_t bytes() const = 0;    // held now (what --mem counts)
+  // It is as that many tokens leave it, as far as its length can tell: load() checks no other
+  // state.
+  virtual bool has_seen(int64_t tokens) const { return length() == tokens; }
+  virtual size_t bytes() const = 0;  // held now (what --mem counts)
   // An independent copy with equal content; later writes to either do not show in the other. May
   // share pages copy-on-write. fork and snapshot are the same operation: a snapshot is a fork that
   // is not advanced.

@@ -16,7 +16,10 @@ void require(bool holds, const std::string& message) {
 }
 
 void check(const MoeConfig& c) {
-  require(c.experts >= 1, format("experts={} must be at least 1", c.experts));
+  // More than any model has; what is kept for each of them would be felt.
+  constexpr int64_t kMostExperts = int64_t{1} << 16;
+  require(c.experts >= 1 && c.experts <= kMostExperts,
+          format("experts={} must be 1 to {}", c.experts, kMostExperts));
   require(c.top_k >= 1 && c.top_k <= c.experts,
           format("top_k={} must be between 1 and experts={}", c.top_k, c.experts));
   require(c.top_k <= max_experts_per_token(),

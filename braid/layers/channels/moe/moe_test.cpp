@@ -365,7 +365,8 @@ TEST_CASE("moe's errors name the option, both values and what would be right") {
                         const char* message) {
     CHECK_THROWS_WITH_AS(Fixture(options_of(items), 8), message, Error);
   };
-  fails({{"experts", "0"}}, "moe: experts=0 must be at least 1");
+  fails({{"experts", "0"}}, "moe: experts=0 must be 1 to 65536");
+  fails({{"experts", "65537"}}, "moe: experts=65537 must be 1 to 65536");
   fails({{"top_k", "9"}}, "moe: top_k=9 must be between 1 and experts=8");
   fails({{"router", "hash"}}, "moe: router=hash is neither softmax nor sigmoid");
   fails({{"balance", "loss"}}, "moe: balance=loss is none of none, bias, aux");
