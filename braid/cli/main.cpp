@@ -75,7 +75,7 @@ bool given_in(const CLI::Option& option, int argc, char** argv) {
 }
 
 const char* wanted_type(const CLI::Option& option) {
-  if (option.get_type_size() == 0) return "true or false";  // a flag without a value
+  if (option.get_expected_min() == 0) return "true or false";  // a flag without a value
   const std::string type = option.get_type_name();
   return type.starts_with("UINT")      ? "a whole number of 0 or more"
          : type.starts_with("INT")     ? "a whole number"

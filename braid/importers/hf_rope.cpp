@@ -78,7 +78,8 @@ void put_rope_scaling(const ShownModel& m, const ShownLayer& layer, Json& c) {
   const std::string text = layer.get("rope_scaling", "none");
   if (text.starts_with("longrope"))
     homeless("longrope's factors are a word of families that braid does not write");
-  const RopeScaling s = parse_rope_scaling(layer.name, text, 0);
+  constexpr int64_t kSomeRotary = 4;  // the layer itself has checked the text by its own
+  const RopeScaling s = parse_rope_scaling(layer.name, text, kSomeRotary);
   if (s.kind == Kind::kNone) return;
   const std::string name = text.substr(0, text.find(':'));
   Json out = Json::object({{"rope_type", name}, {"factor", s.factor}});

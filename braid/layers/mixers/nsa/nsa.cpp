@@ -23,7 +23,6 @@ namespace braid {
 namespace {
 
 constexpr KvPaging kPaging{.tiles = 1};      // tiles are chosen
-constexpr int64_t kMost = int64_t{1} << 30;  // of any size: positions are 32 bits
 constexpr int64_t kQueries = 64;             // of a prefill whose choices are held at a time
 
 struct NsaConfig {
@@ -58,7 +57,6 @@ void check_sizes(const NsaConfig& c) {
                                    {"top_n", c.top_n},
                                    {"window", c.window}}) {
     if (value < 1) usage(format("{}={} is not positive", key, value));
-    if (value > kMost) usage(format("{}={} is more than {}", key, value, kMost));
   }
   if (c.top_n < kAlwaysChosen) {
     usage(

@@ -68,7 +68,7 @@ TEST_CASE("nsa refuses blocks that do not fit each other") {
         std::string::npos);
   CHECK(error("block", "16").find("compress_block=32 is more than block=16") != std::string::npos);
   CHECK(error("compress", "conv").find("neither mlp nor mean") != std::string::npos);
-  CHECK(error("window", "2000000000").find("is more than 1073741824") != std::string::npos);
+  CHECK(error("window", "2000000000").find("at most 16777216") != std::string::npos);
   CHECK(error("top_n", "-4").find("top_n=-4 is not positive") != std::string::npos);
   CHECK(error("window", "0").find("window=0") != std::string::npos);
 }
