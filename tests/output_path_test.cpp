@@ -96,6 +96,12 @@ TEST_CASE("a path that can be written is left as it was until there is something
 
 TEST_CASE("convert takes the format from the name") {
   const Places& p = places();
+  for (const char* to : {"hf", "braid"}) {
+    const std::string slashed = p.folder / std::string(to) + "/";
+    CHECK(braid({"convert", "-m", p.model, "-o", slashed, "--to", to}).code == 0);
+    CHECK(is_folder(slashed));
+    CHECK_FALSE(path_exists(slashed + ".unfinished"));
+  }
   const std::string gguf = p.folder / "named.gguf", folder = p.folder / "named";
   REQUIRE(braid({"convert", "-m", p.model, "-o", gguf}).code == 0);
   CHECK(read_file(gguf).starts_with("GGUF"));

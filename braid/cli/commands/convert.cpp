@@ -237,6 +237,11 @@ std::string format_of(const Flags& f) {
   return f.to;
 }
 
+// "out/" is "out": what is written stands beside it until it is whole.
+void drop_slashes(std::string& folder) {
+  while (folder.size() > 1 && folder.ends_with('/')) folder.pop_back();
+}
+
 void require_new_output(const Flags& f) {
   const bool file = f.to == "gguf";
   if (path_exists(f.out))
@@ -251,6 +256,7 @@ void require_new_output(const Flags& f) {
 
 int run(Flags& f) {
   f.to = format_of(f);
+  if (f.to != "gguf") drop_slashes(f.out);
   check_flags(f);
   require_new_output(f);
   const Context ctx = f.common.context();
