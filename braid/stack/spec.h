@@ -55,7 +55,7 @@ struct KnownLayer {
 };
 
 // Loops and counts unrolled, parallel mixers counted one by one. Several times the deepest models
-// there are; one of so many layers is planned within a minute or so.
+// there are.
 constexpr int64_t kMaxSublayers = 10'000;
 constexpr int kMaxNesting = 32;            // parentheses
 constexpr size_t kMaxStackText = 1 << 20;  // bytes of an expression
