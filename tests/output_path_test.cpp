@@ -105,7 +105,8 @@ TEST_CASE("convert takes the format from the name") {
   const std::string gguf = p.folder / "named.gguf", folder = p.folder / "named";
   REQUIRE(braid({"convert", "-m", p.model, "-o", gguf}).code == 0);
   CHECK(read_file(gguf).starts_with("GGUF"));
-  REQUIRE(braid({"convert", "-m", gguf, "-o", folder}).code == 0);
+  const Outcome back = braid({"convert", "-m", gguf, "-o", folder});
+  REQUIRE_MESSAGE(back.code == 0, back.all());
   CHECK(path_exists(folder + "/config.json"));
   const Outcome o = braid({"convert", "-m", p.model, "-o", p.folder / "x.gguf", "--to", "hf"});
   INFO(o.all());

@@ -281,6 +281,19 @@ void write_file(const std::string& path, std::string_view bytes) {
   file.commit();
 }
 
+namespace {
+
+// Why no file can be made at a path where none is, "" when it can.
+std::string why_not_made(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0) return std::strerror(errno);
+  ::close(fd);
+  ::unlink(path.c_str());
+  return "";
+}
+
+}  // namespace
+
 std::string why_no_file(const std::string& path) {
   const std::string parent = parent_path(path);
   if (is_folder(path)) return "it is a folder";
@@ -289,20 +302,13 @@ std::string why_no_file(const std::string& path) {
   if (!is_folder(parent)) return format("{} is not a folder", parent);
   struct stat s;
   if (::stat(path.c_str(), &s) == 0 && !S_ISREG(s.st_mode)) return "it is not a regular file";
-  const std::string probe = format("{}.tmp-{}", path, ::getpid());
-  const int fd = ::open(probe.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return std::strerror(errno);
-  ::close(fd);
-  ::unlink(probe.c_str());
-  return "";
+  return why_not_made(format("{}.tmp-{}", path, ::getpid()));
 }
 
 std::string why_no_files_in(const std::string& folder) {
-  if (path_exists(folder)) {
-    return is_folder(folder) ? why_no_file(join_path(folder, "braid"))
-                             : format("the file {} is in the way", folder);
-  }
-  return why_no_files_in(parent_path(folder));
+  if (!path_exists(folder)) return why_no_files_in(parent_path(folder));
+  if (!is_folder(folder)) return format("the file {} is in the way", folder);
+  return why_not_made(join_path(folder, format(".braid.tmp-{}", ::getpid())));
 }
 
 AppendFile::AppendFile(const std::string& path, uint64_t keep_bytes) : path_(path) {
