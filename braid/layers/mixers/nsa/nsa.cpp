@@ -22,8 +22,8 @@
 namespace braid {
 namespace {
 
-constexpr KvPaging kPaging{.tiles = 1};      // tiles are chosen
-constexpr int64_t kQueries = 64;             // of a prefill whose choices are held at a time
+constexpr KvPaging kPaging{.tiles = 1};  // tiles are chosen
+constexpr int64_t kQueries = 64;         // of a prefill whose choices are held at a time
 
 struct NsaConfig {
   AttentionHeads heads;
