@@ -32,17 +32,23 @@ struct RopeSettings {
   double partial = 1;   // part of a head that turns
   std::string scaling;  // gqa's and mla's rope_scaling, "" = none
   double mscale = 1;    // YaRN's M(factor, mscale_all_dim), for MLA's softmax scale
+  bool operator==(const RopeSettings&) const = default;
 };
 
 struct RopeDefaults {
   double theta = 10000;
   double partial = 1;
   int64_t max_positions = 2048;
+  const char* theta_key = "rope_theta";
+  bool unscaled = false;  // rope_scaling is of other layers
 };
-// Of all layers, or of those of one layer type where rope_parameters is keyed by it. Both
-// spellings: rope_theta + rope_scaling + partial_rotary_factor, or rope_parameters.
+// Of all layers, or of those of one layer type where rope_parameters is keyed by it. All
+// spellings: rope_theta + rope_scaling + partial_rotary_factor, rope_parameters, and what newer
+// releases hold in rope_scaling; they may not contradict each other.
 RopeSettings read_rope(ConfigReader& config, const RopeDefaults& defaults,
                        const char* layer_type = nullptr);
+// Whether rope_parameters or rope_scaling has settings by layer type.
+bool is_keyed(const ConfigReader& config, const char* key, const Json& rope);
 // The scaling alone, of an object in the form of rope_scaling.
 std::string rope_scaling_text(const ConfigReader& config, const Json& rope, double max_positions,
                               double* mscale);
@@ -157,13 +163,14 @@ void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> mixer,
 // The same of layers that are one sub-layer, whatever its kind; sets m.slots.
 void set_stack(FamilyModel& model, FunctionRef<LayerSpec(int64_t)> layer);
 
-// layer_types, checked against `known`; empty when absent.
+// layer_types, also as layers_block_type, in the names that transformers gives them now; checked
+// against `known`; empty when absent.
 std::vector<std::string> read_layer_types(ConfigReader& config, int64_t layers,
                                           std::initializer_list<const char*> known);
 
 // Qwen's windows of every layer, 0 = none: layer_types, or use_sliding_window from
 // max_window_layers on.
-std::vector<int64_t> qwen_windows(ConfigReader& config, int64_t layers);
+std::vector<int64_t> qwen_windows(ConfigReader& config, int64_t layers, int64_t first = 28);
 
 // Rows that nearly every checkpoint has: embedding, final norm, head, the two norms of a layer.
 std::vector<TensorRow> base_table(const char* mixer_norm = "input_layernorm",

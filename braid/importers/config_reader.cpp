@@ -12,90 +12,54 @@ namespace braid {
 namespace {
 
 // Keys that change nothing in a forward pass over text.
-constexpr std::string_view kHarmless[] = {"architectures",
-                                          "model_type",
-                                          "torch_dtype",
-                                          "dtype",
-                                          "transformers_version",
-                                          "use_cache",
-                                          "initializer_range",
-                                          "bos_token_id",
-                                          "eos_token_id",
-                                          "pad_token_id",
-                                          "unk_token_id",
-                                          "sep_token_id",
-                                          "decoder_start_token_id",
-                                          "attention_dropout",
-                                          "hidden_dropout",
-                                          "output_router_logits",
-                                          "router_aux_loss_coef",
-                                          "router_jitter_noise",
-                                          "router_z_loss_coef",
-                                          "aux_loss_alpha",
-                                          "seq_aux",
-                                          "pretraining_tp",
-                                          "ep_size",
-                                          "auto_map",
-                                          "_name_or_path",
-                                          "name_or_path",
-                                          "attn_implementation",
-                                          "_attn_implementation",
-                                          "_attn_implementation_autoset",
-                                          "return_dict",
-                                          "output_attentions",
-                                          "output_hidden_states",
-                                          "is_decoder",
-                                          "is_encoder_decoder",
-                                          "add_cross_attention",
-                                          "cross_attention_hidden_size",
-                                          "tie_encoder_decoder",
-                                          "chunk_size_feed_forward",
-                                          "problem_type",
-                                          "id2label",
-                                          "label2id",
-                                          "num_labels",
-                                          "task_specific_params",
-                                          "finetuning_task",
-                                          "torchscript",
-                                          "use_bfloat16",
-                                          "pruned_heads",
-                                          "prefix",
-                                          "tokenizer_class",
-                                          "cache_implementation",
-                                          "layer_norm_type",
-                                          "max_length",
-                                          "min_length",
-                                          "do_sample",
-                                          "temperature",
-                                          "top_k",
-                                          "top_p",
-                                          "typical_p",
-                                          "repetition_penalty",
-                                          "num_beams",
-                                          "num_return_sequences",
-                                          "tf_legacy_loss",
-                                          "unsloth_fixed",
-                                          "unsloth_version",
-                                          "quantization_config_note",
-                                          "model_max_length",
-                                          "bos_token",
-                                          "eos_token",
-                                          "_commit_hash",
-                                          "use_return_dict",
-                                          "embedding_dropout",
-                                          "resid_dropout",
-                                          "num_nextn_predict_layers",
-                                          "use_mtp",
-                                          "num_mtp_modules",
-                                          "mtp_transformer_layers",
-                                          "mtp_num_hidden_layers",
-                                          "mtp_use_dedicated_embeddings",
-                                          "keys_to_ignore_at_inference"};
+constexpr std::string_view kHarmless[] = {
+    "architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "use_cache",
+    "initializer_range", "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id",
+    "sep_token_id", "decoder_start_token_id", "attention_dropout", "hidden_dropout",
+    "output_router_logits", "router_aux_loss_coef", "router_jitter_noise", "router_z_loss_coef",
+    "aux_loss_alpha", "seq_aux", "pretraining_tp", "ep_size", "auto_map", "_name_or_path",
+    "name_or_path", "attn_implementation", "_attn_implementation", "_attn_implementation_autoset",
+    "return_dict", "output_attentions", "output_hidden_states", "is_decoder", "is_encoder_decoder",
+    "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder",
+    "chunk_size_feed_forward", "problem_type", "id2label", "label2id", "num_labels",
+    "task_specific_params", "finetuning_task", "torchscript", "use_bfloat16", "pruned_heads",
+    "prefix", "tokenizer_class", "cache_implementation", "layer_norm_type", "max_length",
+    "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+    "num_beams", "num_return_sequences", "tf_legacy_loss", "unsloth_fixed", "unsloth_version",
+    "quantization_config_note", "model_max_length", "bos_token", "eos_token", "_commit_hash",
+    "use_return_dict", "embedding_dropout", "resid_dropout", "num_nextn_predict_layers", "use_mtp",
+    "num_mtp_modules", "mtp_transformer_layers", "mtp_num_hidden_layers",
+    "mtp_use_dedicated_embeddings", "keys_to_ignore_at_inference", "gradient_checkpointing",
+    "output_past", "_num_labels", "transformers.js_config", "transformers_weights",
+    "experts_implementation", "_experts_implementation", "_attn_implementation_internal",
+    "_experts_implementation_internal",
+    // How to generate, which generation_config.json says now.
+    "max_new_tokens", "early_stopping", "num_beam_groups", "diversity_penalty", "length_penalty",
+    "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "output_scores",
+    "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id",
+    "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
+    "begin_suppress_tokens"};
 
 // Of the outer object of a model with other towers.
-constexpr std::string_view kOuterWords[] = {"vision", "image",     "video",         "audio",
-                                            "mm_",    "boi_",      "eoi_",          "boa_",
-                                            "eoa_",   "projector", "spatial_merge", "multimodal"};
+constexpr std::string_view kOuterWords[] = {"vision",
+                                            "image",
+                                            "video",
+                                            "audio",
+                                            "mm_",
+                                            "boi_",
+                                            "eoi_",
+                                            "boa_",
+                                            "eoa_",
+                                            "projector",
+                                            "spatial_merge",
+                                            "multimodal",
+                                            "language_model_only"};
+
+// What the outer object says of the language model too.
+bool of_whole_model(std::string_view key) {
+  return key == "tie_word_embeddings" || key == "quantization_config" ||
+         key == "compression_config" || key == "quantization";
+}
 
 bool harmless(std::string_view key) {
   return std::find(std::begin(kHarmless), std::end(kHarmless), key) != std::end(kHarmless);
@@ -150,7 +114,8 @@ void ConfigReader::fail(const std::string& what) const {
 const Json* ConfigReader::find(const char* key) {
   seen_.insert(key);
   const Json* value = config_->find(key);
-  if ((value == nullptr || value->is_null()) && nested_) value = root_.find(key);
+  if ((value == nullptr || value->is_null()) && nested_ && of_whole_model(key))
+    value = root_.find(key);
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
@@ -262,6 +227,27 @@ void ConfigReader::require_boolean(const char* key, bool wanted) {
   }
 }
 
+void ConfigReader::require_integer(const char* key, int64_t wanted) {
+  if (const int64_t n = integer(key, wanted); n != wanted)
+    fail(format("{} is {}; only {} is known for {}", key, n, wanted, model_type_));
+}
+
+void ConfigReader::require_given(Keys keys) {
+  for (const char* key : keys) {
+    if (has(key)) return;
+  }
+  fail(format("{} is missing, and releases of the class differ in its default", *keys.begin()));
+}
+
+std::optional<bool> ConfigReader::tied_embeddings() {
+  constexpr const char* kKey = "tie_word_embeddings";
+  if (!has(kKey)) return std::nullopt;
+  const bool tied = boolean(kKey, false);
+  const Json* outer = root_.find(kKey);
+  const bool disagree = nested_ && outer != nullptr && !outer->is_null() && *outer != Json(tied);
+  return disagree ? std::nullopt : std::optional(tied);
+}
+
 void ConfigReader::ignore(Keys keys) {
   for (const char* key : keys) seen_.insert(key);
 }
@@ -275,8 +261,10 @@ void ConfigReader::finish() const {
     if (!m.value.is_null() && !seen_.contains(m.key) && !harmless(m.key)) note(m);
   }
   for (const Json::Member& m : root_.members()) {
-    const bool known = !nested_ || m.key == "text_config" || seen_.contains(m.key) ||
-                       harmless(m.key) || of_other_towers(m.key);
+    const Json* inner = config_->find(m.key);  // a copy says nothing new
+    const bool known = !nested_ || m.key == "text_config" || of_whole_model(m.key) ||
+                       harmless(m.key) || of_other_towers(m.key) ||
+                       (inner != nullptr && *inner == m.value);
     if (!m.value.is_null() && !known) note(m);
   }
   if (unknown.empty()) return;

@@ -23,8 +23,9 @@ class ConfigReader {
   using Keys = std::initializer_list<const char*>;  // synonyms, the first one found counts
 
   // `source` names the file in errors. Where there is a `text_config`, its keys are the language
-  // model's and the outer ones describe other towers. The configurations of state-spaces/mamba have
-  // no model_type; it is then ssm_cfg.layer, "Mamba1" or "Mamba2".
+  // model's; of the outer ones, which describe other towers, only quantization_config and
+  // tie_word_embeddings are read. The configurations of state-spaces/mamba have no model_type; it
+  // is then ssm_cfg.layer, "Mamba1" or "Mamba2".
   ConfigReader(Json root, std::string source);
 
   const std::string& source() const { return source_; }
@@ -48,7 +49,13 @@ class ConfigReader {
   std::vector<std::string> texts(const char* key);  // empty when absent
   // Throws unless the text is one of `known`, or absent.
   void require_text(const char* key, Keys known);
-  void require_boolean(const char* key, bool wanted);  // or absent
+  void require_boolean(const char* key, bool wanted);     // or absent
+  void require_integer(const char* key, int64_t wanted);  // or absent
+  // Throws where none of them is given: releases of the class differ in what that means.
+  void require_given(Keys keys);
+  // None where the key is absent, or where text_config and the outer object disagree: releases of
+  // transformers differ in which of the two counts.
+  std::optional<bool> tied_embeddings();
   // Keys of this family that say nothing about the maths.
   void ignore(Keys keys);
   [[noreturn]] void fail(const std::string& what) const;  // kBadInput, names the file

@@ -434,7 +434,7 @@ TEST_CASE("Hymba's tensors have the names of its checkpoints and are read strict
 
 TEST_CASE("Hymba's config.json is read strictly") {
   const std::string start = R"({"model_type": "hymba", "hidden_size": 32, "num_attention_heads": 4,
-      "num_key_value_heads": 2, "num_hidden_layers": 4)";
+      "num_key_value_heads": 2, "num_hidden_layers": 4, "num_experts": 1)";
   CHECK(config_error(start + "}") == "");
   CHECK(config_error(start + R"(, "kv_reuse_group": [[0, 2], [1, 3]]})") == "");
   for (const char* group : {"[[0, 4]]", "[[2, 1]]", "[[0, 1], [1, 2]]", "[0, 1]", "[[]]"})

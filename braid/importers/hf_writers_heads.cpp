@@ -78,6 +78,7 @@ Json hymba_config(const ShownModel& m) {
   c.set("num_attention_heads", heads);
   c.set("num_key_value_heads", l.integer("kv_heads", heads));
   c.set("intermediate_size", dense_width(m));
+  c.set("num_experts", 1);
   c.set("mamba_expand", l.integer("expand", 2));
   c.set("mamba_d_state", l.integer("state", 16));
   c.set("mamba_d_conv", l.integer("conv", 4));

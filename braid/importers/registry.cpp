@@ -44,14 +44,29 @@ namespace {
 
 // Weights are stored in a form that the reader knows; returns the rows and columns of an fp8 scale.
 int64_t read_quantization(ConfigReader& config) {
+  for (const char* key : {"compression_config", "quantization"}) {
+    if (const Json* other = config.find(key)) {
+      config.fail(format("{} is {}: weights of {} are not known; fp8 in blocks and mxfp4 are", key,
+                         printable(other->dump()),
+                         std::string_view(key) == "quantization" ? "MLX" : "compressed-tensors"));
+    }
+  }
   const Json* q = config.find("quantization_config");
   if (q == nullptr) return 128;
   const Json* method = q->is_object() ? q->find("quant_method") : nullptr;
   const std::string name = method != nullptr && method->is_string() ? method->as_string() : "";
   if (name == "mxfp4") return 128;
+  if (name.empty()) {
+    config.fail(
+        format("quantization_config names no quant_method: {}; fp8 in blocks and mxfp4 are "
+               "known",
+               printable(q->dump())));
+  }
   if (name != "fp8") {
-    config.fail(format("quantization_config has quant_method {}; fp8 in blocks and mxfp4 are known",
-                       method == nullptr ? "unset" : printable(method->dump())));
+    config.fail(
+        format("quantization_config has quant_method \"{}\"; fp8 in blocks and mxfp4 are "
+               "known",
+               printable(name)));
   }
   const Json* block = q->find("weight_block_size");
   if (block == nullptr || block->is_null()) {

@@ -101,6 +101,15 @@ inline std::string config_error(const std::string& json) {
   return "";
 }
 
+// The settings of a config.json, or what is wrong with it.
+inline std::string settings_of(const std::string& json) {
+  try {
+    return print_settings(read_config(parse_config(json), "config.json").model.settings);
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
 inline bool says(const std::string& text, const std::string& what) {
   return text.find(what) != std::string::npos;
 }

@@ -120,6 +120,7 @@ inline const std::vector<TinyConfig>& tiny_configs() {
       {"kimi_linear", R"({"model_type": "kimi_linear", "vocab_size": 64, "hidden_size": 32,
         "intermediate_size": 48, "moe_intermediate_size": 16, "num_hidden_layers": 3,
         "num_attention_heads": 2, "kv_lora_rank": 16, "q_lora_rank": null, "qk_nope_head_dim": 8,
+        "rms_norm_eps": 1e-05,
         "qk_rope_head_dim": 4, "v_head_dim": 6, "mla_use_nope": true, "num_experts": 8,
         "num_experts_per_token": 2, "num_shared_experts": 1, "moe_renormalize": true,
         "moe_router_activation_func": "sigmoid", "routed_scaling_factor": 2.4,

@@ -18,6 +18,21 @@ Mamba2Settings read_mamba2(ConfigReader& c, int64_t width) {
   return m;
 }
 
+// By their numbers, and in what the class makes of these.
+std::vector<bool> read_attends(ConfigReader& c, int64_t layers) {
+  const std::vector<int64_t> listed = c.integers("attn_layer_indices");
+  const std::vector<std::string> types =
+      read_layer_types(c, layers, {"linear_attention", "full_attention"});
+  std::vector<bool> out(static_cast<size_t>(layers));
+  for (size_t i = 0; i < out.size(); ++i) {
+    const bool attends = std::find(listed.begin(), listed.end(), i) != listed.end();
+    out[i] = types.empty() ? attends : types[i] == "full_attention";
+    if (out[i] != attends && c.has("attn_layer_indices"))
+      c.fail(format("attn_layer_indices and layer_types differ in layer {}", i));
+  }
+  return out;
+}
+
 FamilyModel read_bamba(ConfigReader& c) {
   FamilyModel m;
   read_model(c, {.vocab = 128000, .max_positions = 262144, .eps = 1e-5}, m);
@@ -33,14 +48,14 @@ FamilyModel read_bamba(ConfigReader& c) {
                gqa.rope.partial, turned, gqa.head_dim));
   gqa.bias = c.boolean("attention_bias", false) ? "qkvo" : "none";
   const Mamba2Settings mamba = read_mamba2(c, m.settings.width);
-  const std::vector<int64_t> attends = c.integers("attn_layer_indices");
+  const std::vector<bool> attends = read_attends(c, m.layers);
   const LayerSpec channel =
       swiglu_layer(c.integer("intermediate_size", 14336), "silu", c.boolean("mlp_bias", false));
   set_stack(
       m,
       [&](int64_t i) {
-        const bool attention = std::find(attends.begin(), attends.end(), i) != attends.end();
-        return attention ? gqa_layer(gqa, m.settings) : mamba2_layer(mamba, m.settings.width);
+        return attends[static_cast<size_t>(i)] ? gqa_layer(gqa, m.settings)
+                                               : mamba2_layer(mamba, m.settings.width);
       },
       [&](int64_t) { return channel; });
   m.table = {{"norm.weight", "{P}final_layernorm.weight", copied(), ""},
@@ -101,12 +116,13 @@ FamilyModel read_granite(ConfigReader& c) {
     c.ignore({"rope_theta", "rope_scaling", "rope_parameters"});
   }
   const Mamba2Settings mamba = read_mamba2(c, m.settings.width);
-  const std::vector<std::string> types = read_layer_types(c, m.layers, {"mamba", "attention"});
+  const std::vector<std::string> types =
+      read_layer_types(c, m.layers, {"linear_attention", "full_attention"});
   const LayerSpec channel = read_granite_channel(c, m.table);
   set_stack(
       m,
       [&](int64_t i) {
-        const bool attends = !types.empty() && types[static_cast<size_t>(i)] == "attention";
+        const bool attends = !types.empty() && types[static_cast<size_t>(i)] == "full_attention";
         return attends ? gqa_layer(gqa, m.settings) : mamba2_layer(mamba, m.settings.width);
       },
       [&](int64_t) { return channel; });

@@ -14,8 +14,8 @@ const char kShared[] = "keys";  // the name under which layers hand on their cho
 // every index_topk_freq-th one.
 std::vector<bool> full_layers(ConfigReader& c, int64_t layers) {
   const std::vector<std::string> types = c.texts("indexer_types");
-  const std::string pattern =
-      c.explicit_null("index_topk_pattern") ? "" : c.text("index_topk_pattern", "");
+  const std::string pattern = c.text("index_topk_pattern", "");
+  c.ignore({"index_share_for_mtp_iteration"});  // of the layer that is left out
   const int64_t every = c.integer("index_topk_freq", 1),
                 offset = c.integer("index_skip_topk_offset", 2);
   if (every < 1) c.fail("index_topk_freq is 0");
@@ -104,6 +104,8 @@ FamilyModel read_deepseek(ConfigReader& c, const DeepseekDefaults& d) {
   read_model(c, d.model, m);
   m.spare_layers = true;
   c.require_text("hidden_act", {"silu"});
+  c.require_boolean("mlp_bias", false);
+  read_layer_types(c, m.layers, {d.indexer ? "indexed_attention" : "full_attention"});
   const Latent l = read_latent(c, d);
   m.settings.heads = l.heads;
   m.settings.head_dim = l.nope + l.rope;
@@ -117,7 +119,7 @@ FamilyModel read_deepseek(ConfigReader& c, const DeepseekDefaults& d) {
   read_experts(c, d.experts, 8, c.integer("moe_intermediate_size", d.expert_ffn), moe);
   read_sigmoid_router(c, d.router, moe);
   const int64_t first = c.integer("first_k_dense_replace", 3);
-  if (c.integer("moe_layer_freq", 1) != 1) c.fail("moe_layer_freq is not 1");
+  c.require_integer("moe_layer_freq", 1);
   const int64_t dense = c.integer("intermediate_size", d.dense_ffn);
   const std::vector<std::string> kinds = read_mlp_layer_types(c, m.layers);
   set_stack(

@@ -33,8 +33,7 @@ std::vector<double> read_multipliers(ConfigReader& c, const char* key, size_t co
 GqaSettings read_attention(ConfigReader& c, FamilyModel& m) {
   GqaSettings gqa;
   read_heads(c, {.kv_heads = 8}, m, gqa);
-  if (!c.has("rope_theta") && !c.has("rope_parameters"))
-    c.fail("rope_theta is missing, and releases of the class differ in its default");
+  c.require_given({"rope_theta", "rope_parameters"});
   gqa.rope = read_rope(c, {.max_positions = 8192});
   const bool bias = c.boolean("attention_bias", false);
   gqa.bias = bias ? "qkvo" : "none";
@@ -88,8 +87,9 @@ FamilyModel read(ConfigReader& c) {
   read_model(c, {.vocab = 128000, .max_positions = 8192, .eps = 1e-5}, m);
   c.require_text("hidden_act", {"silu"});
   c.require_boolean("mamba_use_mlp", true);
-  // What the class makes of every layer, "hybrid", and what older releases kept beside sizes.
-  c.ignore({"num_logits_to_keep", "layers_block_type", "layer_types", "mlp_expansion_factor"});
+  read_layer_types(c, m.layers, {"hybrid"});
+  // The last is what older releases kept beside sizes.
+  c.ignore({"num_logits_to_keep", "mlp_expansion_factor"});
   if (c.has("attn_layer_indices")) c.fail("attn_layer_indices is given; every layer attends");
   m.settings.embedding_scale = read_multiplier(c, "embedding_multiplier");
   m.settings.logit_scale = read_multiplier(c, "lm_head_multiplier");

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "braid/base/format.h"
 #include "braid/importers/families/gemma.h"
 
 namespace braid {
@@ -52,6 +53,8 @@ FamilyModel read(ConfigReader& c) {
   const bool plain = c.explicit_null("final_logit_softcapping");
   m.settings.logit_softcap = plain ? 0 : c.real("final_logit_softcapping", 30);
   const int64_t window = c.explicit_null("sliding_window") ? 0 : c.integer("sliding_window", 4096);
+  if (const int64_t again = c.integer("sliding_window_size", window); again != window)
+    c.fail(format("sliding_window_size is {}, sliding_window {}", again, window));
   const std::vector<std::string> types =
       read_layer_types(c, m.layers, {"full_attention", "sliding_attention"});
   const auto mixer = [&](int64_t i) {

@@ -7,12 +7,15 @@ namespace {
 
 // Sliding layers turn by rope_local_base_freq, unscaled; rope_parameters says both in turn.
 RopeSettings sliding_rope(ConfigReader& c) {
-  const double local = c.real("rope_local_base_freq", 10000);
-  if (c.has("rope_parameters"))
-    return read_rope(c, {.theta = local, .max_positions = 131072}, "sliding_attention");
-  RopeSettings rope;
-  rope.theta = local;
-  return rope;
+  const Json* given = c.find("rope_parameters");
+  if (given != nullptr && !is_keyed(c, "rope_parameters", *given))
+    c.fail("rope_parameters has no settings by layer type");
+  return read_rope(c,
+                   {.theta = 10000,
+                    .max_positions = 131072,
+                    .theta_key = "rope_local_base_freq",
+                    .unscaled = true},
+                   "sliding_attention");
 }
 
 FamilyModel read(ConfigReader& c) {
@@ -24,7 +27,7 @@ FamilyModel read(ConfigReader& c) {
   m.settings.logit_softcap = c.real("final_logit_softcapping", 0);
   const RopeSettings full = read_rope(c, {.theta = 1e6, .max_positions = 131072}, "full_attention");
   const RopeSettings sliding = sliding_rope(c);
-  const int64_t window = c.integer("sliding_window", 4096);
+  const int64_t window = c.explicit_null("sliding_window") ? 0 : c.integer("sliding_window", 4096);
   const int64_t pattern = c.integer({"sliding_window_pattern", "_sliding_window_pattern"}, 6);
   if (pattern < 1) c.fail("sliding_window_pattern is 0");
   const std::vector<std::string> types =

@@ -20,6 +20,7 @@ FamilyModel read(ConfigReader& c) {
   read_sigmoid_router(c, {.groups = 1, .topk_groups = 1, .scale = 1}, moe);
   const int64_t first = c.integer("first_k_dense_replace", 1);
   const int64_t dense = c.integer("intermediate_size", 10944);
+  read_layer_types(c, m.layers, {"full_attention"});
   const std::vector<std::string> kinds = read_mlp_layer_types(c, m.layers);
   set_stack(
       m, [&](int64_t) { return gqa_layer(gqa, m.settings); },

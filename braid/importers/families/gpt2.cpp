@@ -39,7 +39,8 @@ FamilyModel read(ConfigReader& c) {
   s.positions = c.integer({"n_positions", "max_position_embeddings"}, 1024);
   c.ignore({"n_ctx", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_type", "summary_use_proj",
             "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
-            "add_cross_attention"});
+            "add_cross_attention", "predict_special_tokens"});
+  c.require_integer("n_special", 0);
   m.layers = c.integer({"n_layer", "num_hidden_layers"}, 12, kMostLayers);
   s.heads = c.integer({"n_head", "num_attention_heads"}, 12, 1 << 16);
   if (s.width < 1 || s.vocab < 2 || s.positions < 1 || m.layers < 1 || s.heads < 1 ||

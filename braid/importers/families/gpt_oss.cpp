@@ -6,6 +6,19 @@
 namespace braid {
 namespace {
 
+// Without a word the class stretches positions; what a null means depends on its release.
+RopeSettings read_positions(ConfigReader& c) {
+  const RopeDefaults defaults{.theta = 150000, .max_positions = 131072};
+  RopeSettings rope = read_rope(c, defaults);
+  if (c.has("rope_scaling") || c.has("rope_parameters")) return rope;
+  if (c.explicit_null("rope_scaling") || c.explicit_null("rope_parameters"))
+    c.fail("rope_scaling or rope_parameters is null, which releases of the class read differently");
+  const Json yarn = Json::parse(R"({"rope_type": "yarn", "factor": 32, "truncate": false,
+                                    "original_max_position_embeddings": 4096})");
+  rope.scaling = rope_scaling_text(c, yarn, static_cast<double>(defaults.max_positions), nullptr);
+  return rope;
+}
+
 FamilyModel read(ConfigReader& c) {
   FamilyModel m;
   read_model(
@@ -13,10 +26,10 @@ FamilyModel read(ConfigReader& c) {
   c.require_text("hidden_act", {"silu"});
   GqaSettings gqa;
   read_heads(c, {.heads = 64, .kv_heads = 8, .head_dim = 64}, m, gqa);
-  gqa.rope = read_rope(c, {.theta = 150000, .max_positions = 131072});
+  gqa.rope = read_positions(c);
   gqa.bias = c.boolean("attention_bias", true) ? "qkvo" : "none";
   gqa.sinks = true;
-  const int64_t window = c.integer("sliding_window", 128);
+  const int64_t window = c.explicit_null("sliding_window") ? 0 : c.integer("sliding_window", 128);
   const std::vector<std::string> types =
       read_layer_types(c, m.layers, {"full_attention", "sliding_attention"});
   MoeSettings moe;

@@ -110,7 +110,7 @@ Sizes read_sizes(ConfigReader& c, FamilyModel& m) {
     c.fail(
         format("num_attention_heads = {} does not divide hidden_size = {}", s.heads.heads, width));
   c.require_text("kq_norm", {"none"});
-  s.heads.rope.on = c.boolean("rope", true);
+  s.heads.rope.on = c.boolean("rope", false);
   s.heads.rope.theta = read_theta(c, s.heads.head_dim, m.settings.max_position_embeddings);
   const int64_t expand = c.integer("mamba_expand", 2, 1 << 10);
   s.mamba.inner = expand * width;
@@ -190,9 +190,9 @@ FamilyModel read(ConfigReader& c) {
   read_model(c, {.vocab = 65536, .max_positions = 262144}, m);
   c.require_text("hidden_act", {"silu"});
   c.require_text("mlp_hidden_act", {"silu"});
-  for (const char* key : {"num_experts", "num_mamba"}) {
-    if (const int64_t n = c.integer(key, 1); n != 1) c.fail(format("{} is {}; 1 is known", key, n));
-  }
+  c.require_integer("num_mamba", 1);
+  if (const int64_t n = c.integer("num_experts", 16); n != 1)
+    c.fail(format("num_experts is {}; only 1 is known for hymba", n));
   for (const std::string& type : c.texts("layer_type")) {
     if (type != "h") c.fail(format("layer_type holds \"{}\"; \"h\" is known", printable(type)));
   }

@@ -18,6 +18,20 @@ std::vector<bool> read_every(ConfigReader& c, const char* period_key, const char
   return out;
 }
 
+// By period and offset; what the class makes of them may be written beside them.
+std::vector<bool> read_attends(ConfigReader& c, int64_t layers) {
+  const std::vector<bool> out =
+      read_every(c, "attn_layer_period", "attn_layer_offset", 8, 4, layers);
+  const std::vector<std::string> types =
+      read_layer_types(c, layers, {"full_attention", "linear_attention"});
+  for (size_t i = 0; i < types.size(); ++i) {
+    if ((types[i] == "full_attention") != out[i])
+      c.fail(format("layer_types has {} for layer {}, unlike attn_layer_period and _offset",
+                    types[i], i));
+  }
+  return out;
+}
+
 MambaSettings read_mamba(ConfigReader& c, int64_t width) {
   MambaSettings mamba;
   mamba.state = c.integer("mamba_d_state", 16);
@@ -44,13 +58,12 @@ FamilyModel read(ConfigReader& c) {
   gqa.rope.on = false;
   if (c.has("sliding_window")) c.fail("sliding_window is given; none is known for jamba");
   const MambaSettings mamba = read_mamba(c, m.settings.width);
-  const std::vector<bool> attends =
-      read_every(c, "attn_layer_period", "attn_layer_offset", 8, 4, m.layers);
+  const std::vector<bool> attends = read_attends(c, m.layers);
   std::vector<bool> sparse =
       read_every(c, "expert_layer_period", "expert_layer_offset", 2, 1, m.layers);
   const int64_t ffn = c.integer("intermediate_size", 14336);
   MoeSettings moe;
-  if (c.integer("num_experts", 16, 1 << 16) > 1) {
+  if (c.integer({"num_experts", "num_local_experts"}, 16, 1 << 16) > 1) {
     read_experts(c, 16, 2, ffn, moe);
     moe.renormalise = false;
   } else {

@@ -51,6 +51,7 @@ LayerSpec read_conv(ConfigReader& c, int64_t width) {
     const int64_t given = c.integer(key, width);
     if (given != width) c.fail(format("{} is {}, hidden_size {}", key, given, width));
   }
+  c.require_boolean("attention_bias", false);
   c.require_boolean("block_use_swiglu", true);
   c.require_boolean("use_pos_enc", true);
   c.ignore({"num_heads", "block_norm_eps", "block_mlp_init_scale", "block_out_init_scale",

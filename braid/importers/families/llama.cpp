@@ -9,6 +9,9 @@ FamilyModel read(ConfigReader& c) {
   FamilyModel m;
   read_model(c, {}, m);
   c.require_text("hidden_act", {"silu", "swish"});
+  c.require_boolean("rope_interleaved", false);  // nanotron's, and with it is_llama_config
+  c.ignore({"is_llama_config"});
+  read_layer_types(c, m.layers, {"full_attention"});
   GqaSettings gqa;
   read_heads(c, {}, m, gqa);
   gqa.rope = read_rope(c, {});

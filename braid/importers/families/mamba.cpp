@@ -46,6 +46,7 @@ FamilyModel read_hf(ConfigReader& c, bool falcon) {
   mamba.dt_rank = read_dt_rank(c, "time_step_rank", s.width);
   c.require_text("hidden_act", {"silu"});
   c.require_boolean("rms_norm", true);
+  read_layer_types(c, m.layers, {"linear_attention"});
   c.ignore({"time_step_min", "time_step_max", "time_step_floor", "time_step_scale",
             "time_step_init_scheme", "rescale_prenorm_residual", "residual_in_fp32",
             "fused_add_norm", "pad_vocab_size_multiple", "ssm_cfg", "use_mambapy",

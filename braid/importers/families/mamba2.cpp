@@ -37,6 +37,7 @@ FamilyModel read_hf(ConfigReader& c) {
                "intermediate_size",
                mamba.heads, mamba.head_dim, expand));
   read_step_limit(c, "time_step_limit", mamba);
+  read_layer_types(c, m.layers, {"linear_attention"});
   c.require_text("hidden_act", {"silu"});
   c.require_boolean("rms_norm", true);
   c.ignore({"chunk_size", "time_step_min", "time_step_max", "time_step_floor", "time_step_scale",

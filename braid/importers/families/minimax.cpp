@@ -45,21 +45,23 @@ std::string in_turn(const Factors& f, const std::vector<bool>& full) {
 
 std::vector<bool> full_layers(ConfigReader& c, bool own, int64_t layers) {
   std::vector<bool> full;
-  if (own) {
-    const std::vector<int64_t> kinds = c.integers("attn_type_list");
+  const std::vector<int64_t> kinds = c.integers("attn_type_list");
+  if (own || !kinds.empty()) {
     if (std::ssize(kinds) != layers)
       c.fail(format("attn_type_list has {} entries for {} layers", kinds.size(), layers));
     for (const int64_t kind : kinds) {
       if (kind > 1) c.fail(format("attn_type_list holds {}; 0 is lightning, 1 softmax", kind));
       full.push_back(kind == 1);
     }
-    return full;
   }
   const std::vector<std::string> types =
       read_layer_types(c, layers, {"full_attention", "linear_attention"});
+  if (types.empty() && !full.empty()) return full;
+  std::vector<bool> named;
   for (int64_t i = 0; i < layers; ++i)
-    full.push_back(types.empty() ? i % 2 == 1 : types[static_cast<size_t>(i)] == "full_attention");
-  return full;
+    named.push_back(types.empty() ? i % 2 == 0 : types[static_cast<size_t>(i)] == "full_attention");
+  if (!full.empty() && full != named) c.fail("layer_types and attn_type_list differ");
+  return named;
 }
 
 void set_residual(ConfigReader& c, bool own, const std::vector<bool>& full, FamilyModel& m) {
@@ -89,8 +91,7 @@ FamilyModel read(ConfigReader& c) {
                     .max_positions = 131072});
   if (own && (gqa.heads & (gqa.heads - 1)) != 0)
     c.fail(format("num_attention_heads is {}; slopes are known for powers of two", gqa.heads));
-  const int64_t window = c.integer("sliding_window", 0);
-  if (window != 0) c.fail(format("sliding_window is {}; none is known for minimax", window));
+  c.require_integer("sliding_window", 0);
   if (c.integer("shared_intermediate_size", 0) != 0)
     c.fail("shared_intermediate_size is not 0; the mixing of shared experts is not known");
   c.ignore({"block_size", "shared_moe_mode", "layernorm_type"});

@@ -1,11 +1,30 @@
 // MiniMax-M2: full attention, one norm over all heads of q and k, a sigmoid router whose correction
 // bias stands beside the router.
 
+#include <cmath>
+
 #include "braid/base/format.h"
 #include "braid/importers/common.h"
 
 namespace braid {
 namespace {
+
+// The part of a head that turns: rotary_dim channels of it, or partial_rotary_factor.
+RopeSettings read_positions(ConfigReader& c, int64_t head_dim) {
+  RopeDefaults defaults{.theta = 5e6, .max_positions = 196608};
+  const Json* parameters = c.find("rope_parameters");
+  const bool told = parameters != nullptr && parameters->is_object() &&
+                    parameters->find("partial_rotary_factor") != nullptr;
+  if (!told) c.require_given({"rotary_dim", "partial_rotary_factor"});
+  const double wide = static_cast<double>(head_dim);
+  const std::optional<int64_t> turning = c.maybe_integer({"rotary_dim"});
+  if (turning) defaults.partial = static_cast<double>(*turning) / wide;
+  const RopeSettings rope = read_rope(c, defaults);
+  if (turning && std::llround(rope.partial * wide) != *turning)
+    c.fail(format("rotary_dim is {} of {}, partial_rotary_factor {}", *turning, head_dim,
+                  rope.partial));
+  return rope;
+}
 
 FamilyModel read(ConfigReader& c) {
   FamilyModel m;
@@ -14,11 +33,7 @@ FamilyModel read(ConfigReader& c) {
   c.require_text("hidden_act", {"silu"});
   GqaSettings gqa;
   read_heads(c, {.heads = 48, .kv_heads = 8, .head_dim = 128}, m, gqa);
-  const int64_t turning = c.integer("rotary_dim", gqa.head_dim);
-  gqa.rope =
-      read_rope(c, {.theta = 5e6,
-                    .partial = static_cast<double>(turning) / static_cast<double>(gqa.head_dim),
-                    .max_positions = 196608});
+  gqa.rope = read_positions(c, gqa.head_dim);
   c.require_text("qk_norm_type", {"per_layer"});
   gqa.qk_norm = c.boolean("use_qk_norm", true) ? "full" : "none";
   for (const int64_t kind : c.integers("attn_type_list"))
@@ -31,8 +46,9 @@ FamilyModel read(ConfigReader& c) {
        {"layernorm_full_attention_beta", "layernorm_linear_attention_beta", "layernorm_mlp_beta"}) {
     if (c.real(key, 1) != 1) c.fail(format("{} is not 1", key));
   }
+  c.require_integer("sliding_window", 0);
   // Of layers that this model does not have; norm_topk_prob is true whatever a file says.
-  c.ignore({"mlp_intermediate_size", "shared_moe_mode", "norm_topk_prob", "sliding_window"});
+  c.ignore({"mlp_intermediate_size", "shared_moe_mode", "norm_topk_prob"});
   MoeSettings moe;
   read_experts(c, 256, 8, c.integer("intermediate_size", 1536), moe);
   c.require_text("scoring_func", {"sigmoid"});

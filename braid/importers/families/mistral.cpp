@@ -12,6 +12,8 @@ FamilyModel read(ConfigReader& c) {
   GqaSettings gqa;
   read_heads(c, {.kv_heads = 8}, m, gqa);
   gqa.rope = read_rope(c, {.max_positions = 131072});
+  c.require_boolean("attention_bias", false);
+  c.require_boolean("mlp_bias", false);
   gqa.window = c.explicit_null("sliding_window") ? 0 : c.integer("sliding_window", 4096);
   const std::vector<std::string> types =
       read_layer_types(c, m.layers, {"full_attention", "sliding_attention"});

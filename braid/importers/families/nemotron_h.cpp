@@ -41,14 +41,22 @@ std::string read_pattern(ConfigReader& c) {
 Mamba2Settings read_mamba2(ConfigReader& c) {
   const Mamba2Settings defaults{.heads = 128,
                                 .groups = c.integer({kNemotronKeys.groups, "mamba_n_groups"}, 8),
-                                .conv = c.integer({kNemotronKeys.conv, "mamba_d_conv"}, 4)};
+                                .conv = c.integer({kNemotronKeys.conv, "mamba_d_conv"}, 4),
+                                .conv_bias = c.boolean("mamba_conv_bias", true)};
   Mamba2Settings m = read_mamba2_sizes(c, kNemotronKeys, defaults);
+  if (c.boolean("mamba_conv_bias", m.conv_bias) != m.conv_bias)
+    c.fail("use_conv_bias and mamba_conv_bias differ");
   check_mamba2(c, m);
-  read_step_limit(c, "time_step_limit", m);
+  const bool older = c.has("mamba_dt_limit");
+  if (older && c.has("time_step_limit") && *c.find("mamba_dt_limit") != *c.find("time_step_limit"))
+    c.fail("time_step_limit and mamba_dt_limit differ");
+  read_step_limit(c, older ? "mamba_dt_limit" : "time_step_limit", m);
   c.require_text("mamba_hidden_act", {"silu"});
   // expand is not read where heads and their size are given; mamba_proj_bias never is.
   c.ignore({"expand", "mamba_proj_bias", "chunk_size", "time_step_min", "time_step_max",
-            "time_step_floor", "time_step_rank", "mamba_ssm_cache_dtype", "use_mamba_kernels"});
+            "time_step_floor", "time_step_rank", "mamba_ssm_cache_dtype", "use_mamba_kernels",
+            "mamba_expand", "mamba_chunk_size", "mamba_dt_min", "mamba_dt_max",
+            "mamba_dt_init_floor"});
   return m;
 }
 

@@ -35,6 +35,7 @@ FamilyModel read_olmo2(ConfigReader& c) {
   FamilyModel m;
   Parts p = read_parts(c, m);
   p.gqa.rope = read_rope(c, {});
+  read_layer_types(c, m.layers, {"full_attention"});
   set_stack(
       m, [&](int64_t) { return gqa_layer(p.gqa, m.settings); }, [&](int64_t) { return p.channel; });
   return m;
@@ -43,6 +44,7 @@ FamilyModel read_olmo2(ConfigReader& c) {
 FamilyModel read_olmo3(ConfigReader& c) {
   FamilyModel m;
   Parts p = read_parts(c, m);
+  c.require_given({"rope_theta", "rope_parameters"});
   const RopeSettings full = read_rope(c, {}, "full_attention");
   RopeSettings sliding = full;
   const Json* by_type = c.find("rope_parameters");
@@ -51,7 +53,7 @@ FamilyModel read_olmo3(ConfigReader& c) {
   } else {
     sliding.scaling.clear();
   }
-  const int64_t window = c.integer("sliding_window", 4096);
+  const int64_t window = c.explicit_null("sliding_window") ? 0 : c.integer("sliding_window", 4096);
   const std::vector<std::string> types =
       read_layer_types(c, m.layers, {"full_attention", "sliding_attention"});
   const auto mixer = [&](int64_t i) {

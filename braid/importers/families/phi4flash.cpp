@@ -3,6 +3,7 @@
 // layers above read through gated memory units and cross attention. No positions.
 
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/importers/common.h"
 
 namespace braid {
@@ -16,19 +17,44 @@ struct Sizes {
   MambaSettings mamba;
 };
 
+// One number, or what the class makes of it and writes: one for every layer, null where it is not
+// a sliding one.
+int64_t read_window(ConfigReader& c, int64_t layers) {
+  const Json* given = c.find("sliding_window");
+  if (given == nullptr || !given->is_array()) {
+    const int64_t window = c.integer("sliding_window", 2047);
+    if (window < 1) c.fail("sliding_window is 0");
+    return window;
+  }
+  int64_t window = 0;
+  for (int64_t i = 0; i < static_cast<int64_t>(given->size()); ++i) {
+    const Json& own = given->elements()[static_cast<size_t>(i)];
+    const bool slides = i < layers / 2 && i % 2 == 1;
+    const int64_t n = own.is_int() ? own.as_int() : 0;
+    const bool right = slides
+                           ? n >= 1 && n <= ConfigReader::kMostSize && (window == 0 || n == window)
+                           : own.is_null();
+    if (!right || static_cast<int64_t>(given->size()) != layers)
+      c.fail(format("sliding_window is {}, not one window for every other layer of the lower half",
+                    printable(given->dump())));
+    if (slides) window = n;
+  }
+  if (window == 0) c.fail("sliding_window is an empty list");
+  return window;
+}
+
 Sizes read_sizes(ConfigReader& c, FamilyModel& m) {
   Sizes s;
   GqaSettings heads;
-  read_heads(c, {.heads = 40, .kv_heads = 20}, m, heads);
+  read_heads(c, {.heads = 40, .kv_heads = 4}, m, heads);
   s.heads = heads.heads;
   s.kv_heads = heads.kv_heads;
   s.head_dim = heads.head_dim;
   if (s.heads % 2 != 0 || s.kv_heads % 2 != 0)
     c.fail(format("num_attention_heads = {} and num_key_value_heads = {} come in pairs", s.heads,
                   s.kv_heads));
-  s.window = c.integer("sliding_window", 512);
-  if (s.window < 1) c.fail("sliding_window is 0");
-  s.ffn = c.integer("intermediate_size", 10240);
+  s.window = read_window(c, m.layers);
+  s.ffn = c.integer("intermediate_size", 9216);
   if (s.ffn < 1) c.fail("intermediate_size is 0");
   s.mamba.state = c.integer("mamba_d_state", 16);
   s.mamba.conv = c.integer("mamba_d_conv", 4);
@@ -99,7 +125,7 @@ std::vector<TensorRow> table(const Sizes& s, int64_t layers) {
 
 FamilyModel read(ConfigReader& c) {
   FamilyModel m;
-  read_model(c, {.width = 2560, .vocab = 200064, .max_positions = 262144, .tied = true}, m);
+  read_model(c, {.width = 2560, .vocab = 51200, .max_positions = 4096, .tied = true}, m);
   m.settings.norm = NormKind::kLayer;
   m.settings.norm_eps = c.real("layer_norm_eps", 1e-5);
   if (!(m.settings.norm_eps > 0)) c.fail(format("layer_norm_eps is {}", m.settings.norm_eps));
@@ -108,7 +134,7 @@ FamilyModel read(ConfigReader& c) {
   if (c.integer("mb_per_layer", 2) != 2) c.fail("mb_per_layer is not 2");
   c.require_boolean("mlp_bias", false);
   c.require_boolean("lm_head_bias", false);
-  c.ignore({"embd_pdrop", "resid_pdrop"});
+  c.ignore({"embd_pdrop", "resid_pdrop", "rope_theta"});  // nothing turns
   const Sizes s = read_sizes(c, m);
   const LayerSpec channel = swiglu_layer(s.ffn);
   set_stack(

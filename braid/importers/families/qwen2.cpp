@@ -13,6 +13,7 @@ FamilyModel read(ConfigReader& c) {
   read_heads(c, {.kv_heads = 32}, m, gqa);
   gqa.rope = read_rope(c, {.max_positions = 32768});
   gqa.bias = "qkv";
+  c.require_boolean("use_mrope", false);
   const std::vector<int64_t> windows = qwen_windows(c, m.layers);
   const LayerSpec channel = swiglu_layer(c.integer("intermediate_size", 22016));
   const auto mixer = [&](int64_t i) {

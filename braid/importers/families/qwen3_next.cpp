@@ -10,11 +10,11 @@ LayerSpec QwenLinear::mixer(int64_t layer, const ModelSettings& settings) const 
   return full[static_cast<size_t>(layer)] ? gqa_layer(gqa, settings) : gdn;
 }
 
-QwenLinear read_qwen_linear(ConfigReader& c, FamilyModel& m) {
+QwenLinear read_qwen_linear(ConfigReader& c, FamilyModel& m, int64_t kv_heads) {
   m.settings.norm = NormKind::kRms1p;
   c.require_text("hidden_act", {"silu"});
   QwenLinear out;
-  read_heads(c, {.heads = 16, .kv_heads = 2, .head_dim = 256}, m, out.gqa);
+  read_heads(c, {.heads = 16, .kv_heads = kv_heads, .head_dim = 256}, m, out.gqa);
   out.gqa.rope = read_rope(c, {.partial = 0.25, .max_positions = 32768});
   out.gqa.qk_norm = "head";
   out.gqa.one_plus = true;
@@ -30,6 +30,8 @@ QwenLinear read_qwen_linear(ConfigReader& c, FamilyModel& m) {
     c.fail(format("linear_num_value_heads = {} of {} on linear_num_key_heads = {} of {}",
                   out.value_heads, out.value_dim, out.key_heads, out.key_dim));
   c.require_text("mamba_ssm_dtype", {"float32"});
+  c.require_text("output_gate_type", {"swish", "silu"});  // of the delta layers
+  c.require_boolean("use_sliding_window", false);
   OptionList gdn;
   gdn.add("heads", out.key_heads, -1);
   gdn.add("head_dim", out.key_dim, -1);
@@ -66,14 +68,14 @@ std::vector<TensorRow> delta_rows(const QwenLinear& q) {
 FamilyModel read(ConfigReader& c) {
   FamilyModel m;
   read_model(c, {.width = 2048, .layers = 48, .vocab = 151936, .max_positions = 32768}, m);
-  const QwenLinear q = read_qwen_linear(c, m);
+  const QwenLinear q = read_qwen_linear(c, m, 2);
   MoeSettings moe;
   read_experts(c, 512, 10, c.integer("moe_intermediate_size", 512), moe);
   moe.renormalise = c.boolean("norm_topk_prob", true);
   moe.shared = c.integer("shared_expert_intermediate_size", 512);
   moe.shared_gate = moe.shared > 0;
   const std::vector<bool> sparse = qwen_sparse_layers(c, m.layers);
-  const int64_t dense = c.integer("intermediate_size", 5120);
+  const int64_t dense = c.integer("intermediate_size", 5632);
   set_stack(
       m, [&](int64_t i) { return q.mixer(i, m.settings); },
       [&](int64_t i) {

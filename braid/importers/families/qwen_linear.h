@@ -12,7 +12,7 @@ struct QwenLinear {
   std::vector<bool> full;  // of every layer
   LayerSpec mixer(int64_t layer, const ModelSettings& settings) const;
 };
-// After read_model.
-QwenLinear read_qwen_linear(ConfigReader& config, FamilyModel& model);
+// After read_model; the classes differ in the number of heads of keys and values.
+QwenLinear read_qwen_linear(ConfigReader& config, FamilyModel& model, int64_t kv_heads);
 
 }  // namespace braid

@@ -2,6 +2,9 @@
 // behind the embedding. Checkpoints spell their tensors as flash-linear-attention or as BlinkDL's
 // RWKV-LM does; config.json has fla's keys for both, as BlinkDL's files come without one.
 
+#include <algorithm>
+#include <cmath>
+
 #include "braid/base/format.h"
 #include "braid/importers/common.h"
 
@@ -58,8 +61,12 @@ TensorSpelling blinkdl() {
   return s;
 }
 
-int64_t read_rank(ConfigReader& c, const char* key, int64_t fallback) {
-  const int64_t rank = c.integer(key, fallback);
+// A null is the class's own rule: a multiple of the root of the width, in steps of 32.
+int64_t read_rank(ConfigReader& c, const char* key, int64_t fallback, double rule) {
+  const double steps = std::nearbyint(rule / 32);
+  const bool ruled = c.explicit_null(key);
+  const int64_t rank =
+      ruled ? std::max<int64_t>(32, static_cast<int64_t>(steps) * 32) : c.integer(key, fallback);
   if (rank < 1) c.fail(format("{} is 0", key));
   return rank;
 }
@@ -79,12 +86,14 @@ int64_t read_head_dim(ConfigReader& c, int64_t width) {
 
 LayerSpec time_mix(ConfigReader& c, const ModelSettings& s) {
   const int64_t dim = read_head_dim(c, s.width);
+  const double root = std::sqrt(static_cast<double>(s.width));
+  const double wide = root * static_cast<double>(dim) / 64;
   OptionList o;
   o.add("head_dim", dim, 64);
-  o.add("decay_rank", read_rank(c, "decay_low_rank_dim", 64), 0);
-  o.add("a_rank", read_rank(c, "a_low_rank_dim", 64), 0);
-  o.add("v_rank", read_rank(c, "v_low_rank_dim", 16), 0);
-  o.add("g_rank", read_rank(c, "gate_low_rank_dim", 128), 0);
+  o.add("decay_rank", read_rank(c, "decay_low_rank_dim", 64, 2.5 * wide), 0);
+  o.add("a_rank", read_rank(c, "a_low_rank_dim", 64, 2.5 * wide), 0);
+  o.add("v_rank", read_rank(c, "v_low_rank_dim", 16, 1.7 * wide), 0);
+  o.add("g_rank", read_rank(c, "gate_low_rank_dim", 128, 5 * root), 0);
   o.add("norm_eps", static_cast<double>(dim) * s.norm_eps, 64e-5);
   return o.layer("rwkv7");
 }

@@ -17,10 +17,13 @@ FamilyModel read(ConfigReader& c) {
   gqa.bias = c.boolean("attention_bias", false) ? "qkvo" : "none";
   const std::vector<int64_t> uses = c.integers("no_rope_layers");
   const int64_t interval = c.integer("no_rope_layer_interval", 4);
-  if (!uses.empty() && std::ssize(uses) != m.layers)
+  if (!uses.empty() && std::ssize(uses) < m.layers)
     c.fail(format("no_rope_layers has {} entries for {} layers", uses.size(), m.layers));
   const bool slides = c.boolean("use_sliding_window", false);
   const int64_t window = c.integer("sliding_window", 0);
+  // The class slides, if at all, on the layers without rope, whatever max_window_layers says.
+  if (slides && c.has("max_window_layers")) c.fail("max_window_layers is given and not read");
+  c.ignore({"max_window_layers"});
   const std::vector<std::string> types =
       read_layer_types(c, m.layers, {"full_attention", "sliding_attention"});
   const LayerSpec channel =
@@ -30,7 +33,6 @@ FamilyModel read(ConfigReader& c) {
         uses.empty() ? interval == 0 || (i + 1) % interval != 0 : uses[static_cast<size_t>(i)] != 0;
     gqa.rope = rope;
     gqa.rope.on = turns;
-    // The class slides, if at all, on the layers without rope.
     const bool sliding =
         types.empty() ? !turns : types[static_cast<size_t>(i)] == "sliding_attention";
     gqa.window = slides && sliding ? window : 0;
