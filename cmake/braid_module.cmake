@@ -79,7 +79,7 @@ function(braid_module name)
       # What a run finds stays in the build tree, and the next one begins with it.
       set(corpus ${CMAKE_BINARY_DIR}/corpus/${target})
       file(MAKE_DIRECTORY ${corpus})
-      add_test(NAME ${target} COMMAND ${target} -max_total_time=60 -timeout=10 -rss_limit_mb=2048
+      add_test(NAME ${target} COMMAND ${target} -max_total_time=60 -timeout=10 -rss_limit_mb=2048 -len_control=0
         -artifact_prefix=${corpus}- ${arguments} ${corpus})
       set_tests_properties(${target} PROPERTIES LABELS "nightly;fuzz")
     endforeach()

@@ -69,9 +69,11 @@ void read_comparison(std::string_view text) {
   refuse_other_folder(folder().path());
 }
 
-// Opening at a step keeps a beginning; what is then written can be kept too.
+// Opening at a step keeps a beginning, or begins anew where a log has a head; what is then written
+// can be kept too.
 template <typename Open, typename Write>
-void go_on(const std::string& path, std::string_view text, int64_t step, Open open, Write write) {
+void go_on(const std::string& path, std::string_view text, int64_t step, bool has_head, Open open,
+           Write write) {
   write_file(path, text);
   try {
     open(step);
@@ -80,8 +82,8 @@ void go_on(const std::string& path, std::string_view text, int64_t step, Open op
     throw;
   }
   const std::string kept = read_file(path);
-  BRAID_CHECK(kept.empty() || text.starts_with(kept) || step < 0 || !text.starts_with("{"));
-  write(step);
+  BRAID_CHECK(text.starts_with(kept) || has_head);
+  write(std::max<int64_t>(step, 0));
   const std::string longer = read_file(path);
   BRAID_CHECK(longer.size() > kept.size() && longer.starts_with(kept));
   open(INT64_MAX);
@@ -91,7 +93,7 @@ void go_on(const std::string& path, std::string_view text, int64_t step, Open op
 void log_goes_on(std::string_view text, int64_t step) {
   const std::string path = folder() / "log.jsonl";
   go_on(
-      path, text, step, [&](int64_t keep) { JsonLog(path, keep); },
+      path, text, step, false, [&](int64_t keep) { JsonLog(path, keep); },
       [&](int64_t keep) {
         JsonLog(path, keep).write(Json::object({{"step", keep}}));
       });
@@ -110,7 +112,7 @@ void events_go_on(std::string_view text, int64_t step) {
     text = framed;
   }
   go_on(
-      folder() / "events.out.tfevents.braid", text, step,
+      folder() / "events.out.tfevents.braid", text, step, true,
       [&](int64_t keep) { EventLog(folder().path(), keep); },
       [&](int64_t keep) { EventLog(folder().path(), keep).write(keep, loss); });
 }

@@ -200,7 +200,16 @@ Context dry_context() {
   return ctx;
 }
 
-// Sizes that a layer refuses come from the folder, not from the command line.
+// What a layer or a setting refuses comes from the folder, not from the command line.
+ModelSettings saved_settings(const std::string& folder) {
+  try {
+    return load_settings(folder);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kUsage) throw;
+    throw Error(ErrorKind::kBadInput, e.what());
+  }
+}
+
 Model model_of(const Context& ctx, const ModelSettings& settings, const std::string& path) {
   try {
     return Model(ctx, settings, Model::Fill::kDeferred);
@@ -289,7 +298,7 @@ struct Opened {
 Opened open_own(const Context& ctx, const std::string& folder) {
   Opened o;
   o.own = SafetensorsFile::open(join_path(folder, "weights.safetensors"));
-  o.loaded.model = std::make_unique<Model>(ctx, load_settings(folder), Model::Fill::kDeferred);
+  o.loaded.model = std::make_unique<Model>(model_of(ctx, saved_settings(folder), folder));
   o.loaded.generation = read_generation_defaults(folder);
   o.loaded.tokenizer =
       tokenizer_of(load_tokenizer(folder), folder, *o.loaded.model, o.loaded.notes);

@@ -21,7 +21,7 @@ struct World {
   static ModelSettings settings() {
     ModelSettings s;
     s.stack = parse_stack("shortconv", known_layers());
-    s.width = 8;
+    s.width = 16;
     return s;
   }
 
@@ -57,7 +57,7 @@ struct World {
     }
   }
 
-  Context ctx;
+  Context ctx{.threads = 1};
   Model model;
   SequenceState read = model.new_sequence(ctx);
   std::shared_ptr<const Tokenizer> tokenizer = byte_tokenizer();

@@ -28,9 +28,10 @@ constexpr int64_t kVocab = 11;
 // Every kind of state, alone, in groups and side by side.
 constexpr const char* kStacks[] = {
     "gqa, gqa{window=4}, mla, fox, diff",
-    "kda, gdn, mamba, mamba2, mamba3, shortconv",
-    "rwkv7, cmix, rwkv6, hymba, gqa | mamba2, gqa{window=3} + gdn",
-    "nsa{block=4,window=4,top_n=2,compress_block=4,compress_stride=2}, moba{block=4,top_k=2}",
+    "kda, gdn, mamba, mamba2{head_dim=8}, mamba3{head_dim=8}, shortconv",
+    "rwkv7{head_dim=8}, cmix, rwkv6{head_dim=8}, hymba",
+    "gqa | mamba2{head_dim=8}, gqa{window=3} + gdn",
+    "nsa{block=4,window=4,top_n=3,compress_block=4,compress_stride=2}, moba{block=4,top_k=2}",
     "dsa{index_topk=4,index_n_heads=2,index_head_dim=8}, loop 2 x (gqa, swiglu)",
 };
 
@@ -149,7 +150,7 @@ class World {
     Damage damage(input, out);
     good_.save(damage);
     out.write(path_);
-    Context ctx;
+    Context ctx = ctx_;
     ctx.arena = Arena::create(Arena::Mode::kReal, size_t{64} << 20);
     SequenceState target = target_.snapshot();
     try {
@@ -179,7 +180,7 @@ class World {
     return read_file(path_);
   }
 
-  Context ctx_;
+  Context ctx_{.threads = 1};  // starting others would take longer than their work
   std::string path_ = folder() / "state";
   std::optional<Model> model_;
   SequenceState good_, target_;

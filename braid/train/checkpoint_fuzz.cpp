@@ -58,7 +58,7 @@ class Run {
     }
   }
 
-  Context ctx_;
+  Context ctx_{.threads = 1};
   testing::FuzzFolder scratch_{"checkpoint"};
   std::string folder_ = scratch_.path();
   std::string step_ = join_path(folder_, "checkpoints/step-1");
