@@ -202,7 +202,7 @@ std::vector<Spelling> latent_defaults() {
          "first_k_dense_replace": 3)"})},
       {"kimi_linear", plus({types(8, {kLinear, kLinear, kLinear, kFull}), R"("num_hidden_layers": 8,
          "rms_norm_eps": 1e-05, "routed_scaling_factor": 2.446, "n_shared_experts": 1,
-         "first_k_dense_replace": 1, "mla_use_nope": true)"}),
+         "first_k_dense_replace": 1, "mla_use_nope": true, "model_max_length": 1048576)"}),
        plus({R"("vocab_size": 163840, "hidden_size": 2304, "intermediate_size": 9216,
          "moe_intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 32,
          "num_key_value_heads": 32, "num_shared_experts": 1, "output_router_logits": false,
