@@ -22,9 +22,8 @@
 namespace braid {
 namespace {
 
-constexpr KvPaging kPaging{.tiles = 1};      // tiles are chosen
-constexpr int64_t kMost = int64_t{1} << 30;  // of any size: positions are 32 bits
-constexpr int64_t kQueries = 64;             // of a prefill whose choices are held at a time
+constexpr KvPaging kPaging{.tiles = 1};  // tiles are chosen
+constexpr int64_t kQueries = 64;         // of a prefill whose choices are held at a time
 // A narrowed layer's: the token's own block and two by choice, which end inside tiles.
 constexpr int64_t kFewTokens = 9, kFewBlocks = 3;
 
@@ -48,9 +47,6 @@ MobaShape resolve(const MobaConfig& c, const LayerEnv& env) {
   s.require_pairs("moba");
   s.width = env.width;
   if (c.block < 1) usage(format("block={} is not positive", c.block));
-  for (const auto& [key, value] : {std::pair("block", c.block), {"top_k", c.top_k}}) {
-    if (value > kMost) usage(format("{}={} is more than {}", key, value, kMost));
-  }
   if (c.top_k < 1) usage(format("top_k={} is not positive; 1 is the token's own block", c.top_k));
   s.block = c.block;
   s.top = c.top_k;
