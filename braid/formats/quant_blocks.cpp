@@ -356,6 +356,26 @@ void encode_q4_0(const float* x, uint8_t* b) {
   }
 }
 
+// The scale is the power of two that brings the largest below 8, the nearest of the sixteen values
+// counts; ties go to the smaller one.
+void encode_mxfp4(const float* x, uint8_t* b) {
+  float top = 0;
+  for (int i = 0; i < 32; ++i) top = std::max(top, std::fabs(x[i]));
+  const int power = top > 0 && std::isfinite(top) ? std::ilogb(top) - 2 : -127;
+  b[0] = static_cast<uint8_t>(std::clamp(power + 127, 0, 254));
+  const float scale = f8_e8m0_to_f32(b[0]);
+  const auto nearest = [&](float v) {
+    int best = 0;
+    for (int i = 1; i < 8; ++i) {
+      if (std::fabs(kFp4[i] * scale - std::fabs(v)) < std::fabs(kFp4[best] * scale - std::fabs(v)))
+        best = i;
+    }
+    return v < 0 ? best | 8 : best;
+  };
+  for (int i = 0; i < 16; ++i)
+    b[1 + i] = static_cast<uint8_t>(nearest(x[i]) | nearest(x[i + 16]) << 4);
+}
+
 std::array<float, 256> make_e4m3() {
   std::array<float, 256> t{};
   for (int v = 0; v < 256; ++v) {
@@ -457,7 +477,7 @@ void decode_row(GgmlType type, const std::byte* row, int64_t n, float* out) noex
 
 bool ggml_type_encodes(GgmlType type) {
   return type == GgmlType::kF32 || type == GgmlType::kF16 || type == GgmlType::kBF16 ||
-         type == GgmlType::kQ8_0 || type == GgmlType::kQ4_0;
+         type == GgmlType::kQ8_0 || type == GgmlType::kQ4_0 || type == GgmlType::kMxfp4;
 }
 
 void encode_row(GgmlType type, const float* x, int64_t n, std::byte* to) noexcept {
@@ -483,6 +503,9 @@ void encode_row(GgmlType type, const float* x, int64_t n, std::byte* to) noexcep
       return;
     case GgmlType::kQ4_0:
       for (int64_t i = 0; i < n / 32; ++i) encode_q4_0(x + 32 * i, out + 18 * i);
+      return;
+    case GgmlType::kMxfp4:
+      for (int64_t i = 0; i < n / 32; ++i) encode_mxfp4(x + 32 * i, out + 17 * i);
       return;
     default:
       BRAID_DCHECK(false);

@@ -53,7 +53,8 @@ int64_t ggml_row_bytes(GgmlType type, int64_t n);
 // Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4). `row` needs no alignment.
 void decode_row(GgmlType type, const std::byte* row, int64_t n, float* out) noexcept;
 
-// The reverse for F32, F16, BF16, Q8_0 and Q4_0, as ggml's reference quantisers round. NaN and
+// The reverse for F32, F16, BF16, Q8_0, Q4_0 and MXFP4, as ggml's reference quantisers round (what
+// MXFP4 holds goes back and forth exactly). NaN and
 // infinity have no place in a block: they give bytes without meaning, as in ggml.
 bool ggml_type_encodes(GgmlType type);
 void encode_row(GgmlType type, const float* x, int64_t n, std::byte* out) noexcept;

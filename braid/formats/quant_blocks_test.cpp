@@ -125,6 +125,20 @@ TEST_CASE("a NaN or an infinity makes its block NaN, what is too small for a hal
   }
 }
 
+TEST_CASE("what MXFP4 holds goes to f32 and back") {
+  std::vector<std::byte> block(17), again(17);
+  std::vector<float> x(32), back(32);
+  for (int scale = 0; scale < 253; ++scale) {  // six times a larger one is no f32
+    block[0] = static_cast<std::byte>(scale);
+    for (int i = 1; i < 17; ++i)
+      block[static_cast<size_t>(i)] = static_cast<std::byte>(scale * 29 + i * 31);
+    decode_row(GgmlType::kMxfp4, block.data(), 32, x.data());
+    encode_row(GgmlType::kMxfp4, x.data(), 32, again.data());
+    decode_row(GgmlType::kMxfp4, again.data(), 32, back.data());
+    CHECK(x == back);
+  }
+}
+
 TEST_CASE("types know their sizes") {
   CHECK(find_ggml_type(4) == nullptr);
   CHECK(find_ggml_type(1000) == nullptr);
