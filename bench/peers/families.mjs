@@ -26,6 +26,22 @@ const experts = {
   num_experts: 8, num_experts_per_tok: 3, moe_intermediate_size: 48, norm_topk_prob: true,
   decoder_sparse_step: 1, mlp_only_layers: [],
 };
+const router = {
+  n_routed_experts: 8, num_experts_per_tok: 3, moe_intermediate_size: 48, n_shared_experts: 1,
+  first_k_dense_replace: 1, routed_scaling_factor: 2.5, norm_topk_prob: true,
+};
+const deepseek = {
+  model_type: "deepseek_v3", num_key_value_heads: 4, head_dim: 16, kv_lora_rank: 32, q_lora_rank: 48,
+  qk_nope_head_dim: 32, qk_rope_head_dim: 16, v_head_dim: 32, n_group: 1, topk_group: 1,
+  moe_layer_freq: 1, topk_method: "noaux_tc", scoring_func: "sigmoid", ...router,
+};
+const linear = {
+  head_dim: 32, full_attention_interval: 4, linear_num_key_heads: 2, linear_num_value_heads: 6,
+  linear_key_head_dim: 32, linear_value_head_dim: 32, linear_conv_kernel_dim: 4,
+  partial_rotary_factor: 0.25,
+};
+// llama.cpp rounds YaRN's limits outwards, gpt-oss does not: with this theta they are whole numbers.
+const whole_limits = Math.exp(16 * Math.log(64 / (2 * Math.PI)) / 4);
 const families = {
   llama: { model_type: "llama" },
   llama_tied: { model_type: "llama", tie_word_embeddings: true },
@@ -65,6 +81,58 @@ const families = {
     linear_attn_config: { num_heads: 4, head_dim: 32, short_conv_kernel_size: 4,
       full_attn_layers: [4], kda_layers: [1, 2, 3] },
   },
+  gpt_oss: {
+    model_type: "gpt_oss", num_local_experts: 8, num_experts_per_tok: 3, attention_bias: true,
+    sliding_window: 16, intermediate_size: 64, rope_theta: whole_limits,
+    rope_scaling: { rope_type: "yarn", factor: 32, original_max_position_embeddings: 64, beta_fast: 32,
+      beta_slow: 1, truncate: false },
+  },
+  deepseek_v3: {
+    ...deepseek, n_routed_experts: 16, n_group: 4, topk_group: 2,
+    rope_scaling: { type: "yarn", factor: 40, original_max_position_embeddings: 64, beta_fast: 32,
+      beta_slow: 1, mscale: 1, mscale_all_dim: 1 },
+  },
+  kimi_k2: {
+    ...deepseek, model_type: "kimi_k2",
+    // Published with beta_fast 1, for which llama.cpp takes 32 whatever the file says.
+    rope_scaling: { type: "yarn", factor: 32, original_max_position_embeddings: 64, beta_fast: 32,
+      beta_slow: 1, mscale: 1, mscale_all_dim: 1 },
+  },
+  glm4_moe: {
+    model_type: "glm4_moe", attention_bias: true, use_qk_norm: true, partial_rotary_factor: 0.5,
+    n_group: 1, topk_group: 1, ...router,
+  },
+  qwen3_5: { model_type: "qwen3_5_text", ...linear },
+  qwen3_5_moe: {
+    intermediate_size: undefined, model_type: "qwen3_5_moe_text", num_experts: 8, num_experts_per_tok: 3, moe_intermediate_size: 48,
+    shared_expert_intermediate_size: 48, ...linear,
+  },
+  gemma2: {
+    model_type: "gemma2", hidden_activation: "gelu_pytorch_tanh", tie_word_embeddings: true,
+    sliding_window: 16, query_pre_attn_scalar: 32, final_logit_softcapping: 30,
+    attn_logit_softcapping: 50, attention_bias: false,
+  },
+  smollm3: { model_type: "smollm3", tie_word_embeddings: true, no_rope_layer_interval: 4, rope_theta: 2000000 },
+  olmo2: { model_type: "olmo2", head_dim: 16 },
+  olmo3: {
+    model_type: "olmo3", head_dim: 16, sliding_window: 16,
+    rope_scaling: { rope_type: "yarn", factor: 8, original_max_position_embeddings: 64 },
+  },
+  minimax_m2: {
+    model_type: "minimax_m2", rotary_dim: 16, num_local_experts: 8, num_experts_per_tok: 3,
+    intermediate_size: 48, use_qk_norm: true, qk_norm_type: "per_layer", scoring_func: "sigmoid",
+    use_routing_bias: true,
+  },
+};
+
+// The older spelling of GPT-2.
+const gpt2 = {
+  model_type: "gpt2", n_embd: 64, n_layer: 4, n_head: 4, n_inner: 160, n_positions: 512, vocab_size: 8192,
+  layer_norm_epsilon: 1e-5, activation_function: "gelu_new", initializer_range: 0.15, torch_dtype: "float32",
+};
+const configs = {
+  ...Object.fromEntries(Object.entries(families).map(([name, own]) => [name, { ...common, ...own }])),
+  gpt2,
 };
 
 const out = fs.mkdtempSync(path.join(home, "families-"));
@@ -75,7 +143,7 @@ const ids = Array.from({ length: 96 }, (_, i) => (i * 2654435761) % 2 ** 32 % 81
 function beside(name) {
   const folder = path.join(out, name);
   fs.mkdirSync(`${folder}.config`);
-  fs.writeFileSync(`${folder}.config/config.json`, JSON.stringify({ ...common, ...families[name] }));
+  fs.writeFileSync(`${folder}.config/config.json`, JSON.stringify(configs[name]));
   run(braid, ["convert", "-m", `${folder}.config`, "--random", "1", "--dtype", "f32", "-o", folder]);
   for (const file of fs.readdirSync(path.join(home, "tokenizer")).filter((f) => f.endsWith(".json")))
     fs.copyFileSync(path.join(home, "tokenizer", file), path.join(folder, file));
@@ -86,8 +154,8 @@ function beside(name) {
   return JSON.parse(run("node", [path.join(here, "compare_logits.mjs"), `${folder}.own`, `${folder}.peer`]));
 }
 
-for (const name of wanted.length > 0 ? wanted : Object.keys(families)) {
-  if (families[name] === undefined) throw new Error(`${name} is none of ${Object.keys(families).join(", ")}`);
+for (const name of wanted.length > 0 ? wanted : Object.keys(configs)) {
+  if (configs[name] === undefined) throw new Error(`${name} is none of ${Object.keys(configs).join(", ")}`);
   let line;
   try {
     line = beside(name);

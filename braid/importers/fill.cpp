@@ -12,29 +12,25 @@
 #include "braid/ops/weight.h"
 
 namespace braid {
-namespace {
-
-// Rows `from`, `from + step`, ... of a tensor kept as [lead, in, out]: row r is column r % out of
-// matrix r / out. Such tensors are plain, so that single numbers can be asked for.
-void read_columns(const TensorSource& source, const SourceTensor& t, const TensorMap::Entry& entry,
-                  int64_t from, int64_t step, int64_t count, float* out) {
-  const int64_t in = entry.columns;
-  const int64_t lead = entry.shape.size() == 3 ? entry.shape[0] : 1;
-  const int64_t width = entry.rows / lead;
-  std::vector<float> piece(static_cast<size_t>(std::min(count * step, width)));
+// Row r is column r % out of matrix r / out. Single numbers can be asked of a plain tensor.
+void read_columns(const TensorSource& source, const SourceTensor& t, int64_t in, int64_t out,
+                  int64_t from, int64_t step, int64_t count, float* to) {
+  std::vector<float> piece(static_cast<size_t>(std::min(count * step, out)));
   int64_t done = 0;
   while (done < count) {
-    const int64_t row = from + done * step, matrix = row / width, column = row % width;
-    const int64_t here = std::min(count - done, (width - column + step - 1) / step);
+    const int64_t row = from + done * step, matrix = row / out, column = row % out;
+    const int64_t here = std::min(count - done, (out - column + step - 1) / step);
     const int64_t span = (here - 1) * step + 1;
     for (int64_t j = 0; j < in; ++j) {
-      source.read(t, (matrix * in + j) * width + column, span, 1, piece.data());
+      source.read(t, (matrix * in + j) * out + column, span, 1, piece.data());
       for (int64_t i = 0; i < here; ++i)
-        out[(done + i) * in + j] = piece[static_cast<size_t>(i * step)];
+        to[(done + i) * in + j] = piece[static_cast<size_t>(i * step)];
     }
     done += here;
   }
 }
+
+namespace {
 
 void read_run(const TensorSource& source, const TensorMap& map, const RowRun& run, int64_t skip,
               int64_t count, float* out) {
@@ -43,7 +39,8 @@ void read_run(const TensorSource& source, const TensorMap& map, const RowRun& ru
   BRAID_CHECK(t != nullptr);
   const int64_t from = run.from + skip * run.step;
   if (entry.transposed && !t->output_major) {
-    read_columns(source, *t, entry, from, run.step, count, out);
+    const int64_t lead = entry.shape.size() == 3 ? entry.shape[0] : 1;
+    read_columns(source, *t, entry.columns, entry.rows / lead, from, run.step, count, out);
   } else if (run.step == 1) {
     source.read(*t, from, count, entry.columns, out);
   } else {

@@ -18,6 +18,11 @@ namespace braid {
 void read_rows(const TensorSource& source, const TensorMap& map, const TensorMap::Use& use,
                int64_t first, int64_t rows, float* out);
 
+// Rows `from`, `from + step`, ... of a plain tensor kept as [lead, in, out] and seen as rows of
+// [lead, out, in].
+void read_columns(const TensorSource& source, const SourceTensor& tensor, int64_t in, int64_t out,
+                  int64_t from, int64_t step, int64_t count, float* to);
+
 struct FillOptions {
   std::optional<WeightType> weights;  // of matrices; absent: as the checkpoint has them
   bool writable = false;              // f32 copies, never views of the file: for training

@@ -75,6 +75,11 @@ const Json* GgufConfig::find(const char* key) const {
   return v == nullptr || v->is_null() ? nullptr : v;
 }
 
+bool GgufConfig::says_null(const char* key) const {
+  const Json* v = config_->find(key);
+  return v != nullptr && v->is_null();
+}
+
 int64_t GgufConfig::integer(const char* key, std::optional<int64_t> fallback) const {
   const Json* v = find(key);
   if (v == nullptr && !fallback) fail(format("there is no {}", key));
@@ -172,11 +177,11 @@ void GgufExchange::always(const char* hf, const Json& value, const Json& absent)
 void GgufExchange::never(const char* hf) {
   const Json* v = config_ != nullptr ? config_->find(hf) : nullptr;
   if (v == nullptr) return;
-  const bool set = v->is_number() ? v->as_real() > 0 : v->as_bool();
+  const bool set = v->is_number() ? v->as_real() > 0 : v->is_array() ? v->size() > 0 : v->as_bool();
   if (set) config_->fail(format("{} {} has no GGUF form here", hf, v->dump()));
 }
 
-void GgufExchange::sizes(GgufModel& m, const char* context) {
+void GgufExchange::sizes(GgufModel& m, const Sizes& s) {
   if (keys_ != nullptr) {
     m.layers = keys_->integer("block_count");
     if (m.layers < 1 || m.layers > kMostLayers)
@@ -184,22 +189,22 @@ void GgufExchange::sizes(GgufModel& m, const char* context) {
     // Layers of multi-token prediction stand behind the others.
     m.layers -= std::min(m.layers - 1, keys_->integer("nextn_predict_layers", 0));
   } else {
-    integer(m.layers, "num_hidden_layers", "block_count");
+    integer(m.layers, s.layers, "block_count");
   }
-  integer(m.width, "hidden_size", "embedding_length");
+  integer(m.width, s.width, "embedding_length");
   if (keys_ != nullptr) {
     m.ffn = keys_->uniform("feed_forward_length", m.layers, 0);
     m.heads = keys_->uniform("attention.head_count", m.layers);
   } else {
-    integer(m.ffn, "intermediate_size", "feed_forward_length", 0);
-    integer(m.heads, "num_attention_heads", "attention.head_count");
+    integer(m.ffn, s.ffn, "feed_forward_length", 0);
+    integer(m.heads, s.heads, "attention.head_count");
   }
   if (keys_ != nullptr && (m.heads < 1 || m.width < 1))
     keys_->fail(format("{} heads, width {}", m.heads, m.width));
-  if (config_ != nullptr) m.context = config_->integer(context, 131072);
-  if (made_ != nullptr && m.context > 0) made_->set(context, m.context);
+  if (config_ != nullptr) m.context = config_->integer(s.context, 131072);
+  if (made_ != nullptr && m.context > 0) made_->set(s.context, m.context);
   integer(m.context, "", "context_length", 0);
-  real(m.eps, "rms_norm_eps", "attention.layer_norm_rms_epsilon", 1e-6);
+  real(m.eps, s.eps_key, s.eps_in_file, s.eps);
   says("use_cache", true);
 }
 
@@ -238,14 +243,43 @@ void GgufExchange::gating(GgufModel& m) {
   m.sigmoid_router = gate == 2;
 }
 
+void GgufExchange::sigmoid_experts(GgufModel& m) {
+  experts(m, "n_routed_experts");
+  integer(m.shared_count, "n_shared_experts", "expert_shared_count", 1);
+  m.shared_ffn = m.shared_count * m.expert_ffn;
+  integer(m.dense_lead, "first_k_dense_replace", "leading_dense_block_count", 0);
+  scale_of_experts(m);
+  truth(m.norm_topk, "norm_topk_prob", "expert_weights_norm", config_ != nullptr);
+  m.sigmoid_router = true;
+  gating(m);
+  if (!m.sigmoid_router) fail("a router with softmax has no form here");
+  never("mlp_layer_types");
+  integer(m.groups, "n_group", "", 1);
+  integer(m.groups_used, "topk_group", "", 1);
+  if (keys_ != nullptr) {
+    m.groups = std::max<int64_t>(1, keys_->integer("expert_group_count", 1));
+    m.groups_used = std::max<int64_t>(1, keys_->integer("expert_group_used_count", 1));
+  }
+  if (writer_ == nullptr || m.groups <= 1) return;
+  set("expert_group_count", gguf_integer(m.groups));
+  set("expert_group_used_count", gguf_integer(m.groups_used));
+}
+
 void GgufExchange::latent(GgufModel& m) {
   optional(m.q_lora, "q_lora_rank", "attention.q_lora_rank");
   integer(m.kv_lora, "kv_lora_rank", "attention.kv_lora_rank");
   integer(m.nope_dim, "qk_nope_head_dim", "");
   integer(m.rope_dim, "qk_rope_head_dim", "rope.dimension_count");
-  integer(m.v_dim, "v_head_dim", "attention.value_length_mla");
   int64_t head = m.nope_dim + m.rope_dim;
-  integer(head, "", "attention.key_length_mla");
+  if (keys_ != nullptr && keys_->find("attention.key_length_mla") == nullptr) {
+    // Older files say what every head has.
+    head = keys_->integer("attention.key_length");
+    m.v_dim = keys_->integer("attention.value_length");
+  } else {
+    integer(head, "", "attention.key_length_mla");
+    integer(m.v_dim, "", "attention.value_length_mla");
+  }
+  integer(m.v_dim, "v_head_dim", "");
   m.nope_dim = head - m.rope_dim;
   if (m.nope_dim < 1) fail(format("attention.key_length_mla leaves {} channels", m.nope_dim));
   if (to_file() == nullptr) return;

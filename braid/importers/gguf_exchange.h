@@ -43,6 +43,7 @@ class GgufConfig {
   GgufConfig(const Json& root, std::string source);
   [[noreturn]] void fail(const std::string& what) const;
   const Json* find(const char* key) const;
+  bool says_null(const char* key) const;
   int64_t integer(const char* key, std::optional<int64_t> fallback = std::nullopt) const;
   double real(const char* key, double fallback) const;
   bool truth(const char* key, bool fallback) const;
@@ -85,9 +86,19 @@ class GgufExchange {
   // What has no GGUF form where it is true or above zero; not written.
   void never(const char* hf);
 
-  // Layers, widths, heads and what else nearly every architecture has. `context` is the key of the
-  // longest text in config.json.
-  void sizes(GgufModel& m, const char* context = "max_position_embeddings");
+  // Layers, widths, heads and what else nearly every architecture has.
+  struct Sizes {
+    const char* context = "max_position_embeddings";  // the longest text, in config.json
+    double eps = 1e-6;                                // where config.json leaves it out
+    const char* layers = "num_hidden_layers";
+    const char* width = "hidden_size";
+    const char* heads = "num_attention_heads";
+    const char* ffn = "intermediate_size";
+    const char* eps_key = "rms_norm_eps";
+    const char* eps_in_file = "attention.layer_norm_rms_epsilon";
+  };
+  void sizes(GgufModel& m, const Sizes& s);
+  void sizes(GgufModel& m) { sizes(m, {}); }
   // Key heads and the channels of a head.
   void heads(GgufModel& m);
   // Biases of attention; a file shows them by its tensors.
@@ -106,6 +117,9 @@ class GgufExchange {
                const char* used = "num_experts_per_tok");
   void scale_of_experts(GgufModel& m);  // routed_scaling_factor
   void gating(GgufModel& m);            // softmax or sigmoid; what config.json says is another's
+  // DeepSeek V3's router: sigmoid scores and a bias that only chooses, groups, shared experts,
+  // dense layers before the first with experts.
+  void sigmoid_experts(GgufModel& m);
   // DeepSeek's latent attention; a file has it as one key head.
   void latent(GgufModel& m);
   // Which layers attend to everything: layer_types with another name for the rest, or every so

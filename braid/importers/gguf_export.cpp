@@ -7,6 +7,7 @@
 #include "braid/base/file.h"
 #include "braid/base/format.h"
 #include "braid/core/parallel.h"
+#include "braid/importers/fill.h"
 #include "braid/importers/generation_config.h"
 #include "braid/importers/gguf_architecture.h"
 #include "braid/importers/gguf_generation.h"
@@ -14,6 +15,7 @@
 #include "braid/importers/gguf_llama3.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_tokenizer.h"
+#include "braid/importers/tensor_prefix.h"
 
 namespace braid {
 namespace {
@@ -35,14 +37,31 @@ uint32_t file_type(GgmlType type) {
   }
 }
 
+// What the checkpoint calls the tensors that links call "model.*" and "lm_head.weight".
+struct SourceNames {
+  std::string prefix = "model.", head;
+
+  SourceNames(const TensorSource& source, const GgufLink& embedding) {
+    if (const char* p = prefix_of(source, embedding.pieces[0].hf.substr(prefix.size()))) prefix = p;
+    if (const char* h = head_prefix_of(source)) head = h;
+  }
+  std::string of(const std::string& link) const {
+    return link.starts_with("model.") ? prefix + link.substr(6) : head + link;
+  }
+};
+
 // Rows of one GGUF tensor, made from the checkpoint's tensors.
 class LinkRows {
  public:
-  LinkRows(const TensorSource& source, const GgufLink& link) : source_(source), link_(link) {
+  LinkRows(const TensorSource& source, const SourceNames& names, const GgufLink& link)
+      : source_(source), link_(link) {
     for (const GgufLink::Piece& p : link.pieces) {
-      const SourceTensor* t = source.find(p.hf);
-      if (t == nullptr) fail(format("there is no tensor \"{}\"", p.hf));
-      if (squeezed(t->shape) != squeezed(p.hf_shape))
+      const SourceTensor* t = source.find(names.of(p.hf));
+      if (t == nullptr) fail(format("there is no tensor \"{}\"", names.of(p.hf)));
+      std::vector<int64_t> want = p.hf_shape;
+      if (link.output_major && !t->output_major)
+        std::swap(want[want.size() - 1], want[want.size() - 2]);
+      if (squeezed(t->shape) != squeezed(want))
         fail(format("tensor \"{}\" has another shape than config.json says", p.hf));
       tensors_.push_back(t);
     }
@@ -51,9 +70,15 @@ class LinkRows {
     for (size_t i = 0; i < link.pieces.size(); ++i) {
       const GgufLink::Piece& p = link.pieces[i];
       for (int64_t r = 0; r < p.count; ++r)
-        row_[static_cast<size_t>(p.to + r * p.to_step)] = {static_cast<int64_t>(i), p.from + r};
+        row_[static_cast<size_t>(p.to + r * p.to_step)] = {static_cast<int64_t>(i),
+                                                           p.from + r * p.from_step};
     }
     for (const auto& [piece, row] : row_) BRAID_CHECK(piece >= 0);
+  }
+
+  bool all_stored(std::string_view type) const {
+    return std::all_of(tensors_.begin(), tensors_.end(),
+                       [&](const SourceTensor* t) { return t->stored == type; });
   }
 
   void read(int64_t first, int64_t rows, float* out) const {
@@ -63,12 +88,16 @@ class LinkRows {
     }
     for (int64_t r = 0; r < rows && !link_.transposed;) {
       const auto [piece, row] = row_[static_cast<size_t>(first + r)];
+      const int64_t step = link_.pieces[static_cast<size_t>(piece)].from_step;
       int64_t run = 1;
       while (r + run < rows && row_[static_cast<size_t>(first + r + run)].first == piece &&
-             row_[static_cast<size_t>(first + r + run)].second == row + run)
+             row_[static_cast<size_t>(first + r + run)].second == row + run * step)
         ++run;
-      source_.read(*tensors_[static_cast<size_t>(piece)], row, run, columns, out + r * columns);
+      read_run(static_cast<size_t>(piece), row, step, run, out + r * columns);
       r += run;
+    }
+    if (!link_.columns_from.empty()) {
+      for (int64_t r = 0; r < rows; ++r) to_file_columns(link_, out + r * columns);
     }
     finish(out, rows * columns);
   }
@@ -76,6 +105,20 @@ class LinkRows {
  private:
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ErrorKind::kBadInput, source_.path() + ": " + what);
+  }
+
+  void read_run(size_t piece, int64_t row, int64_t step, int64_t count, float* out) const {
+    const SourceTensor& t = *tensors_[piece];
+    const int64_t columns = link_.columns();
+    if (link_.output_major && !t.output_major) {
+      const std::vector<int64_t>& shape = link_.pieces[piece].hf_shape;
+      read_columns(source_, t, columns, shape[shape.size() - 2], row, step, count, out);
+    } else if (step == 1) {
+      source_.read(t, row, count, columns, out);
+    } else {
+      for (int64_t i = 0; i < count; ++i)
+        source_.read(t, row + i * step, 1, columns, out + i * columns);
+    }
   }
 
   // One row of the transposed matrix: a column of the piece's rows.
@@ -147,8 +190,7 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
   GgufExported out;
   GgufModel m = gguf_model_of_config(what.config, what.source->path());
   // What the file holds counts: a config may leave it to the class.
-  if (!gguf_architecture(m.arch).always_tied)
-    m.tied = what.source->find("lm_head.weight") == nullptr;
+  if (!gguf_architecture(m.arch).always_tied) m.tied = head_prefix_of(*what.source) == nullptr;
   GgufWriter writer;
   put_metadata(writer, m);
   writer.set("general.type", GgufValue::string("model"));
@@ -161,24 +203,28 @@ GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::
     put_tokenizer(writer, what.folder, m, out.notes);
   put_generation_defaults(writer, what.generation);
   const std::vector<GgufLink> links = gguf_links(m);
+  const SourceNames names(*what.source, links.at(0));
   size_t odd = 0;
   for (const GgufLink& link : links) {
+    auto rows = std::make_shared<const LinkRows>(*what.source, names, link);
     GgmlType type = link.keep_f32 ? GgmlType::kF32 : what.type;
+    // Smaller than any other and exact.
+    if (type != GgmlType::kF32 && rows->all_stored("MXFP4")) type = GgmlType::kMxfp4;
     if (link.columns() % ggml_type_info(type).values != 0) {
       type = GgmlType::kF32;
       ++odd;
     }
     std::vector<int64_t> shape = link.shape;
-    if (shape.size() == 2 && shape[1] == 1) shape.pop_back();  // a vector, by elements
-    auto rows = std::make_shared<const LinkRows>(*what.source, link);
-    const int64_t columns = shape.size() == 1 ? link.rows() * link.columns() : link.columns();
-    // A vector read by elements is still one row of the file.
-    if (shape.size() == 1 && link.columns() == 1)
-      writer.add(link.gguf, GgmlType::kF32, shape, bytes_of(ctx, rows, columns, 1, GgmlType::kF32));
-    else
-      writer.add(link.gguf, type, shape, bytes_of(ctx, rows, link.rows(), link.columns(), type));
+    if (link.by_element) shape.pop_back();
+    writer.add(link.gguf, type, shape, bytes_of(ctx, rows, link.rows(), link.columns(), type));
   }
   add_divisors(writer, m);
+  if (m.scaling == "yarn" && (m.beta_fast != 32 || m.beta_slow != 1)) {
+    out.notes.push_back(
+        format("yarn's beta_fast {} and beta_slow {} are written; llama.cpp takes 32 and 1 for {} "
+               "whatever a file says",
+               m.beta_fast, m.beta_slow, m.arch));
+  }
   if (odd > 0) {
     out.notes.push_back(
         format("{} matrices kept as F32: their rows are no whole number of {} blocks", odd,

@@ -31,8 +31,9 @@ struct GgufExported {
 };
 
 // Vectors, routers, convolutions and decays stay F32; so does a matrix whose rows are no whole
-// number of blocks (with a note). Throws Error(kBadInput) when the model type has no GGUF form, a
-// tensor is missing or of another shape, or the tokenizer has no GGUF form.
+// number of blocks (with a note). Matrices in MXFP4 stay so where anything but F32 is asked. Throws
+// Error(kBadInput) when the model type has no GGUF form, a tensor is missing or of another shape,
+// or the tokenizer has no GGUF form.
 GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::string& path);
 
 // The same of a Hugging Face folder or of another GGUF file (whose vocabulary is kept as it is).

@@ -1,5 +1,7 @@
 #include "braid/importers/gguf_links.h"
 
+#include <algorithm>
+
 #include "braid/base/format.h"
 
 namespace braid {
@@ -15,17 +17,41 @@ int64_t rows_of(const std::vector<int64_t>& shape) {
 
 int64_t GgufLink::rows() const { return rows_of(shape); }
 
+void to_file_columns(const GgufLink& link, float* row) {
+  const std::vector<float> was(row, row + link.columns());
+  const int64_t blocks = std::ssize(link.columns_from), width = link.columns() / blocks;
+  for (int64_t b = 0; b < blocks; ++b)
+    std::copy_n(was.data() + link.columns_from[static_cast<size_t>(b)] * width, width,
+                row + b * width);
+}
+
+void from_file_columns(const GgufLink& link, float* row) {
+  const std::vector<float> was(row, row + link.columns());
+  const int64_t blocks = std::ssize(link.columns_from), width = link.columns() / blocks;
+  for (int64_t b = 0; b < blocks; ++b)
+    std::copy_n(was.data() + b * width, width,
+                row + link.columns_from[static_cast<size_t>(b)] * width);
+}
+
 void GgufLinkList::all(FunctionRef<void(int64_t)> layer) {
   add("token_embd.weight", "model.embed_tokens.weight", {m.vocab, m.width});
-  for (i_ = 0; i_ < m.layers; ++i_) layer(i_);
+  layers(layer);
   add("output_norm.weight", "model.norm.weight", {m.width}).value =
       centred_norms ? GgufLink::Value::kPlusOne : GgufLink::Value::kSame;
+  head();
+}
+
+void GgufLinkList::layers(FunctionRef<void(int64_t)> layer) {
+  for (i_ = 0; i_ < m.layers; ++i_) layer(i_);
+}
+
+void GgufLinkList::head() {
   if (!m.tied) add("output.weight", "lm_head.weight", {m.vocab, m.width});
 }
 
 std::string GgufLinkList::g(const std::string& name) const { return format("blk.{}.{}", i_, name); }
 std::string GgufLinkList::h(const std::string& name) const {
-  return format("model.layers.{}.{}", i_, name);
+  return format("model.{}{}.{}", layers_name, i_, name);
 }
 
 GgufLink& GgufLinkList::add(GgufLink link) {
@@ -74,9 +100,9 @@ void GgufLinkList::attention(const Attention& a) {
   }
   if (a.out_bias) bias("attn_output", "self_attn.o_proj", m.width);
   matrix("attn_output", "self_attn.o_proj", m.width, q);
-  if (!a.head_norms) return;
-  norm("attn_q_norm", "self_attn.q_norm", m.head_dim);
-  norm("attn_k_norm", "self_attn.k_norm", m.head_dim);
+  if (!a.head_norms && !a.whole_norms) return;
+  norm("attn_q_norm", "self_attn.q_norm", a.whole_norms ? q : m.head_dim);
+  norm("attn_k_norm", "self_attn.k_norm", a.whole_norms ? kv : m.head_dim);
 }
 
 // The file's row 2 i + half of a head is the checkpoint's row half * d / 2 + i.
@@ -96,7 +122,8 @@ void GgufLinkList::turned_bias(const char* gguf, const std::string& hf, int64_t 
                                bool turns) {
   GgufLink& link = bias(gguf, hf, n);
   if (!turns) return;
-  link.shape = {n, 1};  // rows of one number, for the permutation; written as a vector
+  link.shape = {n, 1};
+  link.by_element = true;
   link.pieces[0].count = n;
   turned(link, heads);
 }

@@ -17,11 +17,12 @@ struct GgufLink {
     kPlusOne,  // the file holds 1 + the checkpoint's: norms whose weight is centred on zero
     kNegExp,   // the file holds -exp(the checkpoint's): decays
   };
-  // Rows to, to + to_step, ... of the GGUF tensor are rows from, from + 1, ... of tensor `hf`.
+  // Rows to, to + to_step, ... of the GGUF tensor are rows from, from + from_step, ... of `hf`.
+  // Names begin with "model." whatever the checkpoint's begin with.
   struct Piece {
     std::string hf;
     std::vector<int64_t> hf_shape;
-    int64_t to = 0, from = 0, count = 0, to_step = 1;
+    int64_t to = 0, from = 0, count = 0, to_step = 1, from_step = 1;
   };
   std::string gguf;
   std::vector<int64_t> shape;  // row-major, of the GGUF tensor; rows are its last dimension
@@ -30,12 +31,24 @@ struct GgufLink {
   // of piece p = rows [to, to + to_rows) with count columns each.
   bool transposed = false;
   int64_t to_rows = 0;
+  // The checkpoint may hold [.., in, out], the pieces count rows of [.., out, in], as hf_shape says
+  // and a file has it.
+  bool output_major = false;
+  // Blocks of columns that change places: block b of the file's rows is the checkpoint's block
+  // columns_from[b].
+  std::vector<int64_t> columns_from;
+  // Rows of one number, which change places; the file has them without that last dimension.
+  bool by_element = false;
   // Kept in f32 in every file: vectors, convolutions, decays, routers.
   bool keep_f32 = false;
   std::vector<Piece> pieces;
   int64_t rows() const;
   int64_t columns() const { return shape.back(); }
 };
+
+// A row's blocks of columns from the checkpoint's places to the file's, and back.
+void to_file_columns(const GgufLink& link, float* row);
+void from_file_columns(const GgufLink& link, float* row);
 
 // The links of a model as its architecture lists them, layer by layer.
 class GgufLinkList {
@@ -47,6 +60,8 @@ class GgufLinkList {
 
   // Embedding, layers, last norm and head under Llama's names.
   void all(FunctionRef<void(int64_t)> layer);
+  void layers(FunctionRef<void(int64_t)> layer);
+  void head();
 
   // Names of this layer in the file and in the checkpoint.
   std::string g(const std::string& name) const;
@@ -63,7 +78,8 @@ class GgufLinkList {
     bool gate = false;    // q holds a gate too
     bool bias = false;    // of q, k and v
     bool out_bias = false;
-    bool head_norms = false;  // of q and k, one for all heads
+    bool head_norms = false;   // of q and k, one for all heads
+    bool whole_norms = false;  // the same over all channels of q and of k
   };
   void attention(const Attention& a);
   void dense(const std::string& at, int64_t ffn, const std::string& suffix = "");
@@ -79,7 +95,8 @@ class GgufLinkList {
   // transposed.
   void latent_attention();
 
-  bool centred_norms = false;  // around zero in the checkpoint, around one in the file
+  bool centred_norms = false;           // around zero in the checkpoint, around one in the file
+  std::string layers_name = "layers.";  // between the prefix and a layer's number
 
  private:
   void turned(GgufLink& link, int64_t heads);

@@ -15,7 +15,7 @@ struct GgufModel {
   std::string arch;  // general.architecture
   int64_t layers = 0, width = 0, ffn = 0, vocab = 0, context = 0;
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  bool tied = false, attention_bias = false;
+  bool tied = false, attention_bias = false, head_norms = false;
   double eps = 1e-6, theta = 10000;
 
   // Positions. scaling: "" | linear | yarn | llama3 | longrope (divisors).
@@ -25,15 +25,17 @@ struct GgufModel {
   double beta_fast = 32, beta_slow = 1;
   double mscale = 0;  // YaRN's, and mscale_all_dim
   std::vector<double> divisors;
-  int64_t rotary = 0;  // channels of a head that turn; 0 = all
+  int64_t rotary = 0;             // channels of a head that turn; 0 = all
+  std::vector<int32_t> sections;  // how many pairs of them belong to each axis of an image
 
   // Windows (gemma3): a layer is full where full[i]. Also which layers of a hybrid attend.
   int64_t window = 0;
-  double local_theta = 10000, query_scalar = 0, softcap = 0;
+  double local_theta = 10000, query_scalar = 0, softcap = 0, score_softcap = 0;
   std::vector<bool> full;
 
   // Experts.
   int64_t experts = 0, used = 0, expert_ffn = 0, shared_ffn = 0, shared_count = 0, dense_lead = 0;
+  int64_t groups = 1, groups_used = 1;
   double routed_scale = 1;
   bool norm_topk = true, sigmoid_router = false;
 

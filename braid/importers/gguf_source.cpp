@@ -39,37 +39,34 @@ class GgufSource final : public TensorSource {
             float* out) const override {
     const View& v = stored_[t.id];
     if (v.pieces.empty()) fail(t.name, "has no place in the model");
-    if (v.pieces.size() == 1 && v.pieces[0].piece->to_step == 1 && !v.pieces[0].link->transposed) {
+    if (v.pieces.size() == 1 && contiguous(v.pieces[0])) {
       read_flat(v.pieces[0], first * columns, rows * columns, out);
       return;
     }
-    if (v.pieces[0].link->columns() == 1) {  // a vector whose elements change places
+    if (v.pieces[0].link->by_element) {
       first *= columns;
       rows *= columns;
       columns = 1;
     }
     BRAID_CHECK(columns == t.shape.back() || v.pieces[0].link->columns() == columns);
     for (const Part& part : v.pieces) {
-      const int64_t begin = std::max(first, part.piece->from);
-      const int64_t end = std::min(first + rows, part.piece->from + part.piece->count);
-      if (begin >= end) continue;
-      float* to = out + (begin - first) * columns;
       if (part.link->transposed)
-        read_transposed(part, begin, end, columns, to);
+        read_transposed(part, first, rows, columns, out);
       else
-        read_strided(part, begin, end, columns, to);
+        read_strided(part, first, rows, columns, out);
     }
   }
 
   const std::byte* blocks(const SourceTensor& t, int64_t row) const override {
     for (const Part& part : stored_[t.id].pieces) {
       const GgufTensor& g = *part.tensor;
-      if (row < part.piece->from || row >= part.piece->from + part.piece->count) continue;
-      if (part.link->transposed || part.link->value != GgufLink::Value::kSame ||
-          part.link->columns() != t.shape.back() || t.stored != ggml_type_info(g.type).name)
+      const int64_t own = row_of(*part.piece, row);
+      if (own < 0) continue;
+      if (part.link->transposed || !part.link->columns_from.empty() ||
+          part.link->value != GgufLink::Value::kSame || part.link->columns() != t.shape.back() ||
+          t.stored != ggml_type_info(g.type).name)
         return nullptr;
-      const int64_t at = part.piece->to + (row - part.piece->from) * part.piece->to_step;
-      return file_->bytes(g).data() + at * ggml_row_bytes(g.type, t.shape.back());
+      return file_->bytes(g).data() + own * ggml_row_bytes(g.type, t.shape.back());
     }
     return nullptr;
   }
@@ -102,6 +99,18 @@ class GgufSource final : public TensorSource {
     std::vector<Part> pieces;  // by row of the checkpoint's tensor
   };
 
+  static bool contiguous(const Part& part) {
+    return part.piece->to_step == 1 && part.piece->from_step == 1 && !part.link->transposed &&
+           part.link->columns_from.empty();
+  }
+
+  // The file's row that is row `row` of the checkpoint's tensor, -1 when it is of another piece.
+  static int64_t row_of(const GgufLink::Piece& p, int64_t row) {
+    const int64_t i = (row - p.from) / p.from_step;
+    if (row < p.from || (row - p.from) % p.from_step != 0 || i >= p.count) return -1;
+    return p.to + i * p.to_step;
+  }
+
   [[noreturn]] void fail(const std::string& tensor, const std::string& what) const {
     throw Error(ErrorKind::kBadInput,
                 format("{}: tensor \"{}\" {}", path(), printable(tensor, 100), what));
@@ -117,6 +126,9 @@ class GgufSource final : public TensorSource {
       fail(link.gguf, format("is {}, which braid does not decode; a file of this model in Q8_0 or "
                              "a K type (Q2_K to Q6_K) is read",
                              ggml_type_info(t->type).name));
+    if (link.columns() % ggml_type_info(t->type).values != 0)
+      fail(link.gguf, format("is {}, whose blocks hold more than a row of {}",
+                             ggml_type_info(t->type).name, link.columns()));
     used_.insert(link.gguf);
     return t;
   }
@@ -186,9 +198,9 @@ class GgufSource final : public TensorSource {
         t.bytes += static_cast<uint64_t>(
             ggml_row_bytes(part.tensor->type, part.piece->count * part.link->columns()));
     }
-    const bool contiguous =
-        view.pieces.size() == 1 && first.piece->to_step == 1 && !first.link->transposed;
-    if (contiguous && first.link->value == GgufLink::Value::kSame &&
+    t.output_major = first.link->output_major;
+    if (view.pieces.size() == 1 && contiguous(first) &&
+        first.link->value == GgufLink::Value::kSame &&
         (info.type == GgmlType::kF32 || info.type == GgmlType::kF16 ||
          info.type == GgmlType::kBF16)) {
       t.plain = info.name;
@@ -236,21 +248,27 @@ class GgufSource final : public TensorSource {
     finish(part, n, out);
   }
 
-  void read_strided(const Part& part, int64_t begin, int64_t end, int64_t columns,
+  void read_strided(const Part& part, int64_t first, int64_t rows, int64_t columns,
                     float* out) const {
     const GgufTensor& g = *part.tensor;
     const int64_t bytes = ggml_row_bytes(g.type, columns);
     const std::byte* base = file_->bytes(g).data();
-    for (int64_t r = begin; r < end; ++r, out += columns) {
-      const int64_t row = part.piece->to + (r - part.piece->from) * part.piece->to_step;
+    for (int64_t r = first; r < first + rows; ++r, out += columns) {
+      const int64_t row = row_of(*part.piece, r);
+      if (row < 0) continue;
       decode_row(g.type, base + row * bytes, columns, out);
+      if (!part.link->columns_from.empty()) from_file_columns(*part.link, out);
       finish(part, columns, out);
     }
   }
 
   // Rows of the checkpoint are columns of the file's matrix [to_rows, count].
-  void read_transposed(const Part& part, int64_t begin, int64_t end, int64_t columns,
+  void read_transposed(const Part& part, int64_t first, int64_t rows, int64_t columns,
                        float* out) const {
+    const int64_t begin = std::max(first, part.piece->from);
+    const int64_t end = std::min(first + rows, part.piece->from + part.piece->count);
+    if (begin >= end) return;
+    out += (begin - first) * columns;
     const int64_t height = part.link->to_rows, width = part.piece->count;
     BRAID_CHECK(columns == height);
     std::vector<float> matrix(static_cast<size_t>(height * width));

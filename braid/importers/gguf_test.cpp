@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -18,6 +19,7 @@
 #include "braid/importers/gguf_links.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/importers/gguf_source.h"
+#include "braid/stack/settings.h"
 #include "braid/testing/scratch_folder.h"
 
 namespace braid {
@@ -33,6 +35,7 @@ class RandomSource final : public TensorSource {
       for (const GgufLink::Piece& piece : link.pieces) {
         if (values_.contains(piece.hf)) continue;
         SourceTensor t{piece.hf, piece.hf_shape, "F32", "F32"};
+        t.output_major = link.output_major;
         std::vector<float>& v = values_[piece.hf];
         v.resize(static_cast<size_t>(t.count()));
         const Rng rng(3, piece.hf);
@@ -60,6 +63,34 @@ class RandomSource final : public TensorSource {
   std::map<std::string, std::vector<float>> values_;
 };
 
+// The same with experts as MXFP4 keeps them.
+class RoundedSource final : public TensorSource {
+ public:
+  explicit RoundedSource(const TensorSource& plain) : plain_(plain), tensors_(plain.tensors()) {
+    for (SourceTensor& t : tensors_)
+      if (t.name.ends_with("experts.gate_up_proj") || t.name.ends_with("experts.down_proj"))
+        t.stored = "MXFP4";
+  }
+  const std::string& path() const override { return plain_.path(); }
+  const std::vector<SourceTensor>& tensors() const override { return tensors_; }
+  void read(const SourceTensor& t, int64_t first, int64_t rows, int64_t columns,
+            float* out) const override {
+    plain_.read(t, first, rows, columns, out);
+    if (t.stored != "MXFP4") return;
+    std::vector<std::byte> row(static_cast<size_t>(ggml_row_bytes(GgmlType::kMxfp4, columns)));
+    for (int64_t r = 0; r < rows; ++r, out += columns) {
+      encode_row(GgmlType::kMxfp4, out, columns, row.data());
+      decode_row(GgmlType::kMxfp4, row.data(), columns, out);
+    }
+  }
+  std::span<const std::byte> raw(const SourceTensor&) const override { return {}; }
+  std::shared_ptr<const void> owner(const SourceTensor&) const override { return nullptr; }
+
+ private:
+  const TensorSource& plain_;
+  std::vector<SourceTensor> tensors_;
+};
+
 std::vector<float> all_of(const TensorSource& source, const SourceTensor& t) {
   std::vector<float> out(static_cast<size_t>(t.count()));
   source.read(t, 0, t.count() / t.shape.back(), t.shape.back(), out.data());
@@ -71,6 +102,11 @@ Json config(const char* text) {
     "num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":96,
     "max_position_embeddings":128,"tie_word_embeddings":false,)";
   return Json::parse(full + text + "}");
+}
+
+// With none of the usual keys.
+Json bare(const char* text) {
+  return Json::parse(std::string(R"({"vocab_size":256,)") + text + "}");
 }
 
 const std::pair<const char*, Json> kConfigs[] = {
@@ -88,17 +124,59 @@ const std::pair<const char*, Json> kConfigs[] = {
       "num_experts_per_tok":2,"moe_intermediate_size":32,"norm_topk_prob":true,
       "shared_expert_intermediate_size":32,"linear_num_key_heads":2,"linear_num_value_heads":4,
       "linear_key_head_dim":16,"linear_value_head_dim":16,"linear_conv_kernel_dim":4)")},
-    {"kimi-linear", config(R"("model_type":"kimi_linear","num_experts":4,
+    {"kimi-linear", bare(R"("model_type":"kimi_linear","hidden_size":64,"num_hidden_layers":4,
+      "num_attention_heads":4,"num_key_value_heads":4,"intermediate_size":96,
+      "model_max_length":128,"rms_norm_eps":1e-5,"tie_word_embeddings":false,"num_experts":4,
       "num_experts_per_token":2,"moe_intermediate_size":32,"moe_renormalize":true,
       "num_shared_experts":1,"first_k_dense_replace":1,"routed_scaling_factor":2.446,
       "kv_lora_rank":32,"qk_nope_head_dim":16,"qk_rope_head_dim":8,"v_head_dim":16,
       "linear_attn_config":{"head_dim":16,"num_heads":4,"short_conv_kernel_size":4,
       "kda_layers":[1,2,3],"full_attn_layers":[4]})")},
+    {"gpt-oss", config(R"("model_type":"gpt_oss","head_dim":16,"num_local_experts":4,
+      "num_experts_per_tok":2,"sliding_window":8,"rope_theta":150000,"rope_scaling":{
+      "rope_type":"yarn","factor":32,"original_max_position_embeddings":64,"truncate":false})")},
+    {"deepseek2", config(R"("model_type":"deepseek_v3","n_routed_experts":8,"n_group":4,
+      "topk_group":2,"num_experts_per_tok":2,"moe_intermediate_size":32,"n_shared_experts":1,
+      "first_k_dense_replace":1,"routed_scaling_factor":2.5,"norm_topk_prob":true,"q_lora_rank":48,
+      "kv_lora_rank":32,"qk_nope_head_dim":16,"qk_rope_head_dim":8,"v_head_dim":16,
+      "rope_scaling":{"rope_type":"yarn","factor":4,"original_max_position_embeddings":32,
+      "mscale":1.0,"mscale_all_dim":1.0,"beta_fast":16,"beta_slow":2})")},
+    {"glm4moe", config(R"("model_type":"glm4_moe","head_dim":16,"n_routed_experts":4,
+      "num_experts_per_tok":2,"moe_intermediate_size":32,"n_shared_experts":1,"use_qk_norm":true,
+      "attention_bias":true,"first_k_dense_replace":1,"routed_scaling_factor":1.5,
+      "norm_topk_prob":true,"partial_rotary_factor":0.5)")},
+    {"gemma2", config(R"("model_type":"gemma2","head_dim":16,"query_pre_attn_scalar":16,
+      "sliding_window":8,"attn_logit_softcapping":40.0,"final_logit_softcapping":20.0)")},
+    {"smollm3", config(R"("model_type":"smollm3","no_rope_layers":[1,1,1,0])")},
+    {"olmo2", config(R"("model_type":"olmo2")")},
+    {"olmo3",
+     config(
+         R"("model_type":"olmo3","sliding_window":8,"rope_theta":500000,"rope_scaling":{"rope_type":"yarn",
+      "factor":4,"original_max_position_embeddings":32,"attention_factor":1.25})")},
+    {"minimax-m2", config(R"("model_type":"minimax_m2","head_dim":16,"rotary_dim":8,
+      "num_local_experts":4,"num_experts_per_tok":2,"use_qk_norm":true,"qk_norm_type":"per_layer",
+      "scoring_func":"sigmoid","use_routing_bias":true)")},
+    {"qwen35", config(R"("model_type":"qwen3_5_text","head_dim":32,"linear_num_key_heads":2,
+      "linear_num_value_heads":4,"linear_key_head_dim":16,"linear_value_head_dim":16)")},
+    {"qwen35moe", bare(R"("model_type":"qwen3_5_moe_text","hidden_size":64,"num_hidden_layers":4,
+      "num_attention_heads":4,"num_key_value_heads":2,"head_dim":32,"num_experts":4,
+      "num_experts_per_tok":2,"moe_intermediate_size":32,"shared_expert_intermediate_size":32,
+      "linear_num_key_heads":2,"linear_num_value_heads":6,"linear_key_head_dim":16,
+      "linear_value_head_dim":16,"max_position_embeddings":128,"tie_word_embeddings":false)")},
+    {"gpt2", bare(R"("model_type":"gpt2","n_embd":64,"n_layer":2,"n_head":4,"n_inner":96,
+      "n_positions":32,"tie_word_embeddings":false)")},
 };
 
 Json with_tie(Json c) {
-  if (c.at("model_type").as_string() == "gemma3_text") c.set("tie_word_embeddings", true);
+  if (c.at("model_type").as_string().starts_with("gemma")) c.set("tie_word_embeddings", true);
   return c;
+}
+
+Json config_named(std::string_view name) {
+  const auto* found = std::find_if(std::begin(kConfigs), std::end(kConfigs),
+                                   [&](const auto& c) { return name == c.first; });
+  REQUIRE(found != std::end(kConfigs));
+  return with_tie(found->second);
 }
 
 TEST_CASE("every architecture comes back from its file: tensors and config") {
@@ -114,6 +192,11 @@ TEST_CASE("every architecture comes back from its file: tensors and config") {
     auto file = std::make_shared<const GgufFile>(GgufFile::open(path));
     const GgufModel back = gguf_model_of(*file);
     CHECK(hf_config_of(back) == hf_config_of(model));
+    // The family understands what comes back, all tensors have a place, and it is the same model.
+    CHECK(print_settings(open_gguf_checkpoint(file).config.model.settings) ==
+          print_settings(read_config(c, name).model.settings));
+    if (const GgufTensor* decays = file->find_tensor("blk.0.ssm_a"); decays && back.arch[0] == 'k')
+      CHECK(decays->shape == std::vector<int64_t>{1, 1, 4, 1});  // as its readers demand
     const auto read = open_gguf_source(file, back);
     REQUIRE(read->tensors().size() == source.tensors().size());
     for (const SourceTensor& t : source.tensors()) {
@@ -170,7 +253,31 @@ TEST_CASE("what has no GGUF form is refused by name") {
   const auto has = [](const std::string& text, const char* part) {
     return text.find(part) != std::string::npos;
   };
-  CHECK(has(error(R"("model_type":"gpt_oss")"), "model_type \"gpt_oss\" has no GGUF form"));
+  CHECK(has(error(R"("model_type":"rwkv7")"), "model_type \"rwkv7\" has no GGUF form"));
+  CHECK(has(error(R"("model_type":"gpt_oss","sliding_window":8,"num_local_experts":4,
+             "num_experts_per_tok":2,"rope_scaling":{"rope_type":"yarn","factor":2})"),
+            "yarn with truncate true has no GGUF form for gpt-oss"));
+  CHECK(has(error(R"("model_type":"gpt_oss","sliding_window":8,"num_local_experts":4,
+             "num_experts_per_tok":2,"swiglu_limit":5)"),
+            "swiglu_limit 5 has no GGUF form"));
+  const auto scaled = [](const char* type, const char* numbers) {
+    return format(R"("model_type":"{}","q_lora_rank":48,"kv_lora_rank":32,"qk_nope_head_dim":16,
+                  "qk_rope_head_dim":8,"v_head_dim":16,"rope_scaling":{{"type":"yarn","factor":2,{}}})",
+                  type, numbers);
+  };
+  CHECK(has(error(scaled("deepseek_v3", R"("mscale":1,"mscale_all_dim":0.5)").c_str()),
+            "mscale 1 and mscale_all_dim 0.5 has no GGUF form, only the same for both"));
+  CHECK(has(error(scaled("qwen3", R"("mscale":1,"mscale_all_dim":1)").c_str()),
+            "has no GGUF form here"));
+  CHECK(has(error(R"("model_type":"smollm3","no_rope_layers":[1,0,1,0])"),
+            "other layers than every fourth"));
+  CHECK(has(error(R"("model_type":"olmo3","layer_types":["full_attention","sliding_attention",
+             "sliding_attention","full_attention"])"),
+            "other than every fourth"));
+  Json uncapped = with_tie(config(R"("model_type":"gemma2","head_dim":16,
+      "query_pre_attn_scalar":16,"attn_logit_softcapping":null)"));
+  CHECK_THROWS_WITH(gguf_model_of_config(uncapped, "c"),
+                    "c: gemma2 without its soft caps has no GGUF form");
   CHECK(has(error(R"("model_type":"qwen3","rope_scaling":{"rope_type":"dynamic","factor":2})"),
             "\"dynamic\" has no GGUF form"));
   CHECK(has(error(R"("model_type":"qwen3_moe","num_experts":4,"num_experts_per_tok":2,
@@ -223,6 +330,91 @@ TEST_CASE("a file that lacks what its keys promise is an error") {
     sink(zeros.data(), 128);
   });
   CHECK(has(error(w), "\"output_norm.weight\" is [32]; the keys say [64]"));
+}
+
+TEST_CASE("files of architectures with a router that braid does not have are refused") {
+  const ScratchFolder scratch("gguf_router");
+  const auto error = [&](const char* name, const char* key, const GgufValue& value) {
+    GgufWriter w;
+    put_metadata(w, gguf_model_of_config(config_named(name), name));
+    w.set(key, value);
+    w.write(scratch / "r.gguf");
+    try {
+      gguf_model_of(GgufFile::open(scratch / "r.gguf"));
+      return std::string("no error");
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
+  CHECK(error("deepseek2", "deepseek2.expert_gating_func", GgufValue::u32(1))
+            .find("a router with softmax has no form here") != std::string::npos);
+  CHECK(error("minimax-m2", "minimax-m2.expert_gating_func", GgufValue::u32(3))
+            .find("expert_gating_func is 3") != std::string::npos);
+  CHECK(error("deepseek2", "deepseek2.attention.key_length_mla", GgufValue::u32(8))
+            .find("attention.key_length_mla leaves 0 channels") != std::string::npos);
+  CHECK(error("olmo2", "olmo2.attention.key_length", GgufValue::u32(24))
+            .find("attention.key_length and attention.value_length differ") != std::string::npos);
+}
+
+// The same tensors under the names of a checkpoint with other towers.
+class NestedSource final : public TensorSource {
+ public:
+  explicit NestedSource(const TensorSource& plain) : plain_(plain), tensors_(plain.tensors()) {
+    for (SourceTensor& t : tensors_)
+      t.name = t.name.starts_with("model.") ? "model.language_" + t.name : t.name;
+    std::sort(tensors_.begin(), tensors_.end(),
+              [](const SourceTensor& a, const SourceTensor& b) { return a.name < b.name; });
+  }
+  const std::string& path() const override { return plain_.path(); }
+  const std::vector<SourceTensor>& tensors() const override { return tensors_; }
+  void read(const SourceTensor& t, int64_t first, int64_t rows, int64_t columns,
+            float* out) const override {
+    SourceTensor own = t;
+    if (t.name.starts_with("model.language_")) own.name = t.name.substr(15);
+    plain_.read(own, first, rows, columns, out);
+  }
+  std::span<const std::byte> raw(const SourceTensor&) const override { return {}; }
+  std::shared_ptr<const void> owner(const SourceTensor&) const override { return nullptr; }
+
+ private:
+  const TensorSource& plain_;
+  std::vector<SourceTensor> tensors_;
+};
+
+TEST_CASE("a text model within a larger one is written as it is alone") {
+  const ScratchFolder scratch("gguf_nested");
+  const Context ctx;
+  const Json c = config_named("qwen35");
+  const RandomSource plain(gguf_model_of_config(c, "c"));
+  const NestedSource nested(plain);
+  Json outer = Json::object();
+  outer.set("model_type", "qwen3_5");
+  outer.set("text_config", c);
+  export_gguf(ctx, {&plain, c, "", "", GgmlType::kF32}, scratch / "a.gguf");
+  export_gguf(ctx, {&nested, outer, "", "", GgmlType::kF32}, scratch / "b.gguf");
+  CHECK(read_file(scratch / "a.gguf", 1 << 24) == read_file(scratch / "b.gguf", 1 << 24));
+}
+
+TEST_CASE("experts in MXFP4 stay in MXFP4, number for number") {
+  const ScratchFolder scratch("gguf_mxfp4");
+  const Context ctx;
+  Json c = config_named("gpt-oss");
+  c.set("intermediate_size", 64);
+  const RandomSource plain(gguf_model_of_config(c, "c"));
+  const RoundedSource source(plain);
+  export_gguf(ctx, {&source, c, "", "", GgmlType::kBF16}, scratch / "m.gguf");
+  auto file = std::make_shared<const GgufFile>(GgufFile::open(scratch / "m.gguf"));
+  for (const char* name : {"gate", "up", "down"})
+    CHECK(file->find_tensor(format("blk.0.ffn_{}_exps.weight", name))->type == GgmlType::kMxfp4);
+  CHECK(file->find_tensor("blk.0.attn_q.weight")->type == GgmlType::kBF16);
+  const auto read = open_gguf_source(file, gguf_model_of(*file));
+  for (const char* name : {"gate_up_proj", "down_proj"}) {
+    const std::string path = format("model.layers.1.mlp.experts.{}", name);
+    CHECK(all_of(*read, *read->find(path)) == all_of(source, *source.find(path)));
+  }
+  export_gguf(ctx, {&source, c, "", "", GgmlType::kF32}, scratch / "f.gguf");
+  const GgufFile exact = GgufFile::open(scratch / "f.gguf");
+  CHECK(exact.find_tensor("blk.0.ffn_up_exps.weight")->type == GgmlType::kF32);
 }
 
 // What rope_scaling a config's file gives back. Other writers leave the context of llama3 out.
@@ -352,6 +544,37 @@ TEST_CASE("start, end and padding tokens, sampling and the class come back") {
   GenerationDefaults greedy;
   greedy.temperature = 0;
   CHECK(generation_config_of(greedy) == Json::object({{"do_sample", false}}));
+}
+
+TEST_CASE("blocks of numbers that change places one by one are refused") {
+  const ScratchFolder scratch("gguf_block_vector");
+  const Context ctx;
+  Json c = config_named("gpt-oss");
+  c.set("intermediate_size", 64);
+  const RandomSource source(gguf_model_of_config(c, "c"));
+  export_gguf(ctx, {&source, c, "", "", GgmlType::kF32}, scratch / "a.gguf");
+  const GgufFile file = GgufFile::open(scratch / "a.gguf");
+  GgufWriter w;
+  for (const auto& [key, value] : file.values()) w.set(key, value);
+  for (const GgufTensor& t : file.tensors()) {
+    const bool turned = t.name == "blk.0.ffn_up_exps.bias";
+    const std::vector<std::byte> zeros(
+        static_cast<size_t>(ggml_row_bytes(GgmlType::kQ8_0, t.count() / 32 * 32)));
+    w.add(t.name, turned ? GgmlType::kQ8_0 : t.type, t.shape,
+          [&file, &t, turned, zeros](ByteSink sink) {
+            turned ? sink(zeros.data(), zeros.size())
+                   : sink(file.bytes(t).data(), file.bytes(t).size());
+          });
+  }
+  w.write(scratch / "b.gguf");
+  std::string what;
+  try {
+    open_gguf_checkpoint(scratch / "b.gguf");
+  } catch (const Error& e) {
+    what = e.what();
+  }
+  CHECK(what.find("\"blk.0.ffn_up_exps.bias\" is Q8_0, whose blocks hold more than a row of 1") !=
+        what.npos);
 }
 
 TEST_CASE("a tensor of a type that is not decoded is named with it") {

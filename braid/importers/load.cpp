@@ -14,17 +14,13 @@
 #include "braid/importers/gguf_tokenizer.h"
 #include "braid/importers/model_path.h"
 #include "braid/importers/safetensors_source.h"
+#include "braid/importers/tensor_prefix.h"
 #include "braid/stack/weights.h"
 
 namespace braid {
 namespace {
 
 constexpr size_t kListed = 8;
-
-// Where checkpoints keep the text model; the first is what is written.
-constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.",
-                                     "",       "transformer.",          "backbone."};
-constexpr const char* kHeads[] = {"", "language_model.", "model."};
 
 // Other towers and buffers that say nothing.
 constexpr const char* kVision[] = {"visual.*",
@@ -77,8 +73,9 @@ bool has_tensor(const TensorSource& source, const std::string& pattern) {
 // Also settles which of the family's spellings the checkpoint has, of all tensors or of single
 // ones.
 TensorNames names_in(const TensorSource& source, FamilyModel& model) {
+  const std::span<const char* const> prefixes = tensor_prefixes();
   for (const TensorSpelling& spelling : model.spellings) {
-    if (std::none_of(std::begin(kPrefixes), std::end(kPrefixes), [&](const char* prefix) {
+    if (std::none_of(prefixes.begin(), prefixes.end(), [&](const char* prefix) {
           return has_embedding(source, spelling.table, prefix);
         }))
       continue;
@@ -91,15 +88,12 @@ TensorNames names_in(const TensorSource& source, FamilyModel& model) {
   TensorNames names;
   names.layers = model.layers_name;
   names.slots = model.slots;
-  const auto prefix = std::find_if(std::begin(kPrefixes), std::end(kPrefixes), [&](const char* p) {
+  const auto prefix = std::find_if(prefixes.begin(), prefixes.end(), [&](const char* p) {
     return has_embedding(source, model.table, p);
   });
-  if (prefix == std::end(kPrefixes)) return names;  // the error will name what is missing
+  if (prefix == prefixes.end()) return names;  // the error will name what is missing
   names.prefix = *prefix;
-  const auto head = std::find_if(std::begin(kHeads), std::end(kHeads), [&](const char* h) {
-    return source.find(std::string(h) + "lm_head.weight") != nullptr;
-  });
-  if (head != std::end(kHeads)) names.head = *head;
+  if (const char* head = head_prefix_of(source)) names.head = head;
   settle_spellings(model.table, names,
                    [&](const std::string& pattern) { return has_tensor(source, pattern); });
   return names;

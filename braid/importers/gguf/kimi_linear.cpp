@@ -69,7 +69,7 @@ void router_settings(GgufExchange& x, GgufModel& m) {
 }
 
 void settings(GgufExchange& x, GgufModel& m) {
-  x.sizes(m, "model_max_length");
+  x.sizes(m, {.context = "model_max_length", .eps = 1e-5});
   m.kv_heads = m.heads;
   if (x.from_config() != nullptr && m.tied) x.fail("a tied head has no GGUF form for kimi-linear");
   x.says("hidden_act", "silu");

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "braid/base/format.h"
-#include "braid/importers/gguf_architecture.h"
+#include "braid/importers/gguf/qwen_linear.h"
 
 namespace braid {
 namespace {
@@ -30,7 +30,9 @@ void write_layers(GgufExchange& x, const GgufModel& m) {
   x.set("attention.recurrent_layers", GgufValue::i32s(recurrent));
 }
 
-void linear_settings(GgufExchange& x, GgufModel& m) {
+}  // namespace
+
+void qwen_linear_settings(GgufExchange& x, GgufModel& m) {
   x.layer_types(m, "linear_attention", "full_attention_interval", 4);
   x.integer(m.key_heads, "linear_num_key_heads", "ssm.group_count");
   x.integer(m.value_heads, "linear_num_value_heads", "ssm.time_step_rank");
@@ -49,6 +51,8 @@ void linear_settings(GgufExchange& x, GgufModel& m) {
   if (x.to_file() != nullptr) write_layers(x, m);
 }
 
+namespace {
+
 void settings(GgufExchange& x, GgufModel& m) {
   x.sizes(m);
   x.heads(m);
@@ -62,7 +66,7 @@ void settings(GgufExchange& x, GgufModel& m) {
   x.always("decoder_sparse_step", 1);
   x.always("mlp_only_layers", Json::array());
   x.always("norm_topk_prob", true, false);
-  linear_settings(x, m);
+  qwen_linear_settings(x, m);
   x.integer(m.shared_ffn, "shared_expert_intermediate_size", "expert_shared_feed_forward_length",
             x.from_file() != nullptr ? std::optional(m.ffn) : std::nullopt);
 }
