@@ -129,7 +129,7 @@ const std::pair<const char*, Json> kConfigs[] = {
       "model_max_length":128,"rms_norm_eps":1e-5,"tie_word_embeddings":false,"num_experts":4,
       "num_experts_per_token":2,"moe_intermediate_size":32,"moe_renormalize":true,
       "num_shared_experts":1,"first_k_dense_replace":1,"routed_scaling_factor":2.446,
-      "kv_lora_rank":32,"qk_nope_head_dim":16,"qk_rope_head_dim":8,"v_head_dim":16,
+      "kv_lora_rank":32,"qk_nope_head_dim":16,"qk_rope_head_dim":8,"v_head_dim":16,"mla_use_nope":true,
       "linear_attn_config":{"head_dim":16,"num_heads":4,"short_conv_kernel_size":4,
       "kda_layers":[1,2,3],"full_attn_layers":[4]})")},
     {"gpt-oss", config(R"("model_type":"gpt_oss","head_dim":16,"num_local_experts":4,

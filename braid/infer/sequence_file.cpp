@@ -13,7 +13,11 @@ namespace {
 // What a state belongs to: the settings and the very weights that made it.
 std::string model_identity(const Model& model) {
   FileDigest digest;
-  const std::string settings = print_settings(model.settings());
+  ModelSettings read = model.settings();
+  read.max_position_embeddings = 0;  // what no layer reads
+  read.init = ModelSettings{}.init;
+  read.seed = ModelSettings{}.seed;
+  const std::string settings = print_settings(read);
   digest.add(settings.data(), settings.size());
   for (const Parameter& p : model.parameters()) {
     if (p.weight == nullptr) {

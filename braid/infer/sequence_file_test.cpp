@@ -63,5 +63,27 @@ TEST_CASE("a state that is refused leaves the sequence as it was") {
   CHECK(read_file(mine) == read_file(good));
 }
 
+TEST_CASE("a state belongs to the weights and what layers read, not to what is said of the model") {
+  const Context ctx;
+  Model model(ctx, settings());
+  SequenceState sequence = model.new_sequence(ctx);
+  advance(ctx, model, sequence, byte_tokens("abc"));
+  const testing::ScratchFolder dir("identity");
+  save_sequence(dir / "state", model, sequence);
+  ModelSettings same = settings(), other = settings();
+  same.max_position_embeddings = 4096;
+  other.norm_eps = 1e-3;
+  for (const auto& [s, fits] : {std::pair(same, true), {other, false}}) {
+    const Model copy(ctx, s);
+    SequenceState loaded = copy.new_sequence(ctx);
+    if (fits) {
+      load_sequence(ctx, dir / "state", copy, loaded);
+      CHECK(loaded.tokens == sequence.tokens);
+    } else {
+      CHECK_THROWS_AS(load_sequence(ctx, dir / "state", copy, loaded), Error);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace braid

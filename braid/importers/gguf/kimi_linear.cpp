@@ -77,7 +77,7 @@ void settings(GgufExchange& x, GgufModel& m) {
   x.integer(m.vocab, "", "vocab_size", 0);
   linear_settings(x, m);
   x.latent(m);
-  x.says("mla_use_nope", true);
+  x.always("mla_use_nope", true, false);
   router_settings(x, m);
 }
 
