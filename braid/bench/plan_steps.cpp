@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <optional>
-#include <type_traits>
 
 #include "braid/base/error.h"
 #include "braid/base/format.h"
@@ -74,7 +72,6 @@ struct DryTraining {
 
 // A step of each model in turn, in one arena that holds them all.
 DryTraining train_dry(std::span<const ModelSettings> models, const PlanOptions& options) {
-  check_training(options);
   Counters counters;
   const Context ctx = dry_context(&counters);
   OptimConfig optim;
@@ -106,76 +103,11 @@ DryTraining train_dry(std::span<const ModelSettings> models, const PlanOptions& 
   return out;
 }
 
-// All numbers of it, in one order.
-template <typename Steps, typename Visit>
-void each_number(Steps& s, Visit visit) {
-  visit(s.prefill_flops);
-  for (auto& c : s.contexts) {
-    visit(c.decode_flops);
-    visit(c.memory.weights);
-    visit(c.memory.state);
-    visit(c.memory.scratch);
-    visit(c.memory.process);
-  }
-  visit(s.train_flops);
-  visit(s.train_need.weights);
-  visit(s.train_need.gradients);
-  visit(s.train_need.optimizer);
-  visit(s.train_need.activations);
-}
-
-std::vector<double> numbers_of(const DrySteps& s) {
-  std::vector<double> out;
-  each_number(s, [&](const auto& n) { out.push_back(static_cast<double>(n)); });
-  return out;
-}
-
-// The group or layer that runs most often, nested groups of nothing else taken as one; null where
-// none runs often enough for it to matter.
-StackItem* most_repeated(StackSpec& stack) {
-  constexpr int64_t kOften = 8;
-  StackItem* most = nullptr;
-  for (StackItem& item : stack.items) {
-    while (!item.loop && item.items.size() == 1 && !item.items[0].loop) {
-      StackItem inner = std::move(item.items[0]);
-      inner.count *= item.count;
-      item = std::move(inner);
-    }
-    if (!item.loop && item.count > kOften && (most == nullptr || item.count > most->count))
-      most = &item;
-  }
-  return most;
-}
-
-// From three stacks that differ in one repeat each: nullopt where the steps between them differ.
-std::optional<DrySteps> extrapolated(ModelSettings settings, const PlanOptions& options) {
-  constexpr int64_t kFew = 3;  // repeats of the smallest
-  StackItem* repeated = most_repeated(settings.stack);
-  if (repeated == nullptr) return std::nullopt;
-  const int64_t all = repeated->count;
-  DrySteps last;
-  std::vector<double> few[3];
-  for (int64_t i = 0; i < 3; ++i) {
-    repeated->count = kFew + i;
-    last = dry_steps_of_all(settings, options);
-    few[i] = numbers_of(last);
-  }
-  const auto left = static_cast<double>(all - (kFew + 2));
-  for (size_t i = 0; i < few[2].size(); ++i) {
-    const double step = few[2][i] - few[1][i];
-    if (step != few[1][i] - few[0][i]) return std::nullopt;
-    few[2][i] += left * step;
-  }
-  size_t next = 0;
-  each_number(last, [&](auto& n) {
-    n = static_cast<std::remove_reference_t<decltype(n)>>(few[2][next++]);
-  });
-  return last;
-}
-
 }  // namespace
 
-DrySteps dry_steps_of_all(const ModelSettings& settings, const PlanOptions& options) {
+DrySteps dry_steps(const ModelSettings& settings, const PlanOptions& options) {
+  check_inference(options);
+  check_training(options);
   DrySteps out;
   Counters counters;
   const Context ctx = dry_context(&counters);
@@ -200,18 +132,8 @@ DrySteps dry_steps_of_all(const ModelSettings& settings, const PlanOptions& opti
   return out;
 }
 
-DrySteps dry_steps(const ModelSettings& settings, const PlanOptions& options) {
-  check_inference(options);
-  check_training(options);
-  // Types and patterns name the parameters of all layers.
-  const TrainedNames& trained = options.trained;
-  if (options.types.empty() && trained.only.empty() && trained.frozen.empty()) {
-    if (std::optional<DrySteps> found = extrapolated(settings, options)) return *found;
-  }
-  return dry_steps_of_all(settings, options);
-}
-
 TrainingNeed training_need(std::span<const ModelSettings> models, const PlanOptions& options) {
+  check_training(options);
   return train_dry(models, options).need;
 }
 

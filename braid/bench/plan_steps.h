@@ -1,7 +1,7 @@
 #pragma once
 // What steps of a model cost, found by taking them on dry memory: products and bytes come from the
-// code that will run. Of a stack that repeats a block many times a few repeats are stepped; the
-// others add what each of these added, where that was the same to the last byte.
+// code that will run, of every layer. A few repeats of a block do not tell what many hold: which
+// step of a run holds the most changes with their number.
 
 #include <cstdint>
 #include <vector>
@@ -26,8 +26,6 @@ struct DrySteps {
 
 // Throws Error(kUsage) for a prompt, a context or a training step of more tokens, or of none.
 DrySteps dry_steps(const ModelSettings& settings, const PlanOptions& options);
-// The same of every layer one by one.
-DrySteps dry_steps_of_all(const ModelSettings& settings, const PlanOptions& options);
 
 // A context on dry memory whose products `counters` (null: nobody) counts.
 Context dry_context(Counters* counters);
