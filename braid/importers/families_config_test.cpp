@@ -26,6 +26,12 @@ TEST_CASE("published files with keys that change nothing are read as without the
             R"({"model_type": "llama", "is_llama_config": true, "rope_interleaved": false,
                 "pretraining_tp": 1, "transformers.js_config": {"kv_cache_dtype": {"q4f16":
                 "float16"}}})"},
+           // Llama 1, Vicuna 1.5 16k
+           {R"({"model_type": "llama"})",
+            R"({"model_type": "llama", "max_sequence_length": 2048})"},
+           // Jamba 0.1, Bamba
+           {R"({"model_type": "jamba"})", R"({"model_type": "jamba", "n_ctx": 262144})"},
+           {R"({"model_type": "bamba"})", R"({"model_type": "bamba", "use_mamba_kernels": true})"},
            // Qwen2.5 0.5B, DeepSeek-R1-Distill-Qwen
            {qwen + "}", qwen + R"(, "use_mrope": false, "max_window_layers": 24,
                 "sliding_window": 32768, "use_sliding_window": false})"},

@@ -14,7 +14,7 @@ Mamba2Settings read_mamba2(ConfigReader& c, int64_t width) {
   const int64_t inner = c.integer("mamba_expand", 2, 1 << 10) * width;
   Mamba2Settings m = read_bamba_mamba2(c, inner, "mamba_expand");
   m.norm_groups = 1;  // the class's gated norm is over all channels, whatever the groups
-  c.ignore({"z_loss_coefficient", "num_logits_to_keep", "init_method"});
+  c.ignore({"z_loss_coefficient", "num_logits_to_keep", "init_method", "use_mamba_kernels"});
   return m;
 }
 

@@ -70,7 +70,8 @@ FamilyModel read(ConfigReader& c) {
     c.ignore({"num_experts_per_tok"});
     sparse.assign(sparse.size(), false);
   }
-  c.ignore({"use_mamba_kernels", "num_logits_to_keep", "calc_logits_for_entire_prompt"});
+  // n_ctx is what its first release called max_position_embeddings, and nothing reads either.
+  c.ignore({"use_mamba_kernels", "num_logits_to_keep", "calc_logits_for_entire_prompt", "n_ctx"});
   set_stack(
       m,
       [&](int64_t i) {

@@ -9,8 +9,8 @@ FamilyModel read(ConfigReader& c) {
   FamilyModel m;
   read_model(c, {}, m);
   c.require_text("hidden_act", {"silu", "swish"});
-  c.require_boolean("rope_interleaved", false);  // nanotron's, and with it is_llama_config
-  c.ignore({"is_llama_config"});
+  c.require_boolean("rope_interleaved", false);          // nanotron's, and with it is_llama_config
+  c.ignore({"is_llama_config", "max_sequence_length"});  // the latter is the first Llama's
   read_layer_types(c, m.layers, {"full_attention"});
   GqaSettings gqa;
   read_heads(c, {}, m, gqa);
