@@ -5,6 +5,7 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/bench/plan_steps.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
 #include "braid/importers/load.h"
@@ -56,7 +57,7 @@ std::function<int()> setup_plan(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--prefill", f->options.prefill, "Prompt tokens whose prefill is predicted")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+      ->check(CLI::Range(int64_t{1}, kMostPlannedTokens));
   app.add_option("--kv", f->kv, "Type of kept keys and values: f32, bf16 or q8")
       ->capture_default_str();
   app.add_option("--weights", f->weights,
@@ -68,7 +69,7 @@ std::function<int()> setup_plan(CLI::App& app) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   app.add_option("--seq-len", f->options.seq_len, "Tokens of each")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+      ->check(CLI::Range(int64_t{1}, kMostPlannedTokens));
   app.add_option("--accumulate", f->options.accumulate, "Micro-batches a step")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
