@@ -59,11 +59,11 @@ int run(Flags& f) {
 std::function<int()> setup_bench_stack(CLI::App& app) {
   auto f = std::make_shared<Flags>();
   app.add_option("stacks", f->stacks, "Stack expressions, each quoted")->required();
-  app.add_option("--lengths", f->options.lengths, "Tokens of forward and backward")
+  app.add_option("--lengths", f->options.lengths, "Tokens of forward and backward, as 128,512")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str();
-  app.add_option("--contexts", f->options.contexts, "Tokens before a decoded one")
+  app.add_option("--contexts", f->options.contexts, "Tokens before a decoded one, as 1024,131072")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str();

@@ -75,7 +75,7 @@ void AgainstFlags::add(CLI::App& app) {
   app.add_option("--against", reference,
                  "Compare predictions with this model's: KL and top-1 agreement in place of bpb");
   app.add_option("--tokens-file", tokens_file, "With --against: token ids in place of --data");
-  app.add_option("--contexts", contexts, "With --against: after how many tokens")
+  app.add_option("--contexts", contexts, "With --against: after how many tokens, as 512,8192")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str()

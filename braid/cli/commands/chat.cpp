@@ -354,6 +354,8 @@ std::function<int()> setup_chat(CLI::App& app) {
   app.footer(
       "One line is one turn; from a pipe too. Commands: /save FILE, /load FILE, /fork, /back,\n"
       "/undo, /help, /exit. Ctrl+C stops the answer and keeps the chat.\n"
+      "Sampling flags that are not given are those of the model's generation_config.json, if it "
+      "has one.\n"
       "Example: braid chat -m Qwen3-0.6B --system \"Be brief.\" --var enable_thinking=false");
   return [f] { return run(*f); };
 }

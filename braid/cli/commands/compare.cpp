@@ -293,7 +293,7 @@ void add_flags(CLI::App& app, Flags& f) {
   app.add_option("--save-every", c.save_every, "Rounds between checkpoints (0 = every minute)")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
-  app.add_option("--contexts", f.costs.contexts, "Tokens before a decoded one")
+  app.add_option("--contexts", f.costs.contexts, "Tokens before a decoded one, as 1024,131072")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str();

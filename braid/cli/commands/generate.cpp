@@ -176,6 +176,8 @@ std::function<int()> setup_generate(CLI::App& app) {
   f->load.add(app);
   f->common.add(app);
   app.footer(
+      "Sampling flags that are not given are those of the model's generation_config.json, if it "
+      "has one.\n"
       "Example: braid generate -m demo/run -p \"A model is\" -n 200 --temp 0.8 --top-p 0.95");
   return [f] { return run(*f); };
 }

@@ -155,7 +155,7 @@ int run(const Flags& f) {
 
 std::function<int()> setup_logits(CLI::App& app) {
   auto f = std::make_shared<Flags>();
-  app.add_option("-m,--model", f->model, "Hugging Face folder, run folder or checkpoint folder")
+  app.add_option("-m,--model", f->model, "Run, checkpoint or Hugging Face folder, or .gguf file")
       ->required();
   app.add_option("--tokens", f->tokens, "Token ids: 1,2,3");
   app.add_option("--tokens-file", f->tokens_file, "The same from a file");

@@ -51,7 +51,7 @@ std::function<int()> setup_plan(CLI::App& app) {
                  "A stack expression, a model.toml, a run or Hugging Face folder, or a .gguf file");
   f->model.add(app);
   f->common.add(app);
-  app.add_option("--contexts", f->options.contexts, "Context lengths")
+  app.add_option("--contexts", f->options.contexts, "Context lengths, as 1024,131072")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str();

@@ -150,7 +150,7 @@ std::function<int()> setup_report(CLI::App& app) {
   app.add_option("--temp,--temperature", f->sampling.temperature, "Temperature of the sample")
       ->capture_default_str();
   app.add_option("-s,--seed", f->sampling.seed, "Seed of the sample")->capture_default_str();
-  app.add_option("--contexts", f->contexts, "Context lengths of the decode cost")
+  app.add_option("--contexts", f->contexts, "Context lengths of the decode cost, as 1024,131072")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
       ->delimiter(',')
       ->allow_extra_args(false)

@@ -65,7 +65,8 @@ std::function<int()> setup_verify(CLI::App& app) {
     VerifyOptions options;
   };
   auto f = std::make_shared<Flags>();
-  app.add_option("target", f->target, "A stack expression, a model.toml, or a run folder");
+  app.add_option("target", f->target,
+                 "A stack expression, a model.toml, a run or Hugging Face folder, or a .gguf file");
   f->model.add(app);
   f->common.add(app);
   app.add_option("--tokens", f->options.tokens, "Length of the test sequence")
