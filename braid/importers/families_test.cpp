@@ -533,12 +533,13 @@ TEST_CASE("stacks are written as a person would") {
   CHECK(print_stack(compress(layers)) == "2 x (2 x (a, b), c), d");
 }
 
-std::string home_error(const char* stack) {
+// The family's name, or why it cannot hold the stack.
+std::string home_error(const char* stack, const char* family = "") {
   ModelSettings s;
   s.stack = parse_stack(stack, known_layers());
   s.width = 64;
   try {
-    return find_home(s, "").family->name;
+    return find_home(s, family).family->name;
   } catch (const Error& e) {
     CHECK(e.kind() == ErrorKind::kUsage);
     return e.what();
@@ -558,6 +559,23 @@ void check_home(const Context& ctx, const std::string& to, const ModelSettings& 
             kTinyShard);
   const LoadedModel again = load_model(ctx, to, {.weights = WeightType::kF32});
   CHECK(logits_of(ctx, *again.model, {16}) == logits_of(ctx, model, {16}));
+}
+
+TEST_CASE("a family whose layers a model does not have cannot hold it, and says so") {
+  for (const char* stack : {"2 x (mla, moe)", "2 x (kda, swiglu)", "2 x (gdn, moe)",
+                            "2 x (mamba2, swiglu)", "2 x (mamba, moe)", "2 x (rwkv7, cmix)",
+                            "2 x (gqa{bias=qkv}, swiglu)", "2 x (hymba, moe)"}) {
+    for (const char* family : {"llama", "qwen3", "qwen3_moe", "qwen3_next", "gemma3", "gpt_oss",
+                               "deepseek_v3", "lfm2", "mamba", "nemotron_h", "falcon_h1"}) {
+      INFO(stack << " as " << family);
+      CHECK(says(home_error(stack, family), "no published family holds this model: "));
+    }
+  }
+  CHECK(says(home_error("mla, swiglu", "llama"), "llama has gqa layers, this model none"));
+  const char* unstretched =
+      "gqa{sinks=true,bias=qkvo}, "
+      "moe{act=clamped,router_bias=true,expert_bias=true,balance=none}";
+  CHECK(home_error(unstretched) == "gpt_oss");
 }
 
 TEST_CASE("state-space models that braid trained give the same logits from their published form") {

@@ -36,6 +36,8 @@ void put_made_for(const ShownModel& m, Json& c) {
 }
 
 void put_heads(const ShownModel& m, Json& c) {
+  if (!m.has("gqa"))
+    homeless(format("{} has gqa layers, this model none", c.at("model_type").as_string()));
   const ShownLayer& g = *m.first("gqa");
   const int64_t heads = g.integer("heads", m.settings.heads);
   c.set("num_attention_heads", heads);
@@ -45,8 +47,8 @@ void put_heads(const ShownModel& m, Json& c) {
 }
 
 void put_gqa(const ShownModel& m, Json& c) {
-  const ShownLayer& g = *m.first("gqa");
   put_heads(m, c);
+  const ShownLayer& g = *m.first("gqa");
   c.set("rope_theta", g.real("rope_theta", 10000));
   put_rope_scaling(m, g, c);
 }

@@ -48,9 +48,8 @@ Json cap_or_null(double cap) { return cap > 0 ? Json(cap) : Json(); }
 Json gemma3_config(const ShownModel& m) {
   Json c = Json::object();
   put_common(m, "gemma3_text", c);
-  if (!m.has("gqa")) homeless("gemma3 has gqa layers, this model none");
-  const ShownLayer& g = *m.first("gqa");
   put_heads(m, c);
+  const ShownLayer& g = *m.first("gqa");
   c.set("hidden_activation", "gelu_pytorch_tanh");
   c.set("intermediate_size", dense_width(m));
   c.set("query_pre_attn_scalar", score_scalar(g));
@@ -74,6 +73,9 @@ Json gpt_oss_config(const ShownModel& m) {
   const ShownLayer &g = *m.first("gqa"), &e = *m.first("moe");
   c.set("rope_theta", g.real("rope_theta", 10000));
   put_rope_scaling(m, g, c);
+  // Without a word the class stretches positions.
+  if (c.find("rope_scaling") == nullptr)
+    c.set("rope_scaling", Json::object({{"rope_type", "default"}}));
   put_windows(m, c);
   c.set("intermediate_size", e.integer("ffn", 0));
   c.set("num_local_experts", e.integer("experts", 8));
