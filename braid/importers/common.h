@@ -47,6 +47,8 @@ struct RopeDefaults {
 // releases hold in rope_scaling; they may not contradict each other.
 RopeSettings read_rope(ConfigReader& config, const RopeDefaults& defaults,
                        const char* layer_type = nullptr);
+// The same where rotary_dim may say how many channels of a head turn.
+RopeSettings read_partial_rope(ConfigReader& config, RopeDefaults defaults, int64_t head_dim);
 // Whether rope_parameters or rope_scaling has settings by layer type.
 bool is_keyed(const ConfigReader& config, const char* key, const Json& rope);
 // The scaling alone, of an object in the form of rope_scaling.

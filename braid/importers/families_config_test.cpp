@@ -177,6 +177,9 @@ TEST_CASE("what a config says of two things at once must agree, and what is unkn
   refused(of("minimax_m2", R"("rotary_dim": 64, "partial_rotary_factor": 1.0)"),
           "rotary_dim is 64 of 128");
   refused(of("minimax_m2", R"("rotary_dim": 64, "sliding_window": 512)"), "sliding_window is 512");
+  refused(of("minimax", R"("rotary_dim": 64, "partial_rotary_factor": 1.0)"),
+          "rotary_dim is 64 of 128");
+  refused(of("lfm2", R"("theta": 1e6, "rope_theta": 1e4)"), "theta is 1000000, rope_theta 10000");
   refused(of("minimax", R"("num_hidden_layers": 2, "attn_type_list": [0, 1], "layer_types":
              ["full_attention", "full_attention"])"),
           "layer_types and attn_type_list");

@@ -199,4 +199,15 @@ RopeSettings read_rope(ConfigReader& config, const RopeDefaults& defaults, const
   return *out;
 }
 
+RopeSettings read_partial_rope(ConfigReader& config, RopeDefaults defaults, int64_t head_dim) {
+  const double wide = static_cast<double>(head_dim);
+  const std::optional<int64_t> turning = config.maybe_integer({"rotary_dim"});
+  if (turning) defaults.partial = static_cast<double>(*turning) / wide;
+  const RopeSettings rope = read_rope(config, defaults);
+  if (turning && std::llround(rope.partial * wide) != *turning)
+    config.fail(format("rotary_dim is {} of {}, partial_rotary_factor {}", *turning, head_dim,
+                       rope.partial));
+  return rope;
+}
+
 }  // namespace braid

@@ -78,7 +78,10 @@ FamilyModel read(ConfigReader& c) {
   }
   GqaSettings gqa;
   read_heads(c, {.kv_heads = 8}, m, gqa);
-  gqa.rope = read_rope(c, {.theta = c.real("theta", 1e6), .max_positions = 128000});
+  const double theta = c.real("theta", 1e6);  // rope_theta of the first releases
+  gqa.rope = read_rope(c, {.theta = theta, .max_positions = 128000});
+  if (c.has("theta") && gqa.rope.theta != theta)
+    c.fail(format("theta is {}, rope_theta {}", theta, gqa.rope.theta));
   gqa.qk_norm = "head";
   const LayerSpec conv = read_conv(c, m.settings.width);
   const LayerSpec channel = swiglu_layer(read_ffn(c));

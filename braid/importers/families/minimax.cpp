@@ -84,11 +84,7 @@ FamilyModel read(ConfigReader& c) {
   c.require_text("hidden_act", {"silu"});
   GqaSettings gqa;
   read_heads(c, {.kv_heads = 8}, m, gqa);
-  const int64_t turning = c.integer("rotary_dim", gqa.head_dim);
-  gqa.rope =
-      read_rope(c, {.theta = 1e6,
-                    .partial = static_cast<double>(turning) / static_cast<double>(gqa.head_dim),
-                    .max_positions = 131072});
+  gqa.rope = read_partial_rope(c, {.theta = 1e6, .max_positions = 131072}, gqa.head_dim);
   if (own && (gqa.heads & (gqa.heads - 1)) != 0)
     c.fail(format("num_attention_heads is {}; slopes are known for powers of two", gqa.heads));
   c.require_integer("sliding_window", 0);

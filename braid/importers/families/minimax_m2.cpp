@@ -1,29 +1,19 @@
 // MiniMax-M2: full attention, one norm over all heads of q and k, a sigmoid router whose correction
 // bias stands beside the router.
 
-#include <cmath>
-
 #include "braid/base/format.h"
 #include "braid/importers/common.h"
 
 namespace braid {
 namespace {
 
-// The part of a head that turns: rotary_dim channels of it, or partial_rotary_factor.
+// How much of a head turns must be said, in one of three places.
 RopeSettings read_positions(ConfigReader& c, int64_t head_dim) {
-  RopeDefaults defaults{.theta = 5e6, .max_positions = 196608};
   const Json* parameters = c.find("rope_parameters");
   const bool told = parameters != nullptr && parameters->is_object() &&
                     parameters->find("partial_rotary_factor") != nullptr;
   if (!told) c.require_given({"rotary_dim", "partial_rotary_factor"});
-  const double wide = static_cast<double>(head_dim);
-  const std::optional<int64_t> turning = c.maybe_integer({"rotary_dim"});
-  if (turning) defaults.partial = static_cast<double>(*turning) / wide;
-  const RopeSettings rope = read_rope(c, defaults);
-  if (turning && std::llround(rope.partial * wide) != *turning)
-    c.fail(format("rotary_dim is {} of {}, partial_rotary_factor {}", *turning, head_dim,
-                  rope.partial));
-  return rope;
+  return read_partial_rope(c, {.theta = 5e6, .max_positions = 196608}, head_dim);
 }
 
 FamilyModel read(ConfigReader& c) {
