@@ -33,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constexpr int64_t kVocab = 5000;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const auto tokens = ids_of([&] { return braid::read_tokens(text, "fuzz", kVocab); });
-  const auto any = ids_of([&] { return braid::read_ids(text); });
+  const auto any = ids_of([&] { return braid::read_ids(text, "fuzz"); });
   if (tokens) {
     BRAID_CHECK(!tokens->empty());
     for (const int32_t id : *tokens) BRAID_CHECK(id >= 0 && id < kVocab);
@@ -41,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (any) {
     for (const int32_t id : *any) BRAID_CHECK(id >= 0);
-    BRAID_CHECK(braid::read_ids(lines(*any)) == *any);
+    BRAID_CHECK(braid::read_ids(lines(*any), "fuzz") == *any);
   }
   if (tokens && any) BRAID_CHECK(*tokens == *any);
   return 0;

@@ -44,12 +44,14 @@ std::string read_stdin() {
   return all;
 }
 
+bool reads_stdin(const Flags& f) { return !f.has_text() && (f.file.empty() || f.file == "-"); }
+
 std::string input_of(const Flags& f) {
   if (f.has_text() && !f.file.empty()) {
     throw Error(ErrorKind::kUsage, "TEXT and --file are both given; use one");
   }
   if (f.has_text()) return f.text;
-  return f.file.empty() || f.file == "-" ? read_stdin() : read_file(f.file, kMostBytes);
+  return reads_stdin(f) ? read_stdin() : read_file(f.file, kMostBytes);
 }
 
 std::shared_ptr<const Tokenizer> open_tokenizer(const Flags& f) {
@@ -80,7 +82,8 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const Flags& f) {
 }
 
 int decode(const Flags& f, const Tokenizer& tokenizer) {
-  const std::vector<int32_t> ids = read_ids(input_of(f));
+  const std::string from = f.has_text() ? "TEXT" : reads_stdin(f) ? "standard input" : f.file;
+  const std::vector<int32_t> ids = read_ids(input_of(f), from);
   for (const int32_t id : ids) {
     if (id >= tokenizer.vocab_size()) {
       throw Error(ErrorKind::kUsage,
