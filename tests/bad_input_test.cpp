@@ -309,6 +309,29 @@ TEST_CASE("a folder that holds another run") {
                 {"other.txt", "resume with the same data"});
 }
 
+TEST_CASE("a folder that holds something else is no place for a run") {
+  const Folder f;
+  make_folders(f / "hf");
+  write_file(f / "hf/config.json", R"({"model_type":"qwen3"})");
+  make_folders(f / "mine");
+  write_file(f / "mine/notes.txt", "mine");
+  for (const auto& [folder, name] : {std::pair{"hf", "config.json"}, {"mine", "notes.txt"}}) {
+    CAPTURE(folder);
+    check_refused(braid(train(f / "no-such-data", f / folder)), 2,
+                  {folder, "is not empty", name, "holds no run", "--out"});
+    CHECK(list_folder(f / folder).size() == 1);
+  }
+  const std::string step = world().run + "/checkpoints/step-4";
+  check_refused(braid(train(world().text, step)), 2, {"step-4 is not empty", "holds no run"});
+  make_folders(f / "killed/checkpoints/.unfinished");  // before its first checkpoint
+  write_file(f / "killed/log.jsonl", "");
+  CHECK(braid(train(world().text, f / "killed")).code == 0);
+  check_refused(braid({"train", "--out", f / "nosuch"}), 2,
+                {"nosuch holds no run to go on from", "--stack", "--model", "--init-from"});
+  make_folders(f / "empty");
+  check_refused(braid({"train", "--out", f / "empty"}), 2, {"empty holds no run to go on from"});
+}
+
 TEST_CASE("data") {
   const Folder f;
   write_file(f / "empty", "");

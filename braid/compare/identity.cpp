@@ -5,6 +5,7 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/train/run.h"
 
 namespace braid {
 namespace {
@@ -107,14 +108,8 @@ std::optional<Json> comparison_command(const std::string& folder) {
 }
 
 void refuse_other_folder(const std::string& folder) {
-  if (!path_exists(folder) || path_exists(join_path(folder, kFile))) return;
-  if (!is_folder(folder)) throw Error(ErrorKind::kUsage, format("{} is a file", folder));
-  for (const std::string& name : list_folder(folder)) {
-    // Of a comparison that was killed before it began.
-    if (name == "data" || name.starts_with(std::string(kFile) + ".tmp-")) continue;
-    throw Error(ErrorKind::kUsage,
-                format("{} holds {} and no comparison; use another --out", folder, name));
-  }
+  if (path_exists(join_path(folder, kFile))) return;
+  refuse_other_files(folder, "comparison", {"data", std::string(kFile) + ".tmp-*"});
 }
 
 void claim_folder(const CompareConfig& config, const TrainData& data) {

@@ -197,6 +197,10 @@ void check_checkpoint_model(const std::string& path) {
   check_files(path, std::span(kFiles).first<kModelFiles>());
 }
 
+bool has_checkpoints(const std::string& run_folder) {
+  return !list_checkpoints(run_folder).empty();
+}
+
 std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
                                           const std::function<void(const std::string&)>& message) {
   std::string problems;

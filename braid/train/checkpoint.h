@@ -38,6 +38,8 @@ void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSet
 std::optional<Checkpoint> find_checkpoint(const std::string& run_folder,
                                           const std::function<void(const std::string&)>& message);
 
+bool has_checkpoints(const std::string& run_folder);  // damaged or not
+
 // Throws Error(kBadInput) naming file, size and digest where they are not what the manifest says,
 // or another version.
 void check_checkpoint(const std::string& path);

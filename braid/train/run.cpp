@@ -8,6 +8,7 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/train/checkpoint.h"
 #include "braid/train/data.h"
 #include "braid/train/data_source.h"
@@ -284,6 +285,28 @@ TrainData open_run_data(const std::string& cache_folder, const std::string& path
   d.seed = seed;
   d.tokenizer = tokenizer;
   return TrainData::open(d);
+}
+
+void refuse_other_files(const std::string& folder, const char* what,
+                        const std::vector<std::string>& own) {
+  if (!path_exists(folder)) return;
+  if (!is_folder(folder)) throw Error(ErrorKind::kUsage, format("{} is a file", folder));
+  for (const std::string& name : list_folder(folder)) {
+    if (std::any_of(own.begin(), own.end(),
+                    [&](const std::string& pattern) { return matches_pattern(name, pattern); }))
+      continue;
+    throw Error(ErrorKind::kUsage,
+                format("{} is not empty (it holds {}) and holds no {}; name another folder with "
+                       "--out",
+                       folder, printable(name, 100), what));
+  }
+}
+
+void require_run_folder(const std::string& folder) {
+  if (has_checkpoints(folder)) return;
+  refuse_other_files(
+      folder, "run",
+      {"data", "checkpoints", "log.jsonl", "events.out.tfevents.braid", "latest", "*.tmp-*"});
 }
 
 std::string run_data_cache(const std::string& run_folder) { return join_path(run_folder, "data"); }

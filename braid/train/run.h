@@ -84,6 +84,13 @@ void check_vocabulary(const DataTokenizer& tokenizer, int64_t vocab);
 // Where a run keeps its unpacked data.
 std::string run_data_cache(const std::string& run_folder);
 
+// Throws Error(kUsage) for a folder with files that none of the patterns `own` fits: the names that
+// a `what` leaves when it is killed before it has begun.
+void refuse_other_files(const std::string& folder, const char* what,
+                        const std::vector<std::string>& own);
+// The same for a folder that holds no run.
+void require_run_folder(const std::string& folder);
+
 // A run that its owner advances step by step, also in turn with others; run_training() takes one to
 // its end.
 class TrainingRun {

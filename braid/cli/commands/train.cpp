@@ -108,10 +108,10 @@ void fill_from_run(CLI::App& app, Flags& f) {
   }
   f.run.command = flags.given();
   if (!f.model.any()) f.model.model = f.init;
-  if (!f.model.any() && path_exists(f.run.out)) {
+  if (!f.model.any()) {
     throw Error(ErrorKind::kUsage,
-                format("{} holds no checkpoint to go on from, and no model is given: use --stack "
-                       "\"EXPRESSION\" or --model model.toml",
+                format("{} holds no run to go on from, and no model is given to start one: use "
+                       "--stack \"EXPRESSION\", --model model.toml or --init-from MODEL",
                        f.run.out));
   }
   if (tokenizer.empty() && !f.init.empty()) tokenizer = tokenizer_of(f.init);
@@ -195,6 +195,7 @@ void take_weights(const Context& ctx, const std::string& from, Model& model, Pro
 
 int run(CLI::App& app, Flags& f) {
   require_output_folder("--out", f.run.out);
+  require_run_folder(f.run.out);
   fill_from_run(app, f);
   check_flags(f);
   check_memory(f);
@@ -268,7 +269,9 @@ void add_flags(CLI::App& app, Flags& f) {
                  "Text: a file, a folder, .gz, .zst, .dz or .jsonl (a resumed run knows its own)");
   add_tokenizer_flag(app, f.tokenizer);
   app.add_flag("--data-binary", f.run.data_binary, "Accept files that are not text");
-  app.add_option("--out", f.run.out, "The run's folder; resumes when it holds a run")->required();
+  app.add_option("--out", f.run.out,
+                 "The run's folder: new or empty, or one that holds a run, which goes on")
+      ->required();
   f.model.add(app);
   app.add_option(
       "--init-from", f.init,
