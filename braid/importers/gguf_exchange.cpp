@@ -231,8 +231,9 @@ void GgufExchange::experts(GgufModel& m, const char* count, const char* used) {
   integer(m.expert_ffn, "moe_intermediate_size", "expert_feed_forward_length");
 }
 
-void GgufExchange::scale_of_experts(GgufModel& m) {
-  real(m.routed_scale, "routed_scaling_factor", "expert_weights_scale", 1);
+void GgufExchange::scale_of_experts(GgufModel& m, double absent) {
+  real(m.routed_scale, "routed_scaling_factor", "expert_weights_scale",
+       config_ != nullptr ? absent : 1);
   if (m.routed_scale == 0) m.routed_scale = 1;  // "none" of older writers
 }
 
@@ -243,19 +244,20 @@ void GgufExchange::gating(GgufModel& m) {
   m.sigmoid_router = gate == 2;
 }
 
-void GgufExchange::sigmoid_experts(GgufModel& m) {
+void GgufExchange::sigmoid_experts(GgufModel& m, const Router& r) {
   experts(m, "n_routed_experts");
   integer(m.shared_count, "n_shared_experts", "expert_shared_count", 1);
   m.shared_ffn = m.shared_count * m.expert_ffn;
-  integer(m.dense_lead, "first_k_dense_replace", "leading_dense_block_count", 0);
-  scale_of_experts(m);
+  integer(m.dense_lead, "first_k_dense_replace", "leading_dense_block_count",
+          config_ != nullptr ? r.dense_lead : 0);
+  scale_of_experts(m, r.scale);
   truth(m.norm_topk, "norm_topk_prob", "expert_weights_norm", config_ != nullptr);
   m.sigmoid_router = true;
   gating(m);
   if (!m.sigmoid_router) fail("a router with softmax has no form here");
   never("mlp_layer_types");
-  integer(m.groups, "n_group", "", 1);
-  integer(m.groups_used, "topk_group", "", 1);
+  integer(m.groups, "n_group", "", r.groups);
+  integer(m.groups_used, "topk_group", "", r.groups_used);
   if (keys_ != nullptr) {
     m.groups = std::max<int64_t>(1, keys_->integer("expert_group_count", 1));
     m.groups_used = std::max<int64_t>(1, keys_->integer("expert_group_used_count", 1));

@@ -115,11 +115,16 @@ class GgufExchange {
   // Experts of every layer behind the leading dense ones, under these keys of config.json.
   void experts(GgufModel& m, const char* count = "num_experts",
                const char* used = "num_experts_per_tok");
-  void scale_of_experts(GgufModel& m);  // routed_scaling_factor
-  void gating(GgufModel& m);            // softmax or sigmoid; what config.json says is another's
+  // routed_scaling_factor; `absent`: what leaving it out of config.json says.
+  void scale_of_experts(GgufModel& m, double absent = 1);
+  void gating(GgufModel& m);  // softmax or sigmoid; what config.json says is another's
   // DeepSeek V3's router: sigmoid scores and a bias that only chooses, groups, shared experts,
   // dense layers before the first with experts.
-  void sigmoid_experts(GgufModel& m);
+  struct Router {  // where config.json leaves it out
+    double scale = 1;
+    int64_t groups = 1, groups_used = 1, dense_lead = 1;
+  };
+  void sigmoid_experts(GgufModel& m, const Router& r);
   // DeepSeek's latent attention; a file has it as one key head.
   void latent(GgufModel& m);
   // Which layers attend to everything: layer_types with another name for the rest, or every so

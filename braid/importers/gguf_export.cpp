@@ -6,6 +6,7 @@
 #include "braid/base/error.h"
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 #include "braid/core/parallel.h"
 #include "braid/importers/fill.h"
 #include "braid/importers/generation_config.h"
@@ -183,12 +184,34 @@ void add_divisors(GgufWriter& writer, const GgufModel& m) {
              [values](ByteSink sink) { sink(values.data(), values.size() * sizeof(float)); });
 }
 
+// Read back, a file must be the model that config.json describes: what an architecture does not ask
+// for, or takes for granted where the class has another default, would be lost without a word.
+void check_form(const Json& config, const GgufModel& m, const std::string& source) {
+  const auto settings = [&](const Json& c) {
+    ModelSettings s = read_config(c, source).model.settings;
+    s.tie_embeddings = false;  // the tensors tell
+    s.max_position_embeddings = 0;
+    return print_settings(s);
+  };
+  const std::string want = settings(config), got = settings(hf_config_of(m));
+  if (want == got) return;
+  const auto [one, other] = std::mismatch(want.begin(), want.end(), got.begin(), got.end());
+  const auto line = [](const std::string& text, std::string::const_iterator at) {
+    const size_t i = static_cast<size_t>(at - text.begin()), begin = text.rfind('\n', i) + 1;
+    return printable(text.substr(begin, text.find('\n', i) - begin), 1000);
+  };
+  throw Error(ErrorKind::kBadInput,
+              format("{}: this model has no GGUF form: it has {}, its form {}", source,
+                     line(want, one), line(got, other)));
+}
+
 }  // namespace
 
 GgufExported export_gguf(const Context& ctx, const GgufExport& what, const std::string& path) {
   BRAID_CHECK(what.source != nullptr && ggml_type_encodes(what.type));
   GgufExported out;
   GgufModel m = gguf_model_of_config(what.config, what.source->path());
+  check_form(what.config, m, what.source->path());
   // What the file holds counts: a config may leave it to the class.
   if (!gguf_architecture(m.arch).always_tied) m.tied = head_prefix_of(*what.source) == nullptr;
   GgufWriter writer;

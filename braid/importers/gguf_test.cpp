@@ -215,6 +215,31 @@ TEST_CASE("every architecture comes back from its file: tensors and config") {
   }
 }
 
+TEST_CASE("what a config.json leaves out is its class's in a file too, or has no form") {
+  const Context ctx;
+  const ScratchFolder scratch("gguf_defaults");
+  const auto written = [&](const Json& c) {
+    const RandomSource source(gguf_model_of_config(c, "c"));
+    const std::string path = scratch / "m.gguf";
+    remove_file(path);
+    export_gguf(ctx, {&source, c, "", "", GgmlType::kF32}, path);
+    auto file = std::make_shared<const GgufFile>(GgufFile::open(path));
+    return print_stack(open_gguf_checkpoint(file).config.model.settings.stack);
+  };
+  const Json deepseek = with_tie(config(R"("model_type":"deepseek_v3","q_lora_rank":null,
+      "kv_lora_rank":32,"qk_nope_head_dim":16,"qk_rope_head_dim":8,"v_head_dim":16,
+      "n_routed_experts":16,"num_experts_per_tok":2,"moe_intermediate_size":32)"));
+  CHECK(written(deepseek) == print_stack(read_config(deepseek, "c").model.settings.stack));
+  Json gpt_oss = with_tie(config(R"("model_type":"gpt_oss","sliding_window":8,
+      "num_local_experts":4,"num_experts_per_tok":2,"head_dim":16)"));
+  CHECK_THROWS_WITH(written(gpt_oss), doctest::Contains("gpt-oss without rope_scaling"));
+  gpt_oss.set("rope_scaling", Json::object({{"rope_type", "default"}}));
+  CHECK(written(gpt_oss).find("rope_scaling") == std::string::npos);
+  const Json gemma = with_tie(config(R"("model_type":"gemma2","head_dim":16,
+      "query_pre_attn_scalar":16,"hidden_activation":"gelu_pytorch_tanh")"));
+  CHECK(written(gemma) == print_stack(read_config(gemma, "c").model.settings.stack));
+}
+
 TEST_CASE("number formats: what is stored is what a reader of ggml decodes") {
   const ScratchFolder scratch("gguf_types");
   const Context ctx;
@@ -258,7 +283,7 @@ TEST_CASE("what has no GGUF form is refused by name") {
              "num_experts_per_tok":2,"rope_scaling":{"rope_type":"yarn","factor":2})"),
             "yarn with truncate true has no GGUF form for gpt-oss"));
   CHECK(has(error(R"("model_type":"gpt_oss","sliding_window":8,"num_local_experts":4,
-             "num_experts_per_tok":2,"swiglu_limit":5)"),
+             "num_experts_per_tok":2,"swiglu_limit":5,"rope_scaling":{"rope_type":"default"})"),
             "swiglu_limit 5 has no GGUF form"));
   const auto scaled = [](const char* type, const char* numbers) {
     return format(R"("model_type":"{}","q_lora_rank":48,"kv_lora_rank":32,"qk_nope_head_dim":16,
@@ -484,8 +509,8 @@ TEST_CASE("the scaling of positions comes back from a file") {
   for (const char* type : {"llama", "qwen2", "qwen3", "gemma3_text"}) {
     CAPTURE(type);
     const char* more = std::string_view(type) == "gemma3_text"
-                           ? R"(,"query_pre_attn_scalar":16,"sliding_window":8)"
-                           : "";
+                           ? R"(,"head_dim":16,"query_pre_attn_scalar":16,"sliding_window":8)"
+                           : R"(,"head_dim":16)";
     for (const char* scaling :
          {R"({"rope_type":"linear","factor":8.0})",
           R"({"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":32})",

@@ -19,7 +19,7 @@ void settings(GgufExchange& x, GgufModel& m) {
   x.latent(m);
   m.head_dim = m.rope_dim;  // of a head what positions turn
   x.positions(m, {.mscale = true});
-  x.sigmoid_experts(m);
+  x.sigmoid_experts(m, {.scale = 2.5, .groups = 8, .groups_used = 4, .dense_lead = 3});
   x.says("topk_method", "noaux_tc");
   x.says("scoring_func", "sigmoid");
   x.always("moe_layer_freq", 1);

@@ -15,7 +15,7 @@ void settings(GgufExchange& x, GgufModel& m) {
   if (x.from_file() != nullptr)
     m.head_norms = x.from_file()->has_tensor("blk.0.attn_q_norm.weight");
   x.positions(m, {.partial = 0.5, .says_partial = true});
-  x.sigmoid_experts(m);
+  x.sigmoid_experts(m, {});
 }
 
 void tensors(GgufLinkList& l) {

@@ -9,6 +9,16 @@ namespace {
 // Every second layer slides, the first one does.
 std::vector<bool> second_full(int64_t layers) { return every_nth_full(layers, 2); }
 
+// A config.json without a word stretches positions, a file does not.
+void say_scaling(GgufExchange& x) {
+  const GgufConfig* c = x.from_config();
+  if (c != nullptr && c->find("rope_scaling") == nullptr && c->find("rope_parameters") == nullptr)
+    x.fail("gpt-oss without rope_scaling has no form; its class takes YaRN's factor 32, say that");
+  Json* made = x.to_config();
+  if (made != nullptr && made->find("rope_scaling") == nullptr)
+    made->set("rope_scaling", Json::object({{"rope_type", "default"}}));
+}
+
 void settings(GgufExchange& x, GgufModel& m) {
   x.sizes(m, {.eps = 1e-5});
   x.heads(m);
@@ -16,6 +26,7 @@ void settings(GgufExchange& x, GgufModel& m) {
   x.says("attention_dropout", 0.0);
   x.attention_bias(m, true);
   x.positions(m, {.theta = 150000, .truncated_yarn = false});
+  say_scaling(x);
   x.integer(m.window, "sliding_window", "attention.sliding_window");
   x.layer_types(m, "sliding_attention", "", 2);
   if (x.from_file() != nullptr) m.full = second_full(m.layers);
