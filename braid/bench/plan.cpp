@@ -105,19 +105,6 @@ void plan_training(const DrySteps& steps, Plan& plan) {
 
 }  // namespace
 
-PlanOptions fitted(PlanOptions options, int64_t positions) {
-  if (positions == 0) return options;
-  const PlanOptions usual;
-  if (options.prefill == usual.prefill) options.prefill = std::min(options.prefill, positions);
-  if (options.seq_len == usual.seq_len) options.seq_len = std::min(options.seq_len, positions);
-  if (options.contexts == usual.contexts) {
-    std::erase_if(options.contexts, [&](int64_t tokens) { return tokens >= positions - 1; });
-    // And the token that is decoded.
-    options.contexts.push_back(std::min(positions - 1, kMostPlannedTokens));
-  }
-  return options;
-}
-
 size_t weight_bytes(const ModelSettings& settings) {
   const Context ctx = dry_context(nullptr);
   return Model(ctx, settings, Model::Fill::kDeferred).parameters().bytes();

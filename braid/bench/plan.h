@@ -93,9 +93,6 @@ struct Plan {
   MachineLimits limits;
 };
 
-// What was left at its default shrinks to what a model with learned positions can take; 0 = any
-// length.
-PlanOptions fitted(PlanOptions options, int64_t positions);
 // Throws Error(kUsage) for more tokens than can be laid out as for settings that make no model.
 Plan make_plan(const ModelSettings& settings, const PlanOptions& options,
                const MachineLimits& limits);

@@ -44,9 +44,11 @@ void check_training(const PlanOptions& options) {
   check_tokens(tokens, "a training step");
 }
 
-// One decoded token after `tokens` others, whose states are only sized, never computed.
+// One decoded token after `tokens` others, whose states are only sized, never computed; where the
+// sequence is full then, the last one it had room for.
 double decode_flops(Model& model, const Context& ctx, Counters& counters, SequenceState& seq,
                     int64_t tokens) {
+  tokens = std::min(tokens, most_tokens(model.settings()) - 1);
   std::vector<int32_t> ids(static_cast<size_t>(tokens - std::ssize(seq.tokens)), 0);
   advance(ctx, model, seq, ids);
   SequenceState probe = seq.snapshot();

@@ -10,6 +10,7 @@
 #include "braid/cli/progress.h"
 #include "braid/infer/divergence.h"
 #include "braid/infer/memory.h"
+#include "braid/infer/positions.h"
 #include "braid/text/token_list.h"
 
 namespace braid {
@@ -26,6 +27,20 @@ std::vector<int32_t> tokens_of(const LoadedModel& loaded, const std::string& mod
   EncodeOptions plain;
   plain.allow_special = false;
   return require_tokenizer(loaded, model).encode(text, plain);
+}
+
+// Those of the contexts that a sequence of the model may have where nobody typed them, its longest
+// one when they are all beyond; typed ones must be that.
+std::vector<int64_t> fit(const ModelSettings& model, const AgainstFlags& f,
+                         std::vector<int64_t> contexts) {
+  if (f.contexts_flag->count() > 0) {
+    for (const int64_t c : contexts) require_room(model, "--contexts", c);
+    return contexts;
+  }
+  const int64_t most = most_tokens(model);
+  std::erase_if(contexts, [&](int64_t c) { return c > most; });
+  if (contexts.empty()) contexts.push_back(most);
+  return contexts;
 }
 
 // The contexts that there are tokens for, ascending.
@@ -75,19 +90,22 @@ void AgainstFlags::add(CLI::App& app) {
   app.add_option("--against", reference,
                  "Compare predictions with this model's: KL and top-1 agreement in place of bpb");
   app.add_option("--tokens-file", tokens_file, "With --against: token ids in place of --data");
-  app.add_option("--contexts", contexts, "With --against: after how many tokens, as 512,8192")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 22));
+  contexts_flag =
+      app.add_option("--contexts", contexts, "With --against: after how many tokens, as 512,8192")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->capture_default_str()
+          ->check(CLI::Range(int64_t{1}, int64_t{1} << 22));
 }
 
 int eval_against(const CommonFlags& common, const Context& ctx, LoadedModel loaded,
                  const std::string& model, const std::string& text, const AgainstFlags& f) {
   const std::vector<int32_t> ids = tokens_of(loaded, model, text, f);
-  const std::vector<int64_t> contexts = reached(f.contexts, std::ssize(ids));
+  std::vector<int64_t> contexts =
+      reached(fit(loaded.model->settings(), f, f.contexts), std::ssize(ids));
   const LoadedModel reference =
       load_any_model(ctx, f.reference, counted(common, loaded, contexts.back()));
+  contexts = fit(reference.model->settings(), f, contexts);
   warn_beyond_trained(*loaded.model, contexts.back());
   WorkProgress work;
   const WorkProgress::Tick tick = work.counts("both models read", "tokens");

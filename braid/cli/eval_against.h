@@ -14,6 +14,7 @@ namespace braid {
 struct AgainstFlags {
   std::string reference, tokens_file;
   std::vector<int64_t> contexts = {512, 8192, 32768};
+  CLI::Option* contexts_flag = nullptr;
   void add(CLI::App& app);
 };
 

@@ -65,6 +65,14 @@ void warn_beyond_trained(const Model& model, int64_t tokens) {
   std::fprintf(stderr, "[%s]\n", why.c_str());
 }
 
+void require_room(const ModelSettings& model, const char* flag, int64_t tokens, int64_t more) {
+  const int64_t most = most_tokens(model);
+  if (tokens <= most - more) return;
+  throw Error(ErrorKind::kUsage,
+              format("{} is {}; a sequence of this model has at most {} tokens, so {} is the most",
+                     flag, tokens, most, most - more));
+}
+
 void require_bytes(const ModelSettings& model) {
   if (model.vocab == 256) return;
   throw Error(ErrorKind::kUsage,
@@ -77,6 +85,10 @@ const Tokenizer& require_tokenizer(const LoadedModel& loaded, const std::string&
               format("{} has neither tokenizer.json nor tiktoken.model, and a vocabulary of {} is "
                      "not bytes; `braid logits --tokens` works without",
                      folder, loaded.model->settings().vocab));
+}
+
+std::string finish_words(const GenerateResult& result) {
+  return result.finish == "positions" ? "the model's last position" : result.finish;
 }
 
 void apply_defaults(const GenerationDefaults& defaults, const CLI::App& app,

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "braid/infer/generate.h"
+#include "braid/infer/positions.h"
 
 namespace braid {
 namespace {
@@ -59,6 +60,8 @@ class ModelDrafter final : public Drafter {
       : ctx_(ctx), draft_(draft), state_(draft.new_sequence(ctx)) {}
 
   std::vector<int32_t> propose(std::span<const int32_t> tokens, int64_t count) override {
+    count = std::min(count, most_tokens(draft_.settings()) - std::ssize(tokens) + 1);
+    if (count < 1) return {};
     follow(tokens);
     base_ = state_.snapshot();
     std::vector<int32_t> guess;

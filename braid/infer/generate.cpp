@@ -4,6 +4,7 @@
 
 #include "braid/base/clock.h"
 #include "braid/base/format.h"
+#include "braid/infer/positions.h"
 #include "braid/text/utf8_stream.h"
 
 namespace braid {
@@ -40,8 +41,6 @@ std::vector<int32_t> byte_tokens(std::string_view text) {
   return ids;
 }
 
-namespace {
-
 void check_prompt(const Model& model, const SequenceState& sequence,
                   std::span<const int32_t> prompt) {
   if (prompt.empty() && !sequence.logits.defined()) {
@@ -54,7 +53,15 @@ void check_prompt(const Model& model, const SequenceState& sequence,
                 format("token {} of the prompt is not in the model's vocabulary of {}", id,
                        model.settings().vocab));
   }
+  const int64_t most = most_tokens(model.settings()), read = std::ssize(sequence.tokens);
+  if (std::ssize(prompt) <= most - read) return;
+  throw Error(ErrorKind::kUsage,
+              format("the prompt has {} tokens; a sequence of this model has at most {}{}",
+                     std::ssize(prompt), most,
+                     read > 0 ? format(", of which {} are left", most - read) : ""));
 }
+
+namespace {
 
 // Turns tokens into the text of a result and says when to stop.
 class Output {
@@ -111,18 +118,20 @@ GenerateResult generate(const Context& ctx, Model& model, const Tokenizer& token
     throw Error(ErrorKind::kInterrupted, "stopped while reading the prompt");
   const double prefilled = now_seconds();
   result.prefill_seconds = prefilled - start;
-  result.finish = "length";
+  const int64_t room = most_tokens(model.settings()) - std::ssize(sequence.tokens);
+  const int64_t wanted = std::min(config.max_tokens, room);
+  result.finish = wanted < config.max_tokens ? "positions" : "length";
   Output output(tokenizer, config, on_text, result);
   Decoder decoder(ctx, model, sequence, config.sampling, config.drafter);
   bool go_on = true;
-  while (go_on && std::ssize(result.tokens) < config.max_tokens) {
+  while (go_on && std::ssize(result.tokens) < wanted) {
     int64_t kept = 0;
-    for (const int32_t token : decoder.next(config.max_tokens - std::ssize(result.tokens))) {
+    for (const int32_t token : decoder.next(wanted - std::ssize(result.tokens))) {
       ++kept;
       go_on = output.push(token);
       if (!go_on) break;
     }
-    if (!go_on || std::ssize(result.tokens) == config.max_tokens) decoder.finish(kept);
+    if (!go_on || std::ssize(result.tokens) == wanted) decoder.finish(kept);
   }
   output.finish();
   result.draft = decoder.stats();

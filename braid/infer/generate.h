@@ -35,18 +35,23 @@ struct GenerateConfig {
 struct GenerateResult {
   std::string text;             // without the stop string
   std::vector<int32_t> tokens;  // generated
-  std::string finish;           // "length", "stop", "eos" or "interrupted"
+  std::string finish;  // "length", "positions" (the model's last one), "stop", "eos", "interrupted"
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;
   DraftStats draft;
 };
 
+// Throws Error(kUsage) when there is nothing to continue from, and for a prompt with tokens outside
+// the model's vocabulary or with more than the sequence has room for.
+void check_prompt(const Model& model, const SequenceState& sequence,
+                  std::span<const int32_t> prompt);
+
 // Continues `sequence` after `prompt` (may be empty when the sequence has seen some). on_text gets
 // the text piece by piece, whole code points only; returning false stops after the token at hand.
-// The last token, an end token too, is part of the sequence's state then. Throws Error(kUsage) when
-// there is nothing to continue from, or for tokens outside the model's vocabulary, and
-// Error(kInterrupted) when on_text, called with "" between chunks of the prompt, returns false.
+// The last token, an end token too, is part of the sequence's state then. Throws what check_prompt
+// does, and Error(kInterrupted) when on_text, called with "" between chunks of the prompt, returns
+// false.
 GenerateResult generate(const Context& ctx, Model& model, const Tokenizer& tokenizer,
                         SequenceState& sequence, std::span<const int32_t> prompt,
                         const GenerateConfig& config, FunctionRef<bool(std::string_view)> on_text);

@@ -60,9 +60,9 @@ MemoryNeed inference_memory(int threads, const ModelSettings& settings,
   MemoryNeed need;
   need.weights = set_types(ctx, model, types);
   const size_t before = ctx.arena->stats().reserved;
-  const int64_t most = settings.positions > 0 ? settings.positions : INT64_MAX;
+  const int64_t most = most_tokens(settings);
   const int64_t prompt = std::clamp<int64_t>(work.prompt, 1, most);
-  const int64_t total = std::min(prompt + std::max<int64_t>(0, work.decode), most);
+  const int64_t total = prompt + std::clamp<int64_t>(work.decode, 0, most - prompt);
   SequenceState sequence = model.new_sequence(ctx, work.state);
   const std::vector<int32_t> ids(static_cast<size_t>(total), 0);
   const std::span<const int32_t> all(ids);

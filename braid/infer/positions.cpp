@@ -71,7 +71,12 @@ std::string rope_scaling_words(std::string_view scaling) {
   return std::string(scaling);
 }
 
+int64_t most_tokens(const ModelSettings& settings) {
+  return settings.positions > 0 ? settings.positions : INT64_MAX;
+}
+
 std::string beyond_trained(const Model& model, int64_t tokens) {
+  tokens = std::min(tokens, most_tokens(model.settings()));
   const int64_t made = model.settings().max_position_embeddings;
   if (made <= 0 || tokens <= made) return "";
   std::string scaling = "no layer has rotary positions";

@@ -34,8 +34,12 @@ std::string window_pattern(const Model& model);
 // "yarn:4:32768:32:1:1:1.14" -> "yarn, 4 times from 32768"
 std::string rope_scaling_words(std::string_view scaling);
 
+// The most tokens that a sequence of such a model may have, read and written together: its learned
+// positions; INT64_MAX where no layer sets an end.
+int64_t most_tokens(const ModelSettings& settings);
+
 // Why `tokens` are more than the model was made for, with both numbers and what its positions do
-// there; "" when they are not, or when nobody knows.
+// there; "" when they are not, or when nobody knows. More than most_tokens() never come about.
 std::string beyond_trained(const Model& model, int64_t tokens);
 
 }  // namespace braid

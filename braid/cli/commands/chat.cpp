@@ -228,7 +228,7 @@ void Talk::report(const ChatAnswer& a) {
   say(
       format("prefill {} tokens after {} kept, {:.0f} tokens/s; decode {} tokens, {:.0f} tokens/s; "
              "{}",
-             r.prompt_tokens, a.kept, prefill, std::ssize(r.tokens), decode, r.finish));
+             r.prompt_tokens, a.kept, prefill, std::ssize(r.tokens), decode, finish_words(r)));
   if (a.reread > 0 && !std::exchange(reread_said_, true)) {
     say(format("{} tokens were read again, because the template words earlier turns in another way",
                a.reread));
@@ -323,7 +323,8 @@ std::function<int()> setup_chat(CLI::App& app) {
   app.add_option("--var", f->variables,
                  "A variable of the template, as enable_thinking=false (may be repeated)")
       ->allow_extra_args(false);
-  app.add_option("-n,--max-tokens", f->config.generate.max_tokens, "Tokens of an answer")
+  app.add_option("-n,--max-tokens", f->config.generate.max_tokens,
+                 "Tokens of an answer; fewer where the model's learned positions end")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   app.add_option("--temp,--temperature", s.temperature, "Temperature; 0 is greedy")

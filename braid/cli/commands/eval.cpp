@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 #include "braid/cli/run_model.h"
 #include "braid/importers/gguf_load.h"
 #include "braid/infer/generate.h"
+#include "braid/infer/positions.h"
 #include "braid/report/compress.h"
 #include "braid/train/checkpoint.h"
 #include "braid/train/run.h"
@@ -57,6 +59,13 @@ int64_t trained_length(const std::string& model) {
 
 Workload one_chunk(const LoadedModel&) { return {kPrefillChunk, 1}; }
 
+// What nobody typed is cut to what a sequence of the model may have.
+int64_t window(const Flags& f, const ModelSettings& model) {
+  if (f.seq_len == 0) return std::min(trained_length(f.model), most_tokens(model));
+  require_room(model, "--seq-len", f.seq_len);
+  return f.seq_len;
+}
+
 // All of --data to be evaluated on; `cache` is a folder to unpack into.
 DataOptions whole_data(const Flags& f, const std::string& cache) {
   DataOptions options;
@@ -91,13 +100,13 @@ int run(const Flags& f) {
   if (against) return run_against(f, ctx);
   const LoadedModel loaded = load_any_model(ctx, f.model, f.load.options(f.common, one_chunk));
   const Tokenizer& tokenizer = require_tokenizer(loaded, f.model);
+  const int64_t seq_len = window(f, loaded.model->settings());
   const TemporaryFolder scratch;
   DataOptions options = whole_data(f, scratch.path);
   if (!tokenizer.is_bytes()) options.tokenizer = {loaded.tokenizer, "model", {}};
   const TrainData data = TrainData::open(options);
   if (const std::string lossy = data.lossy(); !lossy.empty())
     std::fprintf(stderr, "[%s]\n", lossy.c_str());
-  const int64_t seq_len = f.seq_len > 0 ? f.seq_len : trained_length(f.model);
   warn_beyond_trained(*loaded.model, seq_len);
   const double start = now_seconds();
   const Evaluation e = evaluate_shown(
@@ -144,7 +153,7 @@ std::function<int()> setup_eval(CLI::App& app) {
   app.add_option(
          "--seq-len", f->seq_len,
          "Tokens (bytes, for a model of bytes) that a prediction may look back (0 = as the run "
-         "was trained; 1024 where that is not known)")
+         "was trained; 1024 where that is not known, less for a model of fewer positions)")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   app.add_option("--batch", f->batch, "Windows at once")->capture_default_str()->check(positive);

@@ -67,7 +67,7 @@ void report(const Flags& f, const GenerateResult& r, const SequenceState& seq, i
   std::fprintf(stderr,
                "\n[prefill %zd tokens, %.0f tokens/s; decode %zd tokens, %.0f tokens/s; %s]\n",
                static_cast<ssize_t>(r.prompt_tokens), prefill_rate, std::ssize(r.tokens),
-               decode_rate, r.finish.c_str());
+               decode_rate, finish_words(r).c_str());
   if (r.draft.drafted > 0) {
     std::fprintf(stderr, "[%zd of %zd drafted tokens were right; %zd passes]\n",
                  static_cast<ssize_t>(r.draft.accepted), static_cast<ssize_t>(r.draft.drafted),
@@ -105,15 +105,16 @@ int run(Flags& f) {
   const int64_t reused = std::ssize(seq.tokens);
   if (reused > 0 && !f.seed_given()) f.config.sampling.seed = seq.seed;
   const std::string prompt = prompt_text(f);
+  EncodeOptions encoding;
+  encoding.add_special_tokens = reused == 0;
+  const std::vector<int32_t> ids = tokenizer.encode(prompt, encoding);
+  check_prompt(*model, seq, ids);
   const bool stream = !f.common.json;
   if (stream) {
     std::fputs(prompt.c_str(), stdout);
     std::fflush(stdout);
   }
   watch_interrupt();
-  EncodeOptions encoding;
-  encoding.add_special_tokens = reused == 0;
-  const std::vector<int32_t> ids = tokenizer.encode(prompt, encoding);
   warn_beyond_trained(*model, reused + std::ssize(ids) + f.config.max_tokens);
   const GenerateResult r =
       generate(ctx, *model, tokenizer, seq, ids, f.config, [&](std::string_view piece) {
@@ -139,7 +140,8 @@ std::function<int()> setup_generate(CLI::App& app) {
       ->required();
   app.add_option("-p,--prompt", f->prompt, "Text to continue");
   app.add_option("--prompt-file", f->prompt_file, "The same from a file");
-  app.add_option("-n,--max-tokens", f->config.max_tokens, "Tokens to write")
+  app.add_option("-n,--max-tokens", f->config.max_tokens,
+                 "Tokens to write; fewer where the model's learned positions end")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   app.add_option("--temp,--temperature", s.temperature, "Temperature; 0 is greedy")

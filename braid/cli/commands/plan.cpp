@@ -8,6 +8,7 @@
 #include "braid/bench/plan_steps.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
+#include "braid/cli/run_model.h"
 #include "braid/importers/load.h"
 #include "braid/ops/weight.h"
 
@@ -31,6 +32,22 @@ ModelSettings settings_of(const std::string& target, ModelFlags& flags) {
     throw Error(e.kind(), format("there is no file or folder \"{}\", and as a stack: {}", target,
                                  why.substr(0, why.find('\n'))));
   }
+}
+
+// What nobody typed shrinks to what a sequence of the model may have; what was typed must be that.
+void fit(const ModelSettings& settings, const CLI::App& app, PlanOptions& o) {
+  const auto typed = [&](const char* flag) { return app.get_option(flag)->count() > 0; };
+  const int64_t most = most_tokens(settings);
+  if (!typed("--prefill")) o.prefill = std::min(o.prefill, most);
+  if (!typed("--seq-len")) o.seq_len = std::min(o.seq_len, most);
+  if (!typed("--contexts") && most < INT64_MAX) {
+    std::erase_if(o.contexts, [&](int64_t tokens) { return tokens >= most; });
+    o.contexts.push_back(std::min(most, kMostPlannedTokens));
+  }
+  require_room(settings, "--prefill", o.prefill);
+  require_room(settings, "--seq-len", o.seq_len);
+  for (const int64_t tokens : o.contexts) require_room(settings, "--contexts", tokens);
+  std::sort(o.contexts.begin(), o.contexts.end());
 }
 
 void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
@@ -80,7 +97,7 @@ std::function<int()> setup_plan(CLI::App& app) {
   app.add_flag("--recompute", f->options.recompute, "Activation recomputation in training");
   app.footer(
       "Example: braid plan \"12 x (3 x (gdn, swiglu), gqa{gate=true}, swiglu)\" --width 1024");
-  return [f] {
+  return [f, &app] {
     const ModelSettings settings = settings_of(f->target, f->model);
     f->options.state.kv = parse_kv_type(f->kv);
     f->options.threads = f->common.threads;
@@ -90,8 +107,7 @@ std::function<int()> setup_plan(CLI::App& app) {
                print_settings(settings) == print_settings(load_settings(f->model.model))) {
       f->options.types = loaded_types(f->model.model);
     }
-    f->options = fitted(f->options, settings.positions);
-    std::sort(f->options.contexts.begin(), f->options.contexts.end());
+    fit(settings, app, f->options);
     if (f->parameters) {
       const Plan plan = list_plan(settings, f->options);
       print(f->common.json ? parameters_json(plan).dump() + "\n" : parameters_text(plan));

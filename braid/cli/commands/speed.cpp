@@ -15,6 +15,7 @@
 #include "braid/cli/command.h"
 #include "braid/cli/run_model.h"
 #include "braid/infer/generate.h"
+#include "braid/infer/positions.h"
 
 namespace braid {
 namespace {
@@ -23,6 +24,7 @@ constexpr int64_t kWarmUp = 64;
 
 struct Flags {
   std::string model;
+  CLI::App* app = nullptr;
   int64_t prompt = 2048, context = 0, decode = 32;
   std::string kv = "f32";
   LoadFlags load;
@@ -43,7 +45,21 @@ size_t resident_bytes() {
   return resident * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
 }
 
-int run(const Flags& f) {
+// What nobody typed is cut to what a sequence of the model may have; what was typed must fit.
+void fit(const ModelSettings& model, Flags& f) {
+  const auto typed = [&](const char* flag) { return f.app->get_option(flag)->count() > 0; };
+  const int64_t most = most_tokens(model);
+  const int64_t read = std::max(f.context, typed("--prompt") ? f.prompt : 1);
+  if (!typed("--decode")) f.decode = std::clamp<int64_t>(most - read, 1, f.decode);
+  if (!typed("--prompt")) f.prompt = std::clamp<int64_t>(most - f.decode, 1, f.prompt);
+  require_room(model, "--decode", f.decode, 1);
+  require_room(model, f.context > 0 ? "--context" : "--prompt", std::max(f.context, f.prompt),
+               f.decode);
+}
+
+int run(Flags& f) {
+  if (f.context > 0 && f.app->get_option("--prompt")->count() == 0)
+    f.prompt = std::min(f.prompt, f.context);
   if (f.prompt < 1 || f.decode < 1)
     throw Error(ErrorKind::kUsage, "--prompt and --decode need one token at least");
   if (f.context != 0 && f.context < f.prompt) {
@@ -52,12 +68,16 @@ int run(const Flags& f) {
   }
   const Context ctx = f.common.context();
   const StateOptions state{parse_kv_type(f.kv)};
-  const int64_t total = std::max(f.context, f.prompt);
-  const Workload work{total, f.decode, state};
   const double load_start = now_seconds();
-  const std::unique_ptr<Model> model = load_run_model(
-      ctx, f.model, f.load.options(f.common, [&](const LoadedModel&) { return work; }));
+  const auto work_of = [&](const LoadedModel& loaded) {
+    fit(loaded.model->settings(), f);
+    return Workload{std::max(f.context, f.prompt), f.decode, state};
+  };
+  const LoadedModel loaded = load_any_model(ctx, f.model, f.load.options(f.common, work_of));
   const double load_seconds = now_seconds() - load_start;
+  const Workload work = work_of(loaded);
+  const int64_t total = work.prompt;
+  Model* const model = loaded.model.get();
   warn_beyond_trained(*model, total + f.decode);
   const int64_t vocab = model->settings().vocab;
   std::vector<int32_t> ids;
@@ -116,6 +136,7 @@ int run(const Flags& f) {
 
 std::function<int()> setup_speed(CLI::App& app) {
   auto f = std::make_shared<Flags>();
+  f->app = &app;
   app.add_option("-m,--model", f->model, "Model folder or .gguf file")->required();
   app.add_option("--prompt", f->prompt, "Tokens read in one go")->capture_default_str();
   app.add_option("--context", f->context, "Tokens in all before decoding; 0 = those of --prompt")
