@@ -220,4 +220,77 @@ TEST_CASE("a vocabulary goes along from folder to GGUF and back, whatever is con
   CHECK(last.at("eos_token_id") == generation.at("eos_token_id"));
 }
 
+// A small Qwen3 whose texts say how it is talked to and how answers end.
+std::string model_with_texts(const Folder& folder) {
+  const std::string config = folder / "config", model = folder / "model";
+  write_file(folder / "text", some_text(20000));
+  REQUIRE(braid({"train-tokenizer", "--vocab", "300", "--cut", "qwen", "--special", "<|end|>", "-o",
+                 config, folder / "text"})
+              .code == 0);
+  write_file(join_path(config, "config.json"), R"({"architectures":["Qwen3ForCausalLM"],
+      "model_type":"qwen3","hidden_size":32,"num_hidden_layers":1,"intermediate_size":64,
+      "num_attention_heads":2,"num_key_value_heads":1,"head_dim":16,"vocab_size":304,
+      "max_position_embeddings":64,"rms_norm_eps":1e-6,"rope_theta":10000,
+      "tie_word_embeddings":true,"hidden_act":"silu","attention_bias":false})");
+  write_file(join_path(config, "generation_config.json"),
+             R"({"eos_token_id":[0,5],"do_sample":true,"temperature":0.6})");
+  write_file(join_path(config, "chat_template.jinja"),
+             "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}");
+  REQUIRE(braid({"convert", "-m", config, "-o", model, "--random", "1"}).code == 0);
+  return model;
+}
+
+TEST_CASE("a run keeps the texts of the model it begins with, and convert carries them on") {
+  const Folder folder;
+  const std::string model = model_with_texts(folder);
+  const auto done = [](const Args& args) {
+    const Outcome o = braid(args);
+    REQUIRE_MESSAGE(o.code == 0, o.all());
+    return o.out + o.err;
+  };
+  const auto train = [&](const std::string& out, const char* steps, const Args& more) {
+    done(Args{"train", "--data", folder / "text", "--steps", steps, "--batch", "2", "--seq-len",
+              "32", "--out", folder / out} +
+         more);
+    return folder / out;
+  };
+  const std::string gguf = folder / "model.gguf";
+  done({"convert", "-m", model, "-o", gguf});
+  const std::string tuned = train("tuned", "1", {"--init-from", model});
+  train("tuned", "2", {});  // the run has its own
+  const std::string of_gguf = train("of-gguf", "1", {"--init-from", gguf});
+  const std::string beside = train("beside", "1",
+                                   {"--stack", "gqa, swiglu", "--width", "32", "--heads", "2",
+                                    "--tokenizer", model + "/tokenizer.json"});
+  const Json ends = Json::parse("[0,5]");
+  write_file(folder / "lines", "hello\n");
+  for (const std::string& run : {tuned, of_gguf, beside}) {
+    CAPTURE(run);
+    const auto generation = [](const std::string& at) {
+      return Json::parse(read_file(join_path(at, "generation_config.json")));
+    };
+    CHECK(generation(run + "/latest").at("eos_token_id") == ends);
+    CHECK(generation(run + "/latest").at("temperature").as_real() == 0.6);
+    CHECK(read_file(run + "/latest/manifest.json").find("generation_config") != std::string::npos);
+    Setting typed;
+    typed.stdin_path = folder / "lines";
+    const Outcome chat = braid({"chat", "-m", run, "-n", "2"}, typed);
+    CHECK_MESSAGE(chat.code == 0, chat.all());
+    CHECK(chat.err.find("no chat template") == std::string::npos);
+    done({"convert", "-m", run, "-o", run + "-hf"});
+    CHECK(generation(run + "-hf") == generation(run + "/latest"));
+    CHECK(Json::parse(read_file(run + "-hf/config.json")).at("eos_token_id") == ends);
+    done({"convert", "-m", run, "-o", run + ".gguf"});
+    done({"convert", "-m", run + ".gguf", "-o", run + "-back"});
+    CHECK(generation(run + "-back").at("eos_token_id") == ends);
+    CHECK(read_file(run + "-back/tokenizer_config.json").find("m.role") != std::string::npos);
+  }
+  CHECK(read_file(tuned + "-hf/chat_template.jinja") == read_file(model + "/chat_template.jinja"));
+  CHECK(read_file(of_gguf + "/latest/tokenizer.json") == read_file(model + "/tokenizer.json"));
+  const Outcome bytes = braid(
+      {"train", "--data", folder / "text", "--steps", "1", "-m", model, "--out", folder / "none"});
+  CHECK(bytes.code == 2);
+  CHECK(bytes.err.find("name its tokenizer with --tokenizer") != std::string::npos);
+}
+
 }  // namespace braid::e2e

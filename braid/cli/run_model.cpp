@@ -75,8 +75,9 @@ void require_room(const ModelSettings& model, const char* flag, int64_t tokens, 
 
 void require_bytes(const ModelSettings& model) {
   if (model.vocab == 256) return;
-  throw Error(ErrorKind::kUsage,
-              format("the model has a vocabulary of {}; text as bytes needs 256", model.vocab));
+  throw Error(ErrorKind::kUsage, format("the model has a vocabulary of {}; text as bytes needs "
+                                        "256: name its tokenizer with --tokenizer",
+                                        model.vocab));
 }
 
 const Tokenizer& require_tokenizer(const LoadedModel& loaded, const std::string& folder) {

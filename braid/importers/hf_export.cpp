@@ -11,17 +11,11 @@
 #include "braid/formats/safetensors_folder.h"
 #include "braid/importers/gguf_tokenizer.h"
 #include "braid/importers/model_source.h"
+#include "braid/text/tokenizer/model_texts.h"
 
 namespace braid {
 namespace {
 
-constexpr const char* kTexts[] = {"tokenizer.json",      "tokenizer_config.json",
-                                  "tiktoken.model",      "special_tokens_map.json",
-                                  "added_tokens.json",   "vocab.json",
-                                  "merges.txt",          "generation_config.json",
-                                  "chat_template.jinja", "chat_template.json",
-                                  "tokenizer.model",     "preprocessor_config.json"};
-constexpr size_t kTextBytes = size_t{1} << 30;
 constexpr int64_t kPieceValues = 1 << 20;  // converted at once
 
 // Written beside `to`, then renamed: the folder appears whole or not at all.
@@ -76,15 +70,8 @@ void write_tensor(const TensorSource& source, const SourceTensor& t, const std::
 
 }  // namespace
 
-std::vector<std::string> copy_text_files(const std::string& from, const std::string& to) {
-  std::vector<std::string> copied;
-  for (const char* name : kTexts) {
-    const std::string path = join_path(from, name);
-    if (!path_exists(path)) continue;
-    write_file(join_path(to, name), read_file(path, kTextBytes));
-    copied.emplace_back(name);
-  }
-  return copied;
+void copy_text_files(const std::string& from, const std::string& to) {
+  for (const NamedText& t : read_model_texts(from)) write_file(join_path(to, t.name), t.text);
 }
 
 HfExported copy_hf_folder(const std::string& from, const std::string& to, uint64_t shard_bytes,

@@ -37,7 +37,7 @@ struct HfExport {
 HfExported export_hf(const HfExport& what, const std::string& to, uint64_t shard_bytes);
 
 // Tokenizer, generation and template files, where `from` has them.
-std::vector<std::string> copy_text_files(const std::string& from, const std::string& to);
+void copy_text_files(const std::string& from, const std::string& to);
 
 // The tensors that `family` keeps this model in, under its first prefix.
 TensorMap export_map(const FamilyModel& model, const ParameterSet& parameters);

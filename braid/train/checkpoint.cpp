@@ -18,8 +18,7 @@ constexpr const char* kManifest = "manifest.json";
 constexpr size_t kManifestBytes = size_t{1} << 20;
 constexpr const char* kFiles[] = {"model.toml", "weights.safetensors",
                                   "train/optimizer.safetensors", "train/state.json"};
-constexpr size_t kModelFiles = 2;                                              // the first of them
-constexpr const char* kTexts[] = {"tokenizer.json", "tokenizer_config.json"};  // may be absent
+constexpr size_t kModelFiles = 2;  // the first of them
 
 std::string checkpoints_folder(const std::string& run) { return join_path(run, "checkpoints"); }
 
@@ -71,7 +70,7 @@ void write_manifest(const std::string& folder, int64_t step) {
     files.set(name, Json::object({{"bytes", sum.bytes}, {"digest", sum.digest}}));
   };
   for (const char* name : kFiles) add(name);
-  for (const char* name : kTexts) {
+  for (const char* name : model_text_names()) {
     if (path_exists(join_path(folder, name))) add(name);
   }
   const Json manifest =
@@ -94,7 +93,7 @@ void remove_old(const std::string& run, int64_t step, int64_t keep) {
 
 void write_files(const std::string& folder, int64_t step, const ModelSettings& model,
                  const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
-                 const TokenizerFiles& tokenizer) {
+                 const TokenizerFiles& tokenizer, const NamedTexts& beside) {
   make_folders(join_path(folder, "train"));
   write_file(join_path(folder, kFiles[0]), print_settings(model));
   SafetensorsWriter weights;
@@ -104,8 +103,12 @@ void write_files(const std::string& folder, int64_t step, const ModelSettings& m
   optimizer.save(moments);
   moments.write(join_path(folder, kFiles[2]));
   write_file(join_path(folder, kFiles[3]), state.dump_pretty());
-  if (!tokenizer.tokenizer.empty()) write_file(join_path(folder, kTexts[0]), tokenizer.tokenizer);
-  if (!tokenizer.config.empty()) write_file(join_path(folder, kTexts[1]), tokenizer.config);
+  const auto write_text = [&](const std::string& name, const std::string& text) {
+    if (!text.empty()) write_file(join_path(folder, name), text);
+  };
+  write_text("tokenizer.json", tokenizer.tokenizer);
+  write_text("tokenizer_config.json", tokenizer.config);
+  for (const NamedText& t : beside) write_text(t.name, t.text);
   write_manifest(folder, step);
 }
 
@@ -148,7 +151,7 @@ void check_files(const std::string& path, std::span<const char* const> names) {
     check_version(manifest);
     const Json& files = manifest.at("files");
     std::vector<const char*> all(names.begin(), names.end());
-    for (const char* name : kTexts) {
+    for (const char* name : model_text_names()) {
       if (files.find(name) != nullptr) all.push_back(name);
     }
     for (const char* name : all) {
@@ -171,12 +174,12 @@ void check_files(const std::string& path, std::span<const char* const> names) {
 
 void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSettings& model,
                      const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
-                     int64_t keep, const TokenizerFiles& tokenizer) {
+                     int64_t keep, const TokenizerFiles& tokenizer, const NamedTexts& beside) {
   const std::string name = format("step-{}", step);
   const std::string unfinished = join_path(checkpoints_folder(run_folder), ".unfinished");
   remove_folder(unfinished);
   try {
-    write_files(unfinished, step, model, parameters, optimizer, state, tokenizer);
+    write_files(unfinished, step, model, parameters, optimizer, state, tokenizer, beside);
     replace_folder(unfinished, join_path(checkpoints_folder(run_folder), name));
   } catch (const Error&) {
     try {

@@ -1,6 +1,6 @@
 #pragma once
 // Checkpoints of a training run. A run folder holds
-//   checkpoints/step-N/  model.toml, tokenizer.json and tokenizer_config.json where there are,
+//   checkpoints/step-N/  model.toml, the model's texts (model_text_names) where there are,
 //   weights.safetensors, train/optimizer.safetensors,
 //                        train/state.json, manifest.json
 //   latest               -> checkpoints/step-N
@@ -15,6 +15,7 @@
 #include "braid/base/json.h"
 #include "braid/ops/parameter.h"
 #include "braid/stack/settings.h"
+#include "braid/text/tokenizer/model_texts.h"
 #include "braid/text/tokenizer/tokenizer.h"
 #include "braid/train/optim.h"
 
@@ -30,7 +31,8 @@ struct Checkpoint {
 // throws (a full disk), every earlier checkpoint is still whole.
 void save_checkpoint(const std::string& run_folder, int64_t step, const ModelSettings& model,
                      const ParameterSet& parameters, const Optimizer& optimizer, const Json& state,
-                     int64_t keep, const TokenizerFiles& tokenizer = {});
+                     int64_t keep, const TokenizerFiles& tokenizer = {},
+                     const NamedTexts& beside = {});
 
 // The newest undamaged checkpoint; nullopt when the folder has none at all. A damaged one is passed
 // over with a line to `message`; when all are, throws Error(kBadInput) with what is wrong with

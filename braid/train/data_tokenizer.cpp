@@ -78,21 +78,35 @@ void build_cache(const Tokenizer& tokenizer, std::string_view text,
 
 }  // namespace
 
-DataTokenizer load_data_tokenizer(const std::string& path) {
-  constexpr size_t kMostBytes = size_t{1} << 30;
-  const std::string file = is_folder(path) ? join_path(path, "tokenizer.json") : path;
-  const size_t slash = file.rfind('/');
-  const std::string beside = slash == file.npos ? "." : file.substr(0, slash);
-  const std::string config = join_path(beside, "tokenizer_config.json");
+DataTokenizer data_tokenizer(TokenizerFiles files, const std::string& where) {
   DataTokenizer out;
-  out.files.tokenizer = read_file(file, kMostBytes);
-  if (path_exists(config)) out.files.config = read_file(config, kMostBytes);
+  out.files = std::move(files);
   out.digest = format("{:016x}", digest_of(out.files.tokenizer + '\0' + out.files.config));
   try {
     out.tokenizer = parse_tokenizer_json(out.files.tokenizer, out.files.config);
   } catch (Error& e) {
-    throw e.add_context(file);
+    throw e.add_context(where);
   }
+  return out;
+}
+
+DataTokenizer load_data_tokenizer(const std::string& path) {
+  constexpr size_t kMostBytes = size_t{1} << 30;
+  const std::string file = is_folder(path) ? join_path(path, "tokenizer.json") : path;
+  const size_t slash = file.rfind('/');
+  TokenizerFiles files;
+  NamedTexts beside;
+  files.tokenizer = read_file(file, kMostBytes);
+  for (NamedText& t : read_model_texts(slash == file.npos ? "." : file.substr(0, slash))) {
+    if (t.name == "tokenizer.json") continue;
+    if (t.name == "tokenizer_config.json") {
+      files.config = std::move(t.text);
+    } else {
+      beside.push_back(std::move(t));
+    }
+  }
+  DataTokenizer out = data_tokenizer(std::move(files), file);
+  out.beside = std::move(beside);
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "braid/base/file.h"
+#include "braid/text/tokenizer/model_texts.h"
 #include "braid/text/tokenizer/tokenizer.h"
 
 namespace braid {
@@ -17,9 +18,12 @@ struct DataTokenizer {
   std::shared_ptr<const Tokenizer> tokenizer;  // null: ids are bytes
   std::string digest;                          // of its files; other files are other tokens
   TokenizerFiles files;                        // as they were read
+  NamedTexts beside;  // what else belongs to the model: its chat template, how answers end
   bool present() const { return tokenizer != nullptr; }
 };
-// Of tokenizer.json, or of a folder that holds one, with the tokenizer_config.json beside it.
+// `where` the files are from is for errors.
+DataTokenizer data_tokenizer(TokenizerFiles files, const std::string& where);
+// Of tokenizer.json, or of a folder that holds one, with the model's texts beside it.
 DataTokenizer load_data_tokenizer(const std::string& path);
 
 struct TokenCache {

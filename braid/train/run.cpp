@@ -247,7 +247,7 @@ void TrainingRun::save() {
   if (at_.step == saved_step_) return;
   save_checkpoint(config_.out, at_.step, model_.settings(), model_.parameters(),
                   trainer_.optimizer(), position_json(config_, at_, trainer_, data_), config_.keep,
-                  config_.tokenizer.files);
+                  config_.tokenizer.files, config_.tokenizer.beside);
   saved_step_ = at_.step;
   saved_seconds_ = at_.seconds;
 }

@@ -1,4 +1,5 @@
 #include "braid/infer/chat.h"
+#include "braid/importers/load.h"
 
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "braid/importers/gguf_tokenizer.h"
 #include "braid/infer/sequence_file.h"
 #include "braid/text/utf8_stream.h"
+#include "braid/train/checkpoint.h"
 
 namespace braid {
 namespace {
@@ -58,7 +60,8 @@ Wording model_wording(const Flags& f) {
     w.own = text.has_value();
     if (w.own) w.text = ChatTemplate::parse(*text, format("{} ({})", f.model, key));
   } else if (is_folder(f.model)) {
-    if (const auto found = load_chat_template(f.model)) {
+    const std::string folder = is_hf_folder(f.model) ? f.model : checkpoint_folder(f.model);
+    if (const auto found = load_chat_template(folder)) {
       w.text = found->choose(!f.config.tools.is_null());
       w.tokens = found->special_tokens;
       w.own = true;

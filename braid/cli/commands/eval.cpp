@@ -103,7 +103,7 @@ int run(const Flags& f) {
   const int64_t seq_len = window(f, loaded.model->settings());
   const TemporaryFolder scratch;
   DataOptions options = whole_data(f, scratch.path);
-  if (!tokenizer.is_bytes()) options.tokenizer = {loaded.tokenizer, "model", {}};
+  if (!tokenizer.is_bytes()) options.tokenizer = {loaded.tokenizer, "model", {}, {}};
   const TrainData data = TrainData::open(options);
   if (const std::string lossy = data.lossy(); !lossy.empty())
     std::fprintf(stderr, "[%s]\n", lossy.c_str());

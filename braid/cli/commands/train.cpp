@@ -12,6 +12,7 @@
 #include "braid/bench/plan.h"
 #include "braid/cli/command.h"
 #include "braid/cli/model_flags.h"
+#include "braid/cli/model_tokenizer.h"
 #include "braid/cli/optim_flags.h"
 #include "braid/cli/output_path.h"
 #include "braid/cli/progress.h"
@@ -84,21 +85,14 @@ Json step_json(const RunProgress& p, double peak_gflops) {
   return line;
 }
 
-// tokenizer.json of a model's folder or of its newest checkpoint; empty where there is none.
-std::string tokenizer_of(const std::string& folder) {
-  for (const std::string& f : {folder, join_path(folder, "latest")})
-    if (path_exists(join_path(f, "tokenizer.json"))) return f;
-  return "";
-}
-
 // An existing run needs no flags but its folder; what makes it another run must agree where it is
 // given (train/run.cpp).
 void fill_from_run(CLI::App& app, Flags& f) {
   RememberedFlags flags(app, "Model", {"--seed"});  // model.toml holds those
-  std::string tokenizer = f.tokenizer;
+  const std::string tokenizer = f.tokenizer;        // as given now; the run has its own
+  std::string texts = f.init;
   if (const auto found = find_checkpoint(f.run.out, {})) {
-    const bool kept = path_exists(join_path(found->path, "tokenizer.json"));
-    if (kept && tokenizer.empty()) tokenizer = found->path;
+    texts = found->path;
     if (!f.model.any()) f.model.model = found->path;
     try {
       f.changes = flags.restore(checkpoint_state(*found).at("command"));
@@ -114,11 +108,13 @@ void fill_from_run(CLI::App& app, Flags& f) {
                        "--stack \"EXPRESSION\", --model model.toml or --init-from MODEL",
                        f.run.out));
   }
-  if (tokenizer.empty() && !f.init.empty()) tokenizer = tokenizer_of(f.init);
   f.run.model = f.model.settings();
-  if (tokenizer.empty()) return;
-  f.run.tokenizer = load_data_tokenizer(tokenizer);
-  if (f.model.model.empty() && !f.model.vocab)
+  if (!tokenizer.empty()) {
+    f.run.tokenizer = load_data_tokenizer(tokenizer);
+  } else if (!texts.empty()) {
+    f.run.tokenizer = tokenizer_of_model(texts);
+  }
+  if (f.run.tokenizer.present() && f.model.model.empty() && !f.model.vocab)
     f.run.model.vocab = f.run.tokenizer.tokenizer->vocab_size();
 }
 
