@@ -94,6 +94,22 @@ TEST_CASE("a path that can be written is left as it was until there is something
   CHECK(read_file(state) != "old");
 }
 
+TEST_CASE("random weights are for a config.json alone, named by itself or by its folder") {
+  const Places& p = places();
+  const std::string out = p.folder / "by-file";
+  const Outcome file =
+      braid({"convert", "-m", p.folder / "config/config.json", "-o", out, "--random", "1"});
+  CHECK_MESSAGE(file.code == 0, file.all());
+  CHECK(read_file(out + "/model.safetensors") == read_file(p.model + "/model.safetensors"));
+  for (const std::string& model : {p.model, p.own, p.model + "/config.json"}) {
+    CAPTURE(model);
+    const Outcome o = braid({"convert", "-m", model, "-o", p.folder / "no", "--random", "1"});
+    CHECK_MESSAGE(o.code == 2, o.all());
+    CHECK(o.err.find("has weights") != std::string::npos);
+    CHECK_FALSE(path_exists(p.folder / "no"));
+  }
+}
+
 TEST_CASE("convert takes the format from the name") {
   const Places& p = places();
   for (const char* to : {"hf", "braid"}) {

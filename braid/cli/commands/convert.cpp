@@ -220,6 +220,11 @@ void check_flags(const Flags& f) {
       throw Error(ErrorKind::kUsage, format("{} does nothing here: {}", flag, why));
   };
   const bool trained = !is_gguf_file(f.model) && !is_hf_folder(f.model);
+  if (f.random && path_exists(f.model) && has_weights(f.model))
+    throw Error(ErrorKind::kUsage,
+                format("{} has weights; --random makes them for a folder that holds config.json "
+                       "alone",
+                       f.model));
   need("--weights", !f.random, "--random takes --dtype");
   need("--dtype", f.random.has_value(), "it is the type of --random's tensors; see --weights");
   need("--shard-size", f.to == "hf", "only --to hf writes shards");
@@ -256,6 +261,8 @@ void require_new_output(const Flags& f) {
 
 int run(Flags& f) {
   f.to = format_of(f);
+  if (f.random && file_name(f.model) == "config.json" && !is_folder(f.model))
+    f.model = parent_path(f.model);
   if (f.to != "gguf") drop_slashes(f.out);
   check_flags(f);
   require_new_output(f);
