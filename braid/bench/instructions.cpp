@@ -58,7 +58,7 @@ Instructions instructions() {
   i.target = vector_target();
   const bool wide = i.target.starts_with("AVX3");
   i.vectors = wide ? "AVX-512" : i.target;
-  i.vnni = wide && i.target != "AVX3";
+  i.vnni = dot_products();
   i.tiles = tiles();
   return i;
 }

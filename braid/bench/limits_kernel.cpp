@@ -93,5 +93,7 @@ void scale_in_place(float* x, int64_t n, float by) { HWY_DYNAMIC_DISPATCH(scale)
 
 const char* vector_target() { return HWY_DYNAMIC_DISPATCH(target)(); }
 
+bool dot_products() { return (hwy::SupportedTargets() & HWY_AVX3_DL) != 0; }
+
 }  // namespace braid
 #endif

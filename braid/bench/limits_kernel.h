@@ -17,5 +17,8 @@ void scale_in_place(float* x, int64_t n, float by);
 
 // The instruction set that run-time dispatch chose: "AVX3", "AVX2".
 const char* vector_target();
+// Highway's AVX3_DL, which only the kernels that need it are compiled for: int8 and int16 dot
+// products (VNNI) with AVX-512.
+bool dot_products();
 
 }  // namespace braid

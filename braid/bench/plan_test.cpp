@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
+
+#include "braid/base/format.h"
 #include "braid/bench/plan_steps.h"
 #include "braid/layers/mixer.h"
 #include "braid/stack/model.h"
@@ -99,6 +102,18 @@ TEST_CASE("plan: the list of parameters has what train matches names with") {
   // And says why four bits with minima were not to be had.
   CHECK(type_shares_text(p.types, o.weights).find("no multiple of 256") != std::string::npos);
   CHECK(type_shares_text(p.types, WeightType::kQ4).find("256") == std::string::npos);
+}
+
+TEST_CASE("dot products are told of where the processor has what their kernels are compiled for") {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line) && !line.starts_with("flags")) {
+  }
+  bool offered = true;
+  for (const char* flag : {"avx512_vnni", "avx512vbmi", "avx512_vbmi2", "avx512_bitalg",
+                           "avx512_vpopcntdq", "vaes", "vpclmulqdq", "gfni"})
+    offered = offered && (line + " ").find(format(" {} ", flag)) != std::string::npos;
+  CHECK(instructions().vnni == offered);
 }
 
 TEST_CASE("the instructions of this process are one line and one object") {

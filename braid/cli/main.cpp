@@ -48,6 +48,17 @@ void name_environment(CLI::App& app) {
   for (CLI::App* sub : app.get_subcommands({})) name_environment(*sub);
 }
 
+// strtoull, which reads them, takes -3 for 2^64 - 3.
+void refuse_negative_counts(CLI::App& command) {
+  for (CLI::Option* o : command.get_options()) {
+    if (!o->get_type_name().starts_with("UINT")) continue;
+    o->check([](const std::string& text) {
+      return text.starts_with('-') ? format("Value {} not in range 0 to {}", text, UINT64_MAX)
+                                   : std::string();
+    });
+  }
+}
+
 // The first word that no flag (or, before a command, no command) is called.
 std::string unknown_word(const std::vector<std::string>& known, bool in_command, int argc,
                          char** argv) {
@@ -108,6 +119,45 @@ std::string value_message(const CLI::App& command, const std::string& text, int 
                 wanted_type(*option));
 }
 
+// What `option` takes, from the form that CLI11 keeps: "INT:INT in [0 - 64]", "TEXT:{f32,bf16}".
+std::string wanted_value(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  const size_t colon = type.find(':'), range = type.find(" in ["), to = type.find(" - ");
+  if (range != std::string::npos && to != std::string::npos) {
+    return format(", {} in the range {} to {}", wanted_type(option),
+                  type.substr(range + 5, to - range - 5),
+                  type.substr(to + 3, type.size() - to - 4));
+  }
+  if (colon != std::string::npos && type.find('{', colon) == colon + 1)
+    return format(", one of {}", type.substr(colon + 2, type.size() - colon - 3));
+  return type.starts_with("TEXT") ? "" : format(", {}", wanted_type(option));
+}
+
+// "--max-tokens: 1 required INT missing" and "--model: At Most 1 required but received 2".
+std::string count_message(const CLI::App& command, const std::string& text) {
+  constexpr std::string_view kReceived = "but received ";
+  const std::string name = text.substr(0, text.find(':'));
+  const CLI::Option* option = command.get_option_no_throw(name);
+  if (option == nullptr) return text;
+  const size_t received = text.find(kReceived);
+  if (received == std::string::npos)
+    return format("{} needs a value{}", name, wanted_value(*option));
+  const std::string times = text.substr(received + kReceived.size());
+  return format("{} was given {}", name, times == "2" ? "twice" : format("{} times", times));
+}
+
+// The first word that is no flag's, and how a stack that the shell has split is to be written.
+std::string extra_message(const std::string& text, int argc, char** argv) {
+  const std::string word = text.substr(text.rfind(' ') + 1);  // CLI11 lists them backwards
+  const auto of_stack = [](std::string_view w) {
+    return !w.starts_with('-') && w.find_first_of(",(){}") != w.npos;
+  };
+  bool split = of_stack(word) || word == "x";
+  for (int i = 2; i < argc; ++i) split = split || (word == argv[i] && of_stack(argv[i - 1]));
+  return format("unexpected word \"{}\"{}", word,
+                split ? "; a stack is one word: quote it, as in \"kda, swiglu\"" : "");
+}
+
 // One line for what CLI11 did not understand, with the nearest thing that exists.
 std::string usage_message(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
   const CLI::App* command = &app;
@@ -135,11 +185,14 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& e, int arg
                     near.empty() ? format("; see {}", help) : format("; did you mean {}?", near));
     }
   }
-  if (kind == CLI::ExitCodes::ExtrasError) return format("{}; see {}", e.what(), help);
+  if (kind == CLI::ExitCodes::ExtrasError)
+    return format("{}; see {}", extra_message(e.what(), argc, argv), help);
   if (!in_command) return format("no command given; see {}", help);
   if (kind == CLI::ExitCodes::ConversionError || kind == CLI::ExitCodes::ValidationError) {
     return format("{}; see {}", value_message(*command, e.what(), argc, argv), help);
   }
+  if (kind == CLI::ExitCodes::ArgumentMismatch)
+    return format("{}; see {}", count_message(*command, e.what()), help);
   return format("{}; see {}", e.what(), help);
 }
 
@@ -165,6 +218,7 @@ int run(int argc, char** argv) {
     CLI::App* sub = app.add_subcommand(command_word(c), c.summary);
     const auto body = std::make_shared<std::function<int()>>(c.setup(*sub));
     name_environment(*sub);
+    refuse_negative_counts(*sub);
     sub->callback([&chosen, body] { chosen = *body; });
   }
   try {
