@@ -325,6 +325,7 @@ TEST_CASE("a folder that holds something else is no place for a run") {
   check_refused(braid(train(world().text, step)), 2, {"step-4 is not empty", "holds no run"});
   make_folders(f / "killed/checkpoints/.unfinished");  // before its first checkpoint
   write_file(f / "killed/log.jsonl", "");
+  write_file(f / "killed/.hidden", "");
   CHECK(braid(train(world().text, f / "killed")).code == 0);
   check_refused(braid({"train", "--out", f / "nosuch"}), 2,
                 {"nosuch holds no run to go on from", "--stack", "--model", "--init-from"});

@@ -292,6 +292,7 @@ void refuse_other_files(const std::string& folder, const char* what,
   if (!path_exists(folder)) return;
   if (!is_folder(folder)) throw Error(ErrorKind::kUsage, format("{} is a file", folder));
   for (const std::string& name : list_folder(folder)) {
+    if (name.starts_with('.')) continue;
     if (std::any_of(own.begin(), own.end(),
                     [&](const std::string& pattern) { return matches_pattern(name, pattern); }))
       continue;

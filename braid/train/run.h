@@ -85,7 +85,7 @@ void check_vocabulary(const DataTokenizer& tokenizer, int64_t vocab);
 std::string run_data_cache(const std::string& run_folder);
 
 // Throws Error(kUsage) for a folder with files that none of the patterns `own` fits: the names that
-// a `what` leaves when it is killed before it has begun.
+// a `what` leaves when it is killed before it has begun. Hidden files are nobody's work.
 void refuse_other_files(const std::string& folder, const char* what,
                         const std::vector<std::string>& own);
 // The same for a folder that holds no run.
