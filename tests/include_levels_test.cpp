@@ -13,6 +13,7 @@
 
 #include "braid/base/file.h"
 #include "braid/base/format.h"
+#include "braid/base/strings.h"
 
 namespace braid {
 namespace {
@@ -286,6 +287,18 @@ TEST_CASE("includes: the table itself") {
   CHECK(
       violations("braid/base/a.h", "#pragma once\n#include <regex>\n\n#include <omp.h>\n").size() ==
       2);
+}
+
+// Merges that keep both sides have left a line in two versions more than once.
+TEST_CASE("the map names each folder once") {
+  const std::string map = read_file("docs/map.md");
+  std::map<std::string_view, int> named;
+  for (const std::string_view line : split(map, '\n')) {
+    const size_t begin = line.find_first_not_of(' '), end = line.find("/  ");
+    if (begin <= 2 && end != line.npos) ++named[line.substr(0, end)];
+  }
+  CHECK(named.contains("  layers"));
+  for (const auto& [folder, times] : named) CHECK_MESSAGE(times == 1, folder);
 }
 
 }  // namespace

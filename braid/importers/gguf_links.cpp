@@ -128,6 +128,15 @@ void GgufLinkList::turned_bias(const char* gguf, const std::string& hf, int64_t 
   turned(link, heads);
 }
 
+void GgufLinkList::llama_layers(const Attention& a) {
+  all([&](int64_t) {
+    norm("attn_norm", "input_layernorm", m.width);
+    attention(a);
+    norm("ffn_norm", "post_attention_layernorm", m.width);
+    dense("mlp.", m.ffn);
+  });
+}
+
 void GgufLinkList::dense(const std::string& at, int64_t ffn, const std::string& suffix) {
   matrix("ffn_gate" + suffix, at + "gate_proj", ffn, m.width);
   matrix("ffn_up" + suffix, at + "up_proj", ffn, m.width);

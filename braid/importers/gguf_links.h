@@ -83,6 +83,8 @@ class GgufLinkList {
   };
   void attention(const Attention& a);
   void dense(const std::string& at, int64_t ffn, const std::string& suffix = "");
+  // Every layer in Llama's form: a norm, attention, a norm, a gated MLP.
+  void llama_layers(const Attention& a);
   struct Experts {
     std::string at = "mlp.";
     std::string gate = "gate_proj", up = "up_proj", down = "down_proj";

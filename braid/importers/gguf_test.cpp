@@ -167,6 +167,15 @@ const std::pair<const char*, Json> kConfigs[] = {
       "n_positions":32,"tie_word_embeddings":false)")},
 };
 
+std::string open_error(const std::string& path) {
+  try {
+    open_gguf_checkpoint(path);
+    return "no error";
+  } catch (const Error& e) {
+    return e.what();
+  }
+}
+
 Json with_tie(Json c) {
   if (c.at("model_type").as_string().starts_with("gemma")) c.set("tie_word_embeddings", true);
   return c;
@@ -323,12 +332,7 @@ TEST_CASE("a file that lacks what its keys promise is an error") {
   const ScratchFolder scratch("gguf_broken");
   const auto error = [&](const GgufWriter& w) {
     w.write(scratch / "b.gguf");
-    try {
-      open_gguf_checkpoint(scratch / "b.gguf");
-      return std::string("no error");
-    } catch (const Error& e) {
-      return std::string(e.what());
-    }
+    return open_error(scratch / "b.gguf");
   };
   const auto has = [](const std::string& text, const char* part) {
     return text.find(part) != std::string::npos;
@@ -592,12 +596,7 @@ TEST_CASE("blocks of numbers that change places one by one are refused") {
           });
   }
   w.write(scratch / "b.gguf");
-  std::string what;
-  try {
-    open_gguf_checkpoint(scratch / "b.gguf");
-  } catch (const Error& e) {
-    what = e.what();
-  }
+  const std::string what = open_error(scratch / "b.gguf");
   CHECK(what.find("\"blk.0.ffn_up_exps.bias\" is Q8_0, whose blocks hold more than a row of 1") !=
         what.npos);
 }
@@ -614,12 +613,7 @@ TEST_CASE("a tensor of a type that is not decoded is named with it") {
   });
   w.set("qwen3.embedding_length", GgufValue::u32(256));
   w.write(scratch / "b.gguf");
-  std::string what;
-  try {
-    open_gguf_checkpoint(scratch / "b.gguf");
-  } catch (const Error& e) {
-    what = e.what();
-  }
+  const std::string what = open_error(scratch / "b.gguf");
   CHECK(what.find("b.gguf: tensor \"token_embd.weight\" is IQ2_XS, which braid does not decode") !=
         what.npos);
 }

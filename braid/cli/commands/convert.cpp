@@ -83,9 +83,13 @@ int64_t made_for(const ModelSettings& settings, const std::string& model) {
   if (is_gguf_file(model) || is_hf_folder(model)) return tokens;
   const std::string path = join_path(checkpoint_folder(model), "train/state.json");
   if (!path_exists(path)) return tokens;
-  const Json state = Json::parse(read_file(path, size_t{1} << 24));
-  const Json* trained = state.find("seq_len");
-  return trained == nullptr ? tokens : std::max(tokens, trained->as_int());
+  try {
+    const Json state = Json::parse(read_file(path, size_t{1} << 24));
+    const Json* trained = state.find("seq_len");
+    return trained == nullptr ? tokens : std::max(tokens, trained->as_int());
+  } catch (Error& e) {
+    throw e.add_context(path);
+  }
 }
 
 // What stands in a model's place in its published family.

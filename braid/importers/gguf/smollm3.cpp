@@ -30,12 +30,7 @@ void settings(GgufExchange& x, GgufModel& m) {
 
 void tensors(GgufLinkList& l) {
   const GgufModel& m = l.model();
-  l.all([&](int64_t) {
-    l.norm("attn_norm", "input_layernorm", m.width);
-    l.attention({.turned = true, .bias = m.attention_bias, .out_bias = m.attention_bias});
-    l.norm("ffn_norm", "post_attention_layernorm", m.width);
-    l.dense("mlp.", m.ffn);
-  });
+  l.llama_layers({.turned = true, .bias = m.attention_bias, .out_bias = m.attention_bias});
 }
 
 }  // namespace
